@@ -1,0 +1,49 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""ReMamber for Hugging Face transformers: referring image segmentation with Mamba."""
+
+from transformers import AutoBackbone, AutoConfig, AutoModel, AutoModelForImageClassification
+from transformers import AutoModelForImageSegmentation
+
+from .configuration_remamber import ReMamberConfig, VMambaConfig
+from .modeling_remamber import ReMamberForImageSegmentation, ReMamberModel
+from .modeling_vmamba import VMambaBackbone, VMambaForImageClassification, VMambaModel
+
+
+AutoConfig.register("vmamba", VMambaConfig)
+AutoConfig.register("remamber", ReMamberConfig)
+AutoModel.register(VMambaConfig, VMambaModel)
+AutoModel.register(ReMamberConfig, ReMamberModel)
+AutoBackbone.register(VMambaConfig, VMambaBackbone)
+AutoModelForImageClassification.register(VMambaConfig, VMambaForImageClassification)
+AutoModelForImageSegmentation.register(ReMamberConfig, ReMamberForImageSegmentation)
+
+# save_pretrained then writes the code files beside the weights, so that trust_remote_code loads them anywhere.
+VMambaConfig.register_for_auto_class()
+ReMamberConfig.register_for_auto_class()
+VMambaModel.register_for_auto_class("AutoModel")
+VMambaBackbone.register_for_auto_class("AutoBackbone")
+VMambaForImageClassification.register_for_auto_class("AutoModelForImageClassification")
+ReMamberModel.register_for_auto_class("AutoModel")
+ReMamberForImageSegmentation.register_for_auto_class("AutoModelForImageSegmentation")
+
+__all__ = [
+    "ReMamberConfig",
+    "ReMamberForImageSegmentation",
+    "ReMamberModel",
+    "VMambaBackbone",
+    "VMambaConfig",
+    "VMambaForImageClassification",
+    "VMambaModel",
+]

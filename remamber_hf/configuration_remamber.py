@@ -1,0 +1,199 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Configurations of VMamba and ReMamber; the defaults are the published base models."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.backbone_utils import BackboneConfigMixin
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.models.clip.configuration_clip import CLIPTextConfig
+
+
+def _require_positive(config: PreTrainedConfig, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value <= 0:
+            raise ValueError(f"{name} is {value}; it must be greater than 0.")
+
+
+@strict
+class SS2DConfig(PreTrainedConfig):
+    r"""
+    The fields that every 2-D selective scan (SS2D) reads; base of [`VMambaConfig`] and [`ReMamberConfig`].
+
+    Args:
+        state_size (`int`, defaults to 1): N, the number of states per channel of the scan.
+        expand (`float`, defaults to 2.0): inner channels of SS2D over its outer channels.
+        time_step_rank (`int`, *optional*):
+            R, the rank of the time-step projection. `None` means one sixteenth of the outer channels, rounded up.
+        conv_kernel_size (`int`, defaults to 3): side of the depthwise convolution, odd, in pixels.
+        use_conv_bias (`bool`, defaults to `False`): whether the depthwise convolution has a bias.
+        time_step_min, time_step_max (`float`, default to 0.001 and 0.1): range of the time steps at initialisation.
+        time_step_floor (`float`, defaults to 1e-4): lower clamp of those time steps.
+        layer_norm_eps (`float`, defaults to 1e-5): epsilon of every layer norm outside the text encoder.
+        initializer_range (`float`, defaults to 0.02): standard deviation of the weights of linear layers.
+        scan_backend (`str`, defaults to `"auto"`):
+            implementation of the scan, `"auto"` or a name from `selective_scan.BACKENDS`.
+    """
+
+    state_size: int = 1
+    expand: float | int = 2.0
+    time_step_rank: int | None = None
+    conv_kernel_size: int = 3
+    use_conv_bias: bool = False
+    time_step_min: float = 1e-3
+    time_step_max: float = 0.1
+    time_step_floor: float = 1e-4
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    scan_backend: Literal["auto", "reference", "torch", "mamba_ssm"] = "auto"
+
+    def validate_ss2d(self):
+        _require_positive(self, "state_size", "expand", "layer_norm_eps", "time_step_min", "time_step_floor")
+        if self.time_step_rank is not None:
+            _require_positive(self, "time_step_rank")
+        if self.conv_kernel_size < 1 or self.conv_kernel_size % 2 == 0:
+            raise ValueError(f"conv_kernel_size is {self.conv_kernel_size}; it must be odd, so that maps keep their size.")
+        if self.time_step_max < self.time_step_min:
+            raise ValueError(
+                f"time_step_max is {self.time_step_max}, time_step_min is {self.time_step_min}; "
+                "give a maximum that is not below the minimum."
+            )
+
+
+@strict
+class VMambaConfig(BackboneConfigMixin, SS2DConfig):
+    r"""
+    Configuration of the VMamba backbone (arXiv 2401.10166); the default is VMamba-B as ReMamber uses it.
+
+    Args:
+        num_channels (`int`, defaults to 3): channels of the picture.
+        hidden_sizes (`list[int]`, defaults to `[128, 256, 512, 1024]`): channels of each stage.
+        depths (`list[int]`, defaults to `[2, 2, 15, 2]`): VSS blocks in each stage.
+        mlp_ratio (`float`, defaults to 4.0): hidden over outer channels of the MLP in a VSS block.
+        drop_path_rate (`float`, defaults to 0.1):
+            stochastic depth of the last block; it rises linearly from 0 over the blocks.
+        out_features, out_indices (`list`, *optional*): maps that the backbone returns, by name or by index.
+
+    The fields of [`SS2DConfig`] apply to every SS2D of the backbone.
+    """
+
+    model_type = "vmamba"
+    base_config_key = "vision_config"
+
+    num_channels: int = 3
+    hidden_sizes: list[int] | tuple[int, ...] = (128, 256, 512, 1024)
+    depths: list[int] | tuple[int, ...] = (2, 2, 15, 2)
+    mlp_ratio: float | int = 4.0
+    drop_path_rate: float | int = 0.1
+    _out_features: list[str] | None = None
+    _out_indices: list[int] | None = None
+
+    def __post_init__(self, **kwargs):
+        self.hidden_sizes, self.depths = list(self.hidden_sizes), list(self.depths)
+        self.stage_names = ["stem"] + [f"stage{index}" for index in range(1, len(self.depths) + 1)]
+        self.set_output_features_output_indices(
+            out_indices=kwargs.pop("out_indices", None), out_features=kwargs.pop("out_features", None)
+        )
+        super().__post_init__(**kwargs)
+
+    @property
+    def hidden_size(self) -> int:
+        """Channels of the last stage."""
+        return self.hidden_sizes[-1]
+
+    def validate_stages(self):
+        if len(self.depths) != len(self.hidden_sizes):
+            raise ValueError(
+                f"depths has {len(self.depths)} entries, hidden_sizes has {len(self.hidden_sizes)}; "
+                "give one depth per stage."
+            )
+        if not self.depths or min(self.depths) < 1:
+            raise ValueError(f"depths is {self.depths}; every stage needs at least one block.")
+        if min(self.hidden_sizes) < 2 or self.hidden_sizes[0] % 2:
+            raise ValueError(
+                f"hidden_sizes is {self.hidden_sizes}; the first must be even (the stem halves it) and all at least 2."
+            )
+        _require_positive(self, "num_channels", "mlp_ratio")
+        if not 0 <= self.drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate is {self.drop_path_rate}; it must be in [0, 1).")
+
+
+@strict
+class ReMamberConfig(SS2DConfig):
+    r"""
+    Configuration of ReMamber (arXiv 2403.17839); the default is the published base model with the Conv head.
+
+    Args:
+        text_config (`CLIPTextConfig` or `dict`, *optional*): text encoder, by default that of CLIP ViT-L/14.
+        vision_config (`VMambaConfig` or `dict`, *optional*): backbone, by default VMamba-B.
+        text_length (`int`, defaults to 20): tokens of an expression; the correlation convolution has one channel each.
+        channel_scan_size (`int`, defaults to 16): side, in cells, to which a map is resized for the channel scan.
+        correlation_size (`int`, defaults to 512): channels in which text and picture are correlated.
+        num_fusion_blocks (`int`, defaults to 2): Mamba Twister blocks after each stage.
+        mask_head (`"conv"` or `"mamba"`, defaults to `"conv"`): the head that turns fused maps into mask logits.
+        decoder_depths (`list[int]`, defaults to `[2, 4, 2, 2]`): blocks per level of the Mamba head, coarse to fine.
+        conv_head_ratio (`int`, defaults to 4): channels of the Conv head over those of the first stage.
+
+    The fields of [`SS2DConfig`] apply to the scans of fusion and mask head; `vision_config` has those of the
+    backbone. Only `scan_backend` holds for the whole model: ReMamber does not read the one in `vision_config`.
+    """
+
+    model_type = "remamber"
+    sub_configs_defaults = {"text_config": CLIPTextConfig, "vision_config": VMambaConfig}
+
+    text_config: dict | CLIPTextConfig | None = None
+    vision_config: dict | VMambaConfig | None = None
+    text_length: int = 20
+    channel_scan_size: int = 16
+    correlation_size: int = 512
+    num_fusion_blocks: int = 2
+    mask_head: Literal["conv", "mamba"] = "conv"
+    decoder_depths: list[int] | tuple[int, ...] = (2, 4, 2, 2)
+    conv_head_ratio: int = 4
+
+    def __post_init__(self, **kwargs):
+        self.decoder_depths = list(self.decoder_depths)
+        if self.text_config is None:
+            self.text_config = CLIPTextConfig(
+                hidden_size=768, intermediate_size=3072, num_attention_heads=12, projection_dim=768, pad_token_id=49407
+            )
+        elif isinstance(self.text_config, dict):
+            self.text_config = CLIPTextConfig(**self.text_config)
+        if self.vision_config is None:
+            self.vision_config = VMambaConfig()
+        elif isinstance(self.vision_config, dict):
+            self.vision_config = VMambaConfig(**self.vision_config)
+        super().__post_init__(**kwargs)
+
+    def validate_sizes(self):
+        _require_positive(
+            self, "text_length", "channel_scan_size", "correlation_size", "num_fusion_blocks", "conv_head_ratio"
+        )
+        num_stages = len(self.vision_config.hidden_sizes)
+        if num_stages != 4:
+            raise ValueError(f"vision_config has {num_stages} stages; ReMamber's mask heads read exactly 4.")
+        if len(self.decoder_depths) != num_stages or min(self.decoder_depths) < 1:
+            raise ValueError(
+                f"decoder_depths is {self.decoder_depths}; give one depth of at least 1 for each of the 4 levels."
+            )
+        if self.text_length > self.text_config.max_position_embeddings:
+            raise ValueError(
+                f"text_length is {self.text_length}, the text encoder has {self.text_config.max_position_embeddings} "
+                "positions; give a text_length that is not above them."
+            )
+
+
+__all__ = ["ReMamberConfig", "SS2DConfig", "VMambaConfig"]

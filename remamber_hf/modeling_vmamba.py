@@ -1,0 +1,374 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""VMamba (arXiv 2401.10166), inside out: SS2D, VSS block, stage, model, backbone, classifier.
+
+Maps are (batch, height, width, channels) from the stem on; 1×1 convolutions are linear layers. Only what the public
+classes take and return is channels-first, as everywhere in transformers.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import initialization as init
+from transformers.backbone_utils import BackboneMixin, filter_output_hidden_states
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BackboneOutput,
+    BaseModelOutputWithNoAttention,
+    ImageClassifierOutputWithNoAttention,
+)
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_remamber import SS2DConfig, VMambaConfig
+from .selective_scan import Direction, cross_selective_scan
+
+
+class ChannelsLastConv2d(nn.Conv2d):
+    """2-D convolution of a map (batch, height, width, channels)."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return super().forward(hidden_states.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class SS2D(nn.Module):
+    """
+    2-D selective scan: in_proj → depthwise convolution → SiLU → cross-selective-scan → norm → out_proj.
+
+    The gated form splits in_proj's output in two and multiplies the norm's output by SiLU of the second half.
+
+    Args:
+        config: gives `expand`, `state_size`, `time_step_rank` and the other fields of `SS2DConfig`.
+        hidden_size: outer channels; `expand * hidden_size` inner channels are scanned.
+        input_size: channels of the input where they differ from `hidden_size`.
+        is_gated: whether the output is gated.
+    """
+
+    def __init__(
+        self, config: SS2DConfig, hidden_size: int, input_size: int | None = None, is_gated: bool = False
+    ):
+        super().__init__()
+        inner_size = int(config.expand * hidden_size)
+        state_size, rank = config.state_size, config.time_step_rank or math.ceil(hidden_size / 16)
+        num_directions = len(Direction)
+        self.config = config
+        self.is_gated = is_gated
+        self.in_proj = nn.Linear(input_size or hidden_size, inner_size * (2 if is_gated else 1), bias=False)
+        self.conv = ChannelsLastConv2d(
+            inner_size,
+            inner_size,
+            config.conv_kernel_size,
+            padding=config.conv_kernel_size // 2,
+            groups=inner_size,
+            bias=config.use_conv_bias,
+        )
+        self.x_proj_weight = nn.Parameter(torch.empty(num_directions, rank + 2 * state_size, inner_size))
+        self.dt_proj_weight = nn.Parameter(torch.empty(num_directions, inner_size, rank))
+        self.dt_proj_bias = nn.Parameter(torch.empty(num_directions, inner_size))
+        self.A_log = nn.Parameter(torch.empty(num_directions * inner_size, state_size))
+        self.D = nn.Parameter(torch.empty(num_directions * inner_size))
+        self.out_norm = nn.LayerNorm(inner_size, eps=config.layer_norm_eps)
+        self.out_proj = nn.Linear(inner_size, hidden_size, bias=False)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, height, width, input channels) → (batch, height, width, hidden_size)."""
+        x = self.in_proj(hidden_states)
+        if self.is_gated:
+            x, gate = x.chunk(2, dim=-1)
+        x = F.silu(self.conv(x))
+        y = cross_selective_scan(
+            x,
+            self.x_proj_weight,
+            self.dt_proj_weight,
+            self.dt_proj_bias,
+            self.A_log,
+            self.D,
+            backend=self.config.scan_backend,
+        )
+        y = self.normalize(y).to(x.dtype)
+        if self.is_gated:
+            y = y * F.silu(gate)
+        return self.out_proj(y)
+
+    def normalize(self, y: torch.Tensor) -> torch.Tensor:
+        """out_norm in the scan's float32, also where its weights are in half precision."""
+        norm = self.out_norm
+        return F.layer_norm(y, norm.normalized_shape, norm.weight.to(y.dtype), norm.bias.to(y.dtype), norm.eps)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, zeroes the residual branch of a sample with probability `rate` (1603.09382)."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0.0:
+            return hidden_states
+        keep = hidden_states.new_empty(hidden_states.shape[0], 1, 1, 1).bernoulli_(1 - self.rate)
+        return hidden_states * keep / (1 - self.rate)
+
+
+class MLP(nn.Module):
+    """Linear → GELU → linear, at every pixel."""
+
+    def __init__(self, config: VMambaConfig, hidden_size: int):
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, int(config.mlp_ratio * hidden_size))
+        self.fc2 = nn.Linear(self.fc1.out_features, hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(F.gelu(self.fc1(hidden_states)))
+
+
+class VSSBlock(GradientCheckpointingLayer):
+    """norm → SS2D → drop path → add, then norm → MLP → drop path → add."""
+
+    def __init__(self, config: VMambaConfig, hidden_size: int, drop_path_rate: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.ss2d = SS2D(config, hidden_size)
+        self.norm2 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config, hidden_size)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = hidden_states + self.drop_path(self.ss2d(self.norm(hidden_states)))
+        return hidden_states + self.drop_path(self.mlp(self.norm2(hidden_states)))
+
+
+class VMambaStem(nn.Module):
+    """Convolution of stride 2 → norm → GELU → convolution of stride 2 → norm; picture in, map of stride 4 out."""
+
+    def __init__(self, config: VMambaConfig):
+        super().__init__()
+        hidden_size = config.hidden_sizes[0]
+        self.conv1 = ChannelsLastConv2d(config.num_channels, hidden_size // 2, 3, stride=2, padding=1)
+        self.norm1 = nn.LayerNorm(hidden_size // 2, eps=config.layer_norm_eps)
+        self.conv2 = ChannelsLastConv2d(hidden_size // 2, hidden_size, 3, stride=2, padding=1)
+        self.norm2 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(batch, num_channels, height, width) → (batch, height / 4, width / 4, channels), sizes rounded up."""
+        if pixel_values.dim() != 4 or pixel_values.shape[1] != self.conv1.in_channels:
+            raise ValueError(
+                f"pixel_values has shape {tuple(pixel_values.shape)}; "
+                f"it must be (batch, {self.conv1.in_channels}, height, width)."
+            )
+        hidden_states = pixel_values.permute(0, 2, 3, 1).to(self.conv1.weight.dtype)
+        hidden_states = F.gelu(self.norm1(self.conv1(hidden_states)))
+        return self.norm2(self.conv2(hidden_states))
+
+
+class VMambaDownsample(nn.Module):
+    """Convolution of stride 2 → norm."""
+
+    def __init__(self, config: VMambaConfig, input_size: int, hidden_size: int):
+        super().__init__()
+        self.conv = ChannelsLastConv2d(input_size, hidden_size, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(hidden_states))
+
+
+class VMambaStage(nn.Module):
+    """
+    VSS blocks, and the downsample that leads to the next stage (none after the last).
+
+    The two are called one after the other from outside: ReMamber fuses the text between them.
+    """
+
+    def __init__(self, config: VMambaConfig, stage: int, drop_path_rates: list[float]):
+        super().__init__()
+        hidden_size = config.hidden_sizes[stage]
+        self.blocks = nn.Sequential(*(VSSBlock(config, hidden_size, rate) for rate in drop_path_rates))
+        is_last = stage == len(config.hidden_sizes) - 1
+        self.downsample = (
+            nn.Identity() if is_last else VMambaDownsample(config, hidden_size, config.hidden_sizes[stage + 1])
+        )
+
+
+class VMambaPreTrainedModel(PreTrainedModel):
+    config: VMambaConfig
+    base_model_prefix = "vmamba"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _no_split_modules = ["VSSBlock"]
+    # Every Auto class under which a saved folder is to load without this package, whichever class saved it.
+    _auto_map = {
+        "AutoModel": "modeling_vmamba.VMambaModel",
+        "AutoBackbone": "modeling_vmamba.VMambaBackbone",
+        "AutoModelForImageClassification": "modeling_vmamba.VMambaForImageClassification",
+    }
+    # exp amplifies the rounding of half precision.
+    _keep_in_fp32_modules_strict = ["A_log", "D", "dt_proj_bias"]
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        # transformers skips the init of modules without parameters of their own in custom code; ours follows its rules.
+        return False
+
+    def save_pretrained(self, *args, **kwargs):
+        """Save config, weights and, as `register_for_auto_class` was called on import, the code files."""
+        if self._auto_class is not None:
+            self.config.auto_map = dict(self._auto_map)
+        super().save_pretrained(*args, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, nn.Conv2d):  # PyTorch's own default, as published
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.in_channels * math.prod(module.kernel_size) / module.groups)
+                init.uniform_(module.bias, -bound, bound)
+            return
+        super()._init_weights(module)
+        if isinstance(module, SS2D):
+            self._init_scan(module)
+
+    def _init_scan(self, module: SS2D):
+        """Mamba's initial values (arXiv 2312.00752, section 3.6)."""
+        config = module.config
+        inner_size, rank = module.dt_proj_weight.shape[1:]
+        init.uniform_(module.x_proj_weight, -(inner_size**-0.5), inner_size**-0.5)
+        init.uniform_(module.dt_proj_weight, -(rank**-0.5), rank**-0.5)
+        low, high = math.log(config.time_step_min), math.log(config.time_step_max)
+        time_steps = torch.empty_like(module.dt_proj_bias, dtype=torch.float32).uniform_(low, high).exp_()
+        time_steps = time_steps.clamp_(min=config.time_step_floor)
+        init.copy_(module.dt_proj_bias, time_steps + torch.log(-torch.expm1(-time_steps)))  # softplus⁻¹
+        states = torch.arange(1, config.state_size + 1, dtype=torch.float32, device=module.A_log.device)
+        init.copy_(module.A_log, states.log().expand_as(module.A_log))
+        init.ones_(module.D)
+
+
+def channels_first(hidden_states: torch.Tensor) -> torch.Tensor:
+    """View of a map (batch, height, width, channels) as (batch, channels, height, width)."""
+    return hidden_states.permute(0, 3, 1, 2)
+
+
+class VMambaModel(VMambaPreTrainedModel):
+    """Stem → stages, each of VSS blocks and a downsample."""
+
+    def __init__(self, config: VMambaConfig):
+        super().__init__(config)
+        depths = config.depths
+        # Linear from 0 to drop_path_rate over all blocks, without tensors: __init__ runs on the meta device.
+        step = config.drop_path_rate / max(sum(depths) - 1, 1)
+        rates = iter([step * block for block in range(sum(depths))])
+        self.stem = VMambaStem(config)
+        self.stages = nn.ModuleList(
+            VMambaStage(config, stage, [next(rates) for _ in range(depth)]) for stage, depth in enumerate(depths)
+        )
+        self.post_init()
+
+    def encode(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """Maps (batch, channels, height, width) after the stem and after the blocks of each stage."""
+        hidden_states = self.stem(pixel_values)
+        maps = [channels_first(hidden_states)]
+        for stage in self.stages:
+            hidden_states = stage.blocks(hidden_states)
+            maps.append(channels_first(hidden_states))
+            hidden_states = stage.downsample(hidden_states)
+        return maps
+
+    @can_return_tuple
+    def forward(
+        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None
+    ) -> BaseModelOutputWithNoAttention:
+        """
+        Args:
+            pixel_values: normalized pictures (batch, num_channels, height, width), any size.
+            output_hidden_states: whether to return the maps after the stem and each stage too.
+
+        Returns:
+            `last_hidden_state` (batch, channels, height / 32, width / 32) and, if asked for, `hidden_states`.
+
+        Raises:
+            ValueError: if the pictures have another number of channels than the config.
+        """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        maps = self.encode(pixel_values)
+        return BaseModelOutputWithNoAttention(
+            last_hidden_state=maps[-1], hidden_states=tuple(maps) if output_hidden_states else None
+        )
+
+
+class VMambaBackbone(BackboneMixin, VMambaModel):
+    """VMamba as a backbone for AutoBackbone: the maps of the stages named in `config.out_features`, not normalized."""
+
+    has_attentions = False
+
+    def __init__(self, config: VMambaConfig):
+        super().__init__(config)
+        self.num_features = [config.hidden_sizes[0], *config.hidden_sizes]
+
+    @can_return_tuple
+    @filter_output_hidden_states
+    def forward(self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None) -> BackboneOutput:
+        """
+        Args:
+            pixel_values: normalized pictures (batch, num_channels, height, width), any size.
+            output_hidden_states: whether to return the maps after the stem and each stage too.
+
+        Returns:
+            `feature_maps`, one (batch, channels, height, width) per entry of `out_features`.
+        """
+        maps = self.encode(pixel_values)
+        feature_maps = tuple(maps[self.stage_names.index(name)] for name in self.out_features)
+        return BackboneOutput(feature_maps=feature_maps, hidden_states=tuple(maps))
+
+
+class VMambaForImageClassification(VMambaPreTrainedModel):
+    """VMamba → norm → global average pool → linear, as in the ImageNet checkpoints."""
+
+    def __init__(self, config: VMambaConfig):
+        super().__init__(config)
+        self.vmamba = VMambaModel(config)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> ImageClassifierOutputWithNoAttention:
+        """
+        Args:
+            pixel_values: normalized pictures (batch, num_channels, height, width), any size.
+            labels: class indices (batch); with them comes `loss`.
+            output_hidden_states: whether to return the maps after the stem and each stage too.
+
+        Returns:
+            `logits` (batch, num_labels).
+        """
+        outputs = self.vmamba(pixel_values, output_hidden_states=output_hidden_states)
+        pooled = self.norm(outputs.last_hidden_state.permute(0, 2, 3, 1)).mean(dim=(1, 2))
+        logits = self.classifier(pooled)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+
+
+__all__ = ["VMambaBackbone", "VMambaForImageClassification", "VMambaModel", "VMambaPreTrainedModel"]
