@@ -13,12 +13,21 @@
 # limitations under the License.
 """ReMamber for Hugging Face transformers: referring image segmentation with Mamba."""
 
-from transformers import AutoBackbone, AutoConfig, AutoModel, AutoModelForImageClassification
-from transformers import AutoModelForImageSegmentation
+from transformers import (
+    AutoBackbone,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForImageSegmentation,
+    AutoProcessor,
+)
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
+from .image_processing_remamber import ReMamberImageProcessor, ReMamberImageProcessorPil
 from .modeling_remamber import ReMamberForImageSegmentation, ReMamberModel
 from .modeling_vmamba import VMambaBackbone, VMambaForImageClassification, VMambaModel
+from .processing_remamber import ReMamberProcessor
 
 
 AutoConfig.register("vmamba", VMambaConfig)
@@ -28,6 +37,10 @@ AutoModel.register(ReMamberConfig, ReMamberModel)
 AutoBackbone.register(VMambaConfig, VMambaBackbone)
 AutoModelForImageClassification.register(VMambaConfig, VMambaForImageClassification)
 AutoModelForImageSegmentation.register(ReMamberConfig, ReMamberForImageSegmentation)
+IMAGE_PROCESSORS = {"torchvision": ReMamberImageProcessor, "pil": ReMamberImageProcessorPil}
+AutoImageProcessor.register(ReMamberConfig, image_processor_classes=IMAGE_PROCESSORS)
+AutoImageProcessor.register(VMambaConfig, image_processor_classes=IMAGE_PROCESSORS)
+AutoProcessor.register(ReMamberConfig, ReMamberProcessor)
 
 # save_pretrained then writes the code files beside the weights, so that trust_remote_code loads them anywhere.
 VMambaConfig.register_for_auto_class()
@@ -37,11 +50,17 @@ VMambaBackbone.register_for_auto_class("AutoBackbone")
 VMambaForImageClassification.register_for_auto_class("AutoModelForImageClassification")
 ReMamberModel.register_for_auto_class("AutoModel")
 ReMamberForImageSegmentation.register_for_auto_class("AutoModelForImageSegmentation")
+ReMamberImageProcessor.register_for_auto_class()
+ReMamberImageProcessorPil.register_for_auto_class()
+ReMamberProcessor.register_for_auto_class()
 
 __all__ = [
     "ReMamberConfig",
     "ReMamberForImageSegmentation",
+    "ReMamberImageProcessor",
+    "ReMamberImageProcessorPil",
     "ReMamberModel",
+    "ReMamberProcessor",
     "VMambaBackbone",
     "VMambaConfig",
     "VMambaForImageClassification",

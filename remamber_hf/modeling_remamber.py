@@ -500,7 +500,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
 
 def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
-    Dice plus binary cross-entropy, in float32, as the released code trains.
+    Dice plus binary cross-entropy, in float32 or more, as the released code trains.
 
     Dice is the mean over the batch of 1 − (2·Σpq + 1) / (Σp + Σq + 1), p the probabilities and q the mask.
 
@@ -516,7 +516,7 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
             f"labels have shape {tuple(labels.shape)}, logits {tuple(logits.shape)}; give one mask per expression, of "
             "the size of pixel_values."
         )
-    logits = logits.float().flatten(1)  # (batch, height * width)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(1)  # (batch, height * width)
     labels = labels.to(logits.dtype).flatten(1)
     probabilities = logits.sigmoid()
     overlap = (probabilities * labels).sum(1)

@@ -288,16 +288,17 @@ def _recurrence_(decay: torch.Tensor, drive: torch.Tensor, carry: torch.Tensor, 
         drive = torch.cat([drive, drive.new_zeros(batch, padding, *drive.shape[2:])], dim=1)
     states = drive.view(batch, num_chunks, chunk, -1)
     products = decay.view(batch, num_chunks, chunk, -1)
-    step, first, last = (-1, chunk - 1, 0) if is_reversed else (1, 0, chunk - 1)
-    for t in range(first + step, last + step, step):
-        states[:, :, t].addcmul_(products[:, :, t], states[:, :, t - step])
-        products[:, :, t].mul_(products[:, :, t - step])
-    entering = torch.empty_like(states[:, :, last])
+    order = slice(None, None, -1) if is_reversed else slice(None)
+    state_steps, product_steps = states.unbind(2)[order], products.unbind(2)[order]
+    for t in range(1, chunk):
+        state_steps[t].addcmul_(product_steps[t], state_steps[t - 1])
+        product_steps[t].mul_(product_steps[t - 1])
     carry = carry.flatten(1)
-    for index in range(num_chunks)[::step]:
-        entering[:, index] = carry
-        carry = torch.addcmul(states[:, index, last], products[:, index, last], carry)
-    states.addcmul_(products, entering.unsqueeze(2))
+    entering = []  # the state that enters each chunk
+    for state, product in zip(state_steps[-1].unbind(1)[order], product_steps[-1].unbind(1)[order]):
+        entering.append(carry)
+        carry = torch.addcmul(state, product, carry)
+    states.addcmul_(products, torch.stack(entering[order], dim=1).unsqueeze(2))
     return drive[:, :length]
 
 
@@ -370,7 +371,8 @@ class _SequenceBlocks:
 
     def projection(self, tensor: torch.Tensor, start: int) -> torch.Tensor:
         """Block of (batch, groups, N, length) as (batch, time, groups, N)."""
-        return tensor[..., start : start + self.block].permute(0, 3, 1, 2).to(self.dtype)
+        block = tensor[..., start : start + self.block].permute(0, 3, 1, 2)
+        return block.to(self.dtype, memory_format=torch.contiguous_format)
 
     def inputs(self, start: int):
         delta = self.sequence(self.delta, start) + self.delta_bias
@@ -666,12 +668,14 @@ def _find_backend(name: str, device: torch.device) -> ScanBackend:
     return BACKENDS[name]
 
 
-@functools.cache
+@torch.compiler.assume_constant_result  # torch.compile takes the answer and does not trace the search for it
 def _choose_backend(device_type: str) -> str:
     """Name of the fastest backend for a device; says so once when that is the slow one on a GPU."""
     why_not = _why_not_mamba_ssm(torch.device(device_type))
     if not why_not:
         return "mamba_ssm"
     if device_type == "cuda":
-        logger.warning(f"The scan runs in blocks of PyTorch operations, for the fast CUDA kernel is missing: {why_not}")
+        logger.warning_once(
+            f"The scan runs in blocks of PyTorch operations, for the fast CUDA kernel is missing: {why_not}"
+        )
     return "torch"

@@ -1,0 +1,37 @@
+# Everything runs in .venv, set up once from constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+
+.PHONY: setup demo test test-slow test-hf lint clean
+
+setup: .venv/ready
+
+.venv/ready: setup.cfg constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed, this is ' + sys.version)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+demo: setup  ## segment a bundled picture with the bundled model; writes demo/
+	$(BIN)/remamber segment remamber_hf/examples/shapes_1.png "the red circle" "the star" \
+		--output demo/overlay.png --mask demo/mask.png
+
+test: setup lint
+	$(BIN)/python -m pytest -q -rs
+
+test-slow: setup
+	$(BIN)/python -m pytest -q -rs -m slow
+
+test-hf: setup
+	[ -d .hf_tests/tests ] || $(BIN)/python tests/hf_common/setup_hf_tests.py .hf_tests
+	HF_TESTS=$(CURDIR)/.hf_tests $(BIN)/python -m pytest -c tests/hf_common/pytest.ini \
+		tests/hf_common/remamber_common_test.py -q -rfEs
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv .hf_tests build demo *.egg-info

@@ -1,0 +1,69 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""ReMamber for Hugging Face transformers: referring image segmentation with Mamba."""
+"""The command `remamber`: finds the subcommand and turns bad input into one line and exit status 2."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .convert_checkpoint import convert
+from .data.synthetic import synthesize
+from .run_training import main as run_training
+from .segment import segment
+
+
+app = typer.Typer(
+    help="ReMamber: referring image segmentation.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+data_app = typer.Typer(help="REFER data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.command()(segment)
+app.command()(convert)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    help="Train on a REFER data set: [RECIPE.yaml] [--name value …]; `remamber train --help` lists all.",
+)
+def train(context: typer.Context):
+    run_training(context.args)
+
+
+@data_app.command("synthesize")
+def synthesize_command(
+    output_dir: Annotated[Path, typer.Argument(help="Folder to make.")],
+    images: Annotated[int, typer.Option(help="Number of pictures.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    image_size: Annotated[int, typer.Option(help="Side of the pictures, in pixels.")] = 128,
+    style: Annotated[str, typer.Option(help="plain or rich.")] = "plain",
+):
+    """Render pictures of coloured shapes with expressions, as a REFER data set called "shapes"."""
+    synthesize(output_dir, images, seed, image_size=image_size, style=style)
+
+
+def main():
+    """Entry point: a ValueError or OSError is bad input, said in one line; anything else is a bug and shows where."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        message = " ".join(str(error).split())
+        print(f"remamber: error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

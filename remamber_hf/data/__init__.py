@@ -1,0 +1,1 @@
+"""Data for training and evaluation: REFER files (`refer`), synthetic scenes (`synthetic`), batches (`collator`)."""

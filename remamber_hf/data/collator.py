@@ -1,0 +1,74 @@
+"""Rows of `load_refer` → batches: draw a sentence, draw the mask, process, stack."""
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+
+from .refer import row_mask
+
+
+# Without image_index: in a batch every expression has its own picture, in order.
+MODEL_INPUTS = ("pixel_values", "input_ids", "attention_mask", "labels")
+
+
+class ReMamberCollator:
+    """row → (sentence, mask) → processor → stack.
+
+    One row goes through at a time, so a single full-size mask is held.
+
+    A row with several sentences gives one of them, drawn from the default generator of PyTorch. In a worker of a
+    DataLoader that is the worker's own, which the DataLoader seeds anew in every epoch from the seed of the run;
+    without workers its state is part of the checkpoints of Trainer. A row with one sentence draws nothing, so
+    evaluation on `expand_sentences` rows leaves the generator alone.
+
+    Args:
+        processor (`ReMamberProcessor`): makes the inputs of one picture and one sentence.
+        mask_overlap (`str`, defaults to "published"): see `row_mask`.
+        keep_masks (`bool`, defaults to `False`): add the masks at the size of the pictures, for evaluation.
+    """
+
+    def __init__(self, processor, mask_overlap: str = "published", keep_masks: bool = False):
+        self.processor = processor
+        self.mask_overlap = mask_overlap
+        self.keep_masks = keep_masks
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor | list[dict]]:
+        """Make a batch, one entry per row.
+
+        Returns:
+            pixel_values: (batch, 3, height, width), float32.
+            input_ids, attention_mask: (batch, text_length), int64.
+            labels: (batch, height, width), uint8, 0 or 1, at the size of pixel_values.
+            original_masks: with `keep_masks`, a list of RLE dicts for `decode_mask`.
+        """
+        samples = [self._process(row) for row in rows]
+        batch = {name: torch.cat([sample[name] for sample in samples]) for name in MODEL_INPUTS}
+        if self.keep_masks:
+            batch["original_masks"] = [sample["original_mask"] for sample in samples]
+        return batch
+
+    def _process(self, row: dict) -> dict:
+        mask = row_mask(row, self.mask_overlap)
+        sample = self.processor(
+            images=[row["image"]],
+            text=[draw_sentence(row["sentences"])],
+            segmentation_maps=[mask],
+            return_tensors="pt",
+        )
+        return {**sample, "original_mask": encode_mask(mask)} if self.keep_masks else sample
+
+
+def draw_sentence(sentences: list[str]) -> str:
+    """Draw one of a row's sentences from the default generator of PyTorch."""
+    index = 0 if len(sentences) == 1 else int(torch.randint(len(sentences), ()))
+    return sentences[index]
+
+
+def encode_mask(mask: np.ndarray) -> dict:
+    """Encode a mask, bool (height, width), as a compressed RLE: {"size": [height, width], "counts": bytes}."""
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+
+
+def decode_mask(rle: dict) -> np.ndarray:
+    """Decode what `encode_mask` made: bool (height, width)."""
+    return np.ascontiguousarray(coco_mask.decode(rle), dtype=bool)

@@ -1,0 +1,1 @@
+"""Metrics of referring segmentation; each folder also loads by path with `evaluate.load`."""

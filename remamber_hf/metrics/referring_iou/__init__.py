@@ -1,0 +1,1 @@
+"""Referring IoU: `scores` holds the definitions, `referring_iou` the `evaluate` module around them."""

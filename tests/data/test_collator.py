@@ -1,0 +1,142 @@
+import weakref
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from refer_fixture import SIZES, TinyRefer, rectangle
+from torch.utils.data import DataLoader
+from transformers import CLIPTokenizer
+
+from remamber_hf.data import collator
+from remamber_hf.data.collator import ReMamberCollator, decode_mask, encode_mask
+from remamber_hf.data.refer import load_refer, row_mask
+from remamber_hf.image_processing_remamber import ReMamberImageProcessorPil
+from remamber_hf.processing_remamber import ReMamberProcessor
+
+
+SIDE = 32
+NUM_SENTENCES = 8
+
+
+class StandInProcessor:
+    """Its input_ids are the number that the sentence ends with."""
+
+    def __call__(self, images, text, segmentation_maps, return_tensors):
+        return {
+            "pixel_values": torch.zeros(1, 3, 4, 4),
+            "input_ids": torch.tensor([[int(text[0].split()[-1])]]),
+            "attention_mask": torch.ones(1, 1, dtype=torch.long),
+            "labels": torch.zeros(1, 4, 4, dtype=torch.uint8),
+            "image_index": torch.zeros(1, dtype=torch.long),
+        }
+
+
+@pytest.fixture(scope="module")
+def processor():
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    words = letters + [letter + "</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
+    vocab = {word: number for number, word in enumerate(words)}
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=[])
+    return ReMamberProcessor(ReMamberImageProcessorPil(size={"height": SIDE, "width": SIDE}), tokenizer)
+
+
+@pytest.fixture
+def data(tmp_path):
+    tiny = TinyRefer()
+    for number, ref in enumerate(tiny.refs, start=1):
+        ref["sentences"] = [
+            {"sent_id": 10 * number + index, "sent": f"sentence {10 * number + index}"}
+            for index in range(NUM_SENTENCES)
+        ]
+    tiny.annotations[0]["segmentation"] = [rectangle(2, 2, 20, 20), rectangle(10, 10, 30, 30)]
+    tiny.write(tmp_path / "data")
+    return load_refer("refcoco", "unc", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache")
+
+
+def epochs(data, num_epochs: int, num_workers: int) -> list[list[int]]:
+    """The sentences that a run with seed 0 sees, epoch by epoch."""
+    torch.manual_seed(0)
+    loader = DataLoader(data, batch_size=2, collate_fn=ReMamberCollator(StandInProcessor()), num_workers=num_workers)
+    return [
+        [number for batch in loader for number in batch["input_ids"].flatten().tolist()] for _ in range(num_epochs)
+    ]
+
+
+def test_a_batch_has_one_entry_per_row_at_model_size(processor, data):
+    rows = [data["train"][index] for index in range(3)]
+    batch = ReMamberCollator(processor)(rows)
+    assert {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in batch.items()} == {
+        "pixel_values": ((3, 3, SIDE, SIDE), torch.float32),
+        "input_ids": ((3, 20), torch.int64),
+        "attention_mask": ((3, 20), torch.int64),
+        "labels": ((3, SIDE, SIDE), torch.uint8),
+    }
+    for row, pixel_values, labels in zip(rows, batch["pixel_values"], batch["labels"]):
+        alone = processor(images=row["image"], return_tensors="pt")["pixel_values"][0]
+        assert torch.equal(pixel_values, alone)
+        nearest = Image.fromarray(row_mask(row)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+        assert np.array_equal(labels.numpy().astype(bool), np.asarray(nearest))
+
+
+def test_the_tokens_are_those_of_the_drawn_sentence(processor, data):
+    row = {**data["train"][0], "sentences": ["b"]}
+    assert torch.equal(
+        ReMamberCollator(processor)([row])["input_ids"], processor(text="b", return_tensors="pt").input_ids
+    )
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_sentences_repeat_with_the_seed_and_differ_between_epochs(data, num_workers):
+    first_run = epochs(data["train"], 3, num_workers)
+    assert first_run == epochs(data["train"], 3, num_workers)
+    assert first_run[0] != first_run[1] != first_run[2]
+
+
+def test_every_sentence_of_an_object_is_drawn(data):
+    drawn = Counter(number for epoch in epochs(data["val"], 200, 0) for number in epoch)
+    assert set(drawn) == set(range(40, 40 + NUM_SENTENCES))
+    assert min(drawn.values()) > 8  # 25 on average
+
+
+def test_one_sentence_leaves_the_generator_alone(processor, data):
+    row = {**data["train"][0], "sentences": ["the only one"]}
+    state = torch.get_rng_state()
+    ReMamberCollator(processor)([row])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("mask_overlap", ["published", "union"])
+def test_original_masks_come_back_at_the_size_of_the_picture(processor, data, mask_overlap):
+    rows = [data["train"][index] for index in range(3)]
+    batch = ReMamberCollator(processor, mask_overlap, keep_masks=True)(rows)
+    for row, rle, size in zip(rows, batch["original_masks"], SIZES):
+        mask = decode_mask(rle)
+        assert mask.dtype == bool and mask.shape == size
+        assert np.array_equal(mask, row_mask(row, mask_overlap))
+    assert row_mask(rows[0], "union")[15, 15]
+    assert decode_mask(batch["original_masks"][0])[15, 15] == (mask_overlap == "union")
+
+
+def test_a_kept_mask_is_compact():
+    mask = np.zeros((480, 640), dtype=bool)
+    mask[100:300, 50:400] = True
+    assert len(encode_mask(mask)["counts"]) < mask.size / 200
+
+
+@pytest.mark.parametrize("keep_masks", [False, True])
+def test_a_single_full_size_mask_is_held(data, monkeypatch, keep_masks):
+    masks, num_held = [], []
+
+    def watched_row_mask(row, mask_overlap):
+        num_held.append(sum(mask() is not None for mask in masks))
+        mask = row_mask(row, mask_overlap)
+        masks.append(weakref.ref(mask))
+        return mask
+
+    monkeypatch.setattr(collator, "row_mask", watched_row_mask)
+    rows = [data["train"][index % 3] for index in range(6)]
+    ReMamberCollator(StandInProcessor(), keep_masks=keep_masks)(rows)
+    assert num_held == [0] * 6
+    assert all(mask() is None for mask in masks)

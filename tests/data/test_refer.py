@@ -1,0 +1,660 @@
+import importlib.util
+import io
+import logging
+import os
+import pickle
+import shutil
+import sys
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from refer_fixture import LAYOUTS, SIZES, TinyRefer, picture, python2_pickle, rectangle
+
+from remamber_hf.data import refer
+from remamber_hf.data.refer import ReferBuilder, load_refer, read_refs, row_mask
+
+
+@pytest.fixture
+def load(tmp_path):
+    """`load_refer` on the folder that `TinyRefer.write` filled, with a cache of the test's own."""
+
+    def load_from(dataset="refcoco", split_by="unc", split=None, **arguments):
+        arguments = {"data_dir": tmp_path / "data", "cache_dir": tmp_path / "cache", **arguments}
+        return load_refer(dataset, split_by, split, **arguments)
+
+    return load_from
+
+
+@pytest.fixture
+def tiny():
+    return TinyRefer()
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "data"
+
+
+def published_mask(parts: list[dict]) -> np.ndarray:
+    """The published rule, written out: decode all parts at once, add up, keep what equals 1."""
+    return coco_mask.decode(parts).sum(axis=2).astype(np.uint8) == 1
+
+
+# Reading
+
+
+def test_a_row_holds_every_field_of_its_object(tiny, root, load):
+    tiny.write(root)
+    row = load(split="train")[0]
+    height, width = SIZES[0]
+    assert row.pop("image").size == (width, height)
+    assert row == {
+        "sentences": ["the left one 1", "person 1"],
+        "ref_id": 1001,
+        "ann_id": 101,
+        "image_id": 1,
+        "category": "person",
+        "bbox": [2.5, 3.0, 10.0, 12.0],
+        "height": height,
+        "width": width,
+        "split": "train",
+        "segmentation": [{"polygons": [rectangle(2.5, 3.0, 12.5, 15.0)], "rles": []}],
+    }
+
+
+@pytest.mark.parametrize("layout", ["lavt", "remamber", "grefcoco"])
+def test_each_folder_layout_is_found_by_itself(tiny, root, load, layout):
+    tiny.write(root, layout=layout)
+    data = load().cast_column("image", datasets.Image(decode=False))
+    names = [name.name for name in (root / LAYOUTS[layout]).iterdir()]
+    assert sorted(os.path.basename(row["image"]["path"]) for split in data.values() for row in split) == sorted(names)
+
+
+@pytest.mark.parametrize("layout", ["refclef", "refclef_flat"])
+def test_refclef_has_its_own_pictures_and_lists_of_rle(tiny, root, load, layout):
+    height, width = SIZES[0]
+    rles = coco_mask.frPyObjects([rectangle(2, 2, 20, 20), rectangle(10, 10, 30, 30)], height, width)
+    tiny.annotations[0]["segmentation"] = [{**rle, "counts": rle["counts"].decode()} for rle in rles]
+    tiny.write(root, "refclef", "berkeley", layout)
+    row = load("refclef", "berkeley", "train")[0]
+    assert len(row["segmentation"][0]["rles"]) == 2
+    assert np.array_equal(row_mask(row), published_mask(rles))
+
+
+def test_a_picture_is_found_in_whichever_folder_has_it(tiny, root, load):
+    tiny.write(root)
+    (root / LAYOUTS["remamber"]).mkdir()
+    name = tiny.images[0]["file_name"]
+    shutil.move(root / LAYOUTS["lavt"] / name, root / LAYOUTS["remamber"] / name)
+    assert load(split="train").num_rows == 3
+
+
+def test_pictures_are_kept_by_path_and_masks_as_polygons(tiny, root, load):
+    tiny.write(root)
+    column = load(split="train").data.column("image").to_pylist()
+    assert all(value["bytes"] is None and os.path.isabs(value["path"]) for value in column)
+
+
+def test_there_is_one_config_per_data_set_and_split_by():
+    assert sorted(ReferBuilder.builder_configs) == [
+        "grefcoco_unc",
+        "refclef_berkeley",
+        "refclef_unc",
+        "refcoco+_unc",
+        "refcoco_google",
+        "refcoco_unc",
+        "refcocog_google",
+        "refcocog_umd",
+    ]
+
+
+@pytest.mark.parametrize("config_name", sorted(ReferBuilder.builder_configs))
+def test_every_config_loads_by_its_name(tiny, root, tmp_path, config_name):
+    dataset, split_by = config_name.split("_")
+    tiny.add_generalized()
+    tiny.write(root, dataset, split_by, "refclef" if dataset == "refclef" else "lavt")
+    builder = ReferBuilder(config_name=config_name, data_dir=str(root), cache_dir=str(tmp_path / "cache"))
+    builder.download_and_prepare()
+    assert set(builder.as_dataset()) >= {"train", "val"}
+
+
+def test_the_file_alone_is_a_whole_loading_script(tiny, root, tmp_path):
+    script = tmp_path / "refer_script.py"
+    shutil.copy(refer.__file__, script)
+    spec = importlib.util.spec_from_file_location("refer_script", script)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["refer_script"] = module
+    try:
+        spec.loader.exec_module(module)
+        builders = [
+            value
+            for value in vars(module).values()
+            if isinstance(value, type) and issubclass(value, datasets.DatasetBuilder)
+        ]
+        assert [builder.__name__ for builder in builders] == ["ReferBuilder"]
+        tiny.write(root)
+        builder = builders[0](config_name="refcoco_unc", data_dir=str(root), cache_dir=str(tmp_path / "cache"))
+        builder.download_and_prepare()
+        assert builder.as_dataset("train").num_rows == 3
+    finally:
+        del sys.modules["refer_script"]
+
+
+def test_rows_stream_without_a_cache(tiny, root, tmp_path):
+    tiny.write(root)
+    builder = ReferBuilder(config_name="refcoco_unc", data_dir=str(root), cache_dir=str(tmp_path / "cache"))
+    rows = list(builder.as_streaming_dataset("train"))
+    assert [row["ref_id"] for row in rows] == [1001, 1002, 1003]
+
+
+def test_a_further_folder_is_a_data_set_with_the_splits_of_its_file(tiny, root, load):
+    for ref, split in zip(tiny.refs, ["train", "train", "dev", "dev", "dev", "test"]):
+        ref["split"] = split
+    tiny.write(root, "shapes", "ours")
+    assert {name: split.num_rows for name, split in load("shapes", "ours").items()} == {
+        "train": 2,
+        "dev": 3,
+        "test": 1,
+    }
+
+
+def test_test_on_refcoco_names_testA_and_testB(tiny, root, load):
+    tiny.write(root)
+    with pytest.raises(ValueError, match=r"no split 'test'; its splits are train, val, testA, testB\."):
+        load(split="test")
+
+
+def test_an_unknown_split_by_names_those_there_are(root):
+    with pytest.raises(ValueError, match=r"refcocog is not split by 'unc'; choose one of umd, google\."):
+        load_refer("refcocog", "unc", data_dir=root)
+
+
+def test_absent_files_are_named(tiny, root, load):
+    with pytest.raises(FileNotFoundError, match=r"refcoco.instances\.json is missing; data_dir must hold"):
+        load()
+    tiny.write(root)
+    shutil.rmtree(root / "images")
+    with pytest.raises(FileNotFoundError, match=r"put them into images/mscoco/images/train2014 or train2014"):
+        load()
+
+
+def test_an_unknown_on_error_is_refused(tiny, root, load):
+    tiny.write(root)
+    with pytest.raises(ValueError, match="on_error is 'ignore'; choose one of raise, skip"):
+        load(on_error="ignore")
+
+
+def test_expand_sentences_gives_one_row_per_sentence(tiny, root, load):
+    tiny.write(root)
+    rows = load(split="val", expand_sentences=True)
+    assert [(row["ref_id"], row["sentences"]) for row in rows] == [
+        (1004, ["the left one 4"]),
+        (1004, ["person 4"]),
+    ]
+    assert rows[1]["image"].size == SIZES[3][::-1]
+    assert rows.data.column("image").to_pylist()[1]["bytes"] is None
+    assert {name: split.num_rows for name, split in load(expand_sentences=True).items()} == {
+        "train": 6,
+        "val": 2,
+        "testA": 2,
+        "testB": 2,
+    }
+
+
+def test_the_cache_follows_the_refs_and_the_annotations(tiny, root, load):
+    tiny.write(root)
+    assert load(split="val")[0]["sentences"][0] == "the left one 4"
+    tiny.refs[3]["sentences"][0]["sent"] = "the last one 4"  # of the same length
+    tiny.write(root)
+    assert load(split="val")[0]["sentences"][0] == "the last one 4"
+    tiny.annotations[3]["bbox"] = [9, 9, 9, 9]
+    tiny.write(root)
+    assert load(split="val")[0]["bbox"] == [9, 9, 9, 9]
+
+
+def test_the_cache_is_used_when_nothing_changed(tiny, root, load, monkeypatch):
+    tiny.write(root)
+    load()
+    monkeypatch.setattr(refer, "RowReader", None)
+    assert load(split="train").num_rows == 3
+
+
+# gRefCOCO
+
+
+def test_a_generalized_row_has_several_objects_or_none(tiny, root, load):
+    tiny.add_generalized()
+    tiny.write(root, "grefcoco")
+    data = load("grefcoco")
+    several, nothing = data["train"][0], data["val"][0]
+    assert several["ann_id"] == [101, 201]
+    assert several["category"] == ["person", "car"]
+    assert several["bbox"] == [[2.5, 3.0, 10.0, 12.0], [5, 5, 20, 20]]
+    assert nothing["ann_id"] == nothing["category"] == nothing["bbox"] == nothing["segmentation"] == []
+    assert nothing["sentences"] == ["a green dog"]
+    assert row_mask(nothing).shape == SIZES[1]
+    assert not row_mask(nothing).any()
+
+
+def test_objects_of_a_generalized_row_are_joined_under_either_rule(tiny, root, load):
+    tiny.add_generalized()
+    tiny.write(root, "grefcoco")
+    row = load("grefcoco", split="train")[0]
+    polygons = [rectangle(2.5, 3.0, 12.5, 15.0), rectangle(5, 5, 25, 25)]
+    union = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *SIZES[0]))) == 1
+    assert np.array_equal(row_mask(row, "published"), union)
+    assert np.array_equal(row_mask(row, "union"), union)
+
+
+def test_the_generalized_file_of_a_further_set_is_asked_for(tiny, root, load):
+    tiny.add_generalized()
+    tiny.write(root, "shapes")
+    assert load("shapes", split="train").num_rows == 3
+    assert load("shapes", split="train", generalized=True)[0]["ann_id"] == [101, 201]
+
+
+@pytest.mark.parametrize("ann_ids", [[], ["101"], None, [-1, 101]])
+def test_a_generalized_ref_with_other_annotation_ids_is_reported(tiny, root, load, ann_ids):
+    tiny.add_generalized()
+    tiny.grefs[0]["ann_id"] = ann_ids
+    tiny.write(root, "grefcoco")
+    with pytest.raises(ValueError, match=r"grefcoco \(unc\), ref 1001 of grefs\(unc\)\.json, .*(ann_id is|no -1 in)"):
+        load("grefcoco")
+
+
+# Masks
+
+
+def test_published_masks_leave_out_what_two_polygons_cover(tiny, root, load):
+    polygons = [rectangle(2, 2, 20, 20), rectangle(10, 10, 30.5, 30.2), rectangle(40, 2, 50, 9)]
+    tiny.annotations[0]["segmentation"] = polygons
+    tiny.write(root)
+    row = load(split="train")[0]
+    parts = coco_mask.frPyObjects(polygons, *SIZES[0])
+    published, union = row_mask(row), row_mask(row, "union")
+    assert np.array_equal(published, published_mask(parts))
+    assert np.array_equal(union, coco_mask.decode(coco_mask.merge(parts)) == 1)
+    assert not published[15, 15] and union[15, 15]
+    assert published.dtype == bool and published.shape == SIZES[0]
+
+
+def test_an_unknown_mask_overlap_is_refused(tiny, root, load):
+    tiny.write(root)
+    with pytest.raises(ValueError, match="mask_overlap is 'sum'; choose one of published, union"):
+        row_mask(load(split="train")[0], "sum")
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_a_crowd_rle_dict_is_a_mask(tiny, root, load, is_compressed):
+    mask = np.zeros(SIZES[0], dtype=np.uint8)
+    mask[5:20, 7:30] = 1
+    mask[10:12, 9:11] = 0
+    rle = coco_mask.encode(np.asfortranarray(mask))
+    runs = refer._run_lengths(rle["counts"].decode())
+    counts = rle["counts"].decode() if is_compressed else runs
+    tiny.annotations[0].update(iscrowd=1, segmentation={"size": list(SIZES[0]), "counts": counts})
+    tiny.write(root)
+    assert np.array_equal(row_mask(load(split="train")[0]), mask == 1)
+
+
+def test_run_lengths_are_those_of_pycocotools():
+    generator = np.random.default_rng(0)
+    for height, width in [(1, 1), (7, 90), (300, 500)]:
+        mask = generator.random((height, width)) < generator.random()
+        runs = refer._run_lengths(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode())
+        again = np.concatenate([np.full(run, index % 2, dtype=bool) for index, run in enumerate(runs)])
+        assert np.array_equal(again.reshape((height, width), order="F"), mask)
+
+
+def test_a_polygon_partly_off_the_picture_is_cut(tiny, root, load):
+    height, width = SIZES[0]
+    tiny.annotations[0]["segmentation"] = [rectangle(-10, 30, width + 5, height + 7)]
+    tiny.write(root)
+    mask = row_mask(load(split="train")[0])
+    assert mask[30:].all() and not mask[:30].any()
+
+
+def test_a_polygon_under_three_points_is_left_out_and_counted(tiny, root, load, caplog):
+    tiny.annotations[0]["segmentation"] = [[1.0, 2.0, 30.0, 30.0], rectangle(2, 2, 9, 9)]
+    tiny.write(root)
+    for _ in range(2):  # the second time from the cache
+        caplog.clear()
+        row = load(split="train")[0]
+        assert "Left out: 1 × polygon under 3 points." in caplog.text
+    assert np.array_equal(row_mask(row), published_mask(coco_mask.frPyObjects([rectangle(2, 2, 9, 9)], *SIZES[0])))
+
+
+# Defects
+
+
+def unknown_annotation(tiny, root):
+    tiny.refs[0]["ann_id"] = 999
+
+
+def unknown_picture(tiny, root):
+    tiny.refs[0]["image_id"] = 999
+
+
+def unknown_category(tiny, root):
+    tiny.annotations[0]["category_id"] = 999
+
+
+def annotation_of_another_picture(tiny, root):
+    tiny.refs[0]["ann_id"] = 102
+
+
+def repeated_ref_id(tiny, root):
+    tiny.refs.insert(1, tiny.refs[0])
+
+
+def no_annotation_id(tiny, root):
+    del tiny.refs[0]["ann_id"]
+
+
+def split_that_is_no_word(tiny, root):
+    tiny.refs[0]["split"] = "../train"
+
+
+def only_two_points(tiny, root):
+    tiny.annotations[0]["segmentation"] = [[1, 2, 30, 30]]
+
+
+def no_segmentation(tiny, root):
+    tiny.annotations[0]["segmentation"] = []
+
+
+def odd_polygon(tiny, root):
+    tiny.annotations[0]["segmentation"] = [[1, 2, 3, 4, 5, 6, 7]]
+
+
+def annotation_off_the_picture(tiny, root):
+    tiny.annotations[0]["segmentation"] = [rectangle(-30, 1, -10, 20)]
+
+
+def endless_polygon(tiny, root):
+    tiny.annotations[0]["segmentation"] = [rectangle(0, 0, 1e15, 10)]
+
+
+def polygon_of_nan(tiny, root):
+    tiny.annotations[0]["segmentation"] = [[float("nan"), 1, 2, 3, 4, 5]]
+
+
+def short_rle(tiny, root):
+    tiny.annotations[0]["segmentation"] = {"size": list(SIZES[0]), "counts": [5, 6]}
+
+
+def short_compressed_rle(tiny, root):
+    tiny.annotations[0]["segmentation"] = {"size": list(SIZES[0]), "counts": "56"}
+
+
+def rle_of_another_size(tiny, root):
+    height, width = SIZES[0]
+    tiny.annotations[0]["segmentation"] = {"size": [width, height], "counts": [0, height * width]}
+
+
+def no_text(tiny, root):
+    for sentence in tiny.refs[0]["sentences"]:
+        sentence["sent"] = None
+
+
+def three_numbers_for_a_box(tiny, root):
+    tiny.annotations[0]["bbox"] = [1, 2, 3]
+
+
+def missing_picture(tiny, root):
+    (root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]).unlink()
+
+
+def truncated_picture(tiny, root):
+    path = root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+def empty_picture(tiny, root):
+    (root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]).write_bytes(b"")
+
+
+def picture_of_another_size(tiny, root):
+    tiny.images[0]["height"] += 1
+
+
+def picture_outside_the_folder(tiny, root):
+    tiny.images[0]["file_name"] = "../train2014/" + tiny.images[0]["file_name"]
+
+
+def picture_by_absolute_path(tiny, root):
+    tiny.images[0]["file_name"] = str(root / LAYOUTS["lavt"] / tiny.images[0]["file_name"])
+
+
+DEFECTS = {
+    unknown_annotation: "unknown id in annotations",
+    unknown_picture: "unknown id in images",
+    unknown_category: "unknown id in categories",
+    annotation_of_another_picture: "annotation of another picture",
+    repeated_ref_id: "repeated ref id",
+    no_annotation_id: "malformed entry",
+    split_that_is_no_word: "malformed entry",
+    only_two_points: "no polygon of 3 points",
+    no_segmentation: "no polygon of 3 points",
+    odd_polygon: "malformed entry",
+    annotation_off_the_picture: "annotation off the picture",
+    endless_polygon: "annotation off the picture",
+    polygon_of_nan: "annotation off the picture",
+    short_rle: "RLE that does not fill the picture",
+    short_compressed_rle: "RLE that does not fill the picture",
+    rle_of_another_size: "RLE that does not fill the picture",
+    no_text: "malformed entry",
+    three_numbers_for_a_box: "malformed entry",
+    missing_picture: "missing picture",
+    truncated_picture: "unreadable picture",
+    empty_picture: "unreadable picture",
+    picture_of_another_size: "picture of another size",
+    picture_outside_the_folder: "picture name leaves the folder",
+    picture_by_absolute_path: "picture name leaves the folder",
+}
+
+
+def write_with(defect, tiny, root):
+    tiny.write(root)
+    defect(tiny, root)
+    if defect not in (missing_picture, truncated_picture, empty_picture):
+        tiny.write(root)
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
+def test_a_defect_is_reported_with_data_set_ref_and_files(tiny, root, load, defect):
+    write_with(defect, tiny, root)
+    with pytest.raises(ValueError) as raised:
+        load()
+    message = str(raised.value)
+    name = None if defect is unknown_picture else tiny.images[0]["file_name"]
+    assert message.startswith(f"refcoco (unc), ref 1001 of refs(unc).p, picture {name!r}: {DEFECTS[defect]}: ")
+    assert 'on_error="skip"' in message
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
+def test_a_skipped_defect_is_counted_at_every_load(tiny, root, load, defect, caplog):
+    write_with(defect, tiny, root)
+    expected = [1001, 1002, 1003] if defect is repeated_ref_id else [1002, 1003]
+    for is_cached in (False, True):
+        caplog.clear()
+        data = load(split="train", on_error="skip")
+        assert data["ref_id"][:] == expected
+        assert f"from {len(tiny.refs)} refs. Left out: 1 × {DEFECTS[defect]}." in caplog.text
+        assert ("ref 1001 of refs(unc).p" in caplog.text) is not is_cached
+    assert f"1 × {DEFECTS[defect]}" in data.info.description
+
+
+def test_only_the_empty_sentence_is_skipped(tiny, root, load, caplog):
+    tiny.refs[0]["sentences"][0]["sent"] = "  "
+    tiny.write(root)
+    with pytest.raises(ValueError, match=r"ref 1001 of .*: empty sentence: sentence 0"):
+        load()
+    assert load(split="train", on_error="skip")[0]["sentences"] == ["person 1"]
+    assert "Left out: 1 × empty sentence." in caplog.text
+
+
+def test_a_ref_whose_sentences_are_all_empty_is_skipped(tiny, root, load, caplog):
+    for sentence in tiny.refs[0]["sentences"]:
+        sentence["sent"] = ""
+    tiny.write(root)
+    assert load(split="train", on_error="skip")["ref_id"][:] == [1002, 1003]
+    assert "Left out: 2 × empty sentence, 1 × no sentence." in caplog.text
+
+
+def test_a_whole_data_set_leaves_nothing_out(tiny, root, load, caplog):
+    caplog.set_level(logging.INFO)
+    tiny.write(root)
+    assert "Left out" not in load(split="train").info.description
+    assert "Left out" not in caplog.text
+
+
+def test_a_split_of_which_nothing_is_left_is_an_error(tiny, root, load):
+    tiny.refs[3]["ann_id"] = 999
+    tiny.write(root)
+    with pytest.raises(ValueError, match="All of split val is left out; .* Left out: 1 × unknown id in annotations"):
+        load(split="train", on_error="skip")
+
+
+def test_a_picture_that_came_later_ends_the_skip(tiny, root, load):
+    write_with(missing_picture, tiny, root)
+    assert load(split="train", on_error="skip").num_rows == 2
+    tiny.write(root)
+    assert load(split="train", on_error="skip").num_rows == 3
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP"])
+def test_a_picture_of_another_format_is_read_whole_or_reported(tiny, root, load, file_format):
+    tiny.write(root)
+    path = root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]
+    picture(*SIZES[0]).save(path, file_format)
+    assert load(split="train")[0]["image"].size == SIZES[0][::-1]
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(ValueError, match="ref 1001 .*: unreadable picture: "):
+        load(on_error="raise", cache_dir=root / "another_cache")
+
+
+def test_a_jpeg_with_bytes_after_its_end_is_whole(tiny, root, load):
+    tiny.write(root)
+    path = root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]
+    path.write_bytes(path.read_bytes() + b"\0" * 20)
+    assert load(split="train").num_rows == 3
+
+
+def test_a_picture_with_an_exif_rotation_stays_as_it_is_stored(tiny, root, load):
+    tiny.write(root)
+    exif = Image.Exif()
+    exif[refer.EXIF_ORIENTATION] = 3
+    path = root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]
+    picture(*SIZES[0]).save(path, quality=95, exif=exif)
+    image = np.asarray(load(split="train")[0]["image"])
+    assert np.array_equal(image, np.asarray(Image.open(path)))
+    assert image[2, 2, 0] > 200 and image[-2, -2, 0] < 60
+
+
+@pytest.mark.parametrize("content", [b"[]", b'{"images": []}', b"{", b'{"images": [3]}', b'{"images": [{"name": 1}]}'])
+def test_broken_instances_are_named(tiny, root, load, content):
+    tiny.write(root)
+    (root / "refcoco" / "instances.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"instances\.json is not read: .* needs the lists images, annotations"):
+        load()
+
+
+# Pickles
+
+
+class Hostile:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_hostile_pickle_is_refused_by_name_and_does_nothing(tiny, root, load, tmp_path, protocol):
+    marker = tmp_path / "was_here"
+    tiny.refs[0]["sentences"] = Hostile(marker)
+    tiny.write(root, refs_content=pickle.dumps(tiny.refs, protocol=protocol))
+    with pytest.raises(
+        ValueError, match=r"refs\(unc\)\.p is not read: UnpicklingError: it asks for (posix|nt|os)\.mkdir, and only"
+    ):
+        load(on_error="skip")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"cos\nsystem\n(S'true'\ntR.", r"os\.system"),
+        (b"(ibuiltins\neval\n.", r"builtins\.eval"),
+        (b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", r"builtins\.eval"),
+        (b"Pname\n.", "persistent object"),
+        (b"\x80\x02\x82\x01.", "unregistered extension code"),
+        (b"\x80\x02]r\xff\xff\xff\x7f", "EOFError"),
+        (b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x0f", "EOFError|UnpicklingError"),
+        (b"", "EOFError"),
+        (b"\x80\x02}.", "holds dict, a list of dicts is needed"),
+        (b"\x80\x02]K\x01a.", "holds list, a list of dicts is needed"),
+    ],
+)
+def test_other_pickles_are_refused(tmp_path, content, reason):
+    path = tmp_path / "refs(unc).p"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        read_refs(path)
+
+
+def test_a_memo_index_beyond_all_memory_costs_nothing(tmp_path):
+    path = tmp_path / "refs(unc).p"
+    path.write_bytes(b"\x80\x02]r\xff\xff\xff\x7f.")
+    assert read_refs(path) == []
+
+
+def test_damaged_pickles_raise_nothing_but_ValueError(tiny, tmp_path):
+    content = pickle.dumps(tiny.refs, protocol=2)
+    generator = np.random.default_rng(0)
+    path = tmp_path / "refs(unc).p"
+    num_refused = 0
+    for _ in range(400):
+        damaged = bytearray(content)
+        for place in generator.integers(len(content), size=3):
+            damaged[place] = generator.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_refs(path)
+        except ValueError:
+            num_refused += 1
+    assert num_refused > 100
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_python_2_text_reads_right(tiny, root, load, protocol, encoding):
+    tiny.refs[0]["sentences"][0]["sent"] = "café señor à gauche"
+    tiny.write(root, refs_content=python2_pickle(tiny.refs, protocol, encoding))
+    assert load(split="train")[0]["sentences"] == ["café señor à gauche", "person 1"]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_unicode_of_any_protocol_reads_right(tiny, root, load, protocol):
+    tiny.refs[0]["sentences"][0]["sent"] = "左边的人 ☂ naïve"
+    tiny.write(root, refs_content=pickle.dumps(tiny.refs, protocol=protocol))
+    assert load(split="train")[0]["sentences"][0] == "左边的人 ☂ naïve"
+
+
+def test_half_a_character_is_reported(tiny, root, load):
+    tiny.add_generalized()
+    tiny.grefs[0]["sentences"][0]["sent"] = "half \ud83d"
+    tiny.write(root, "grefcoco")
+    with pytest.raises(ValueError, match="which is not Unicode text"):
+        load("grefcoco")
+
+
+def test_the_published_unpickler_would_have_run_it(tmp_path):
+    """The hostile pickle above is a real one: the standard reader runs it."""
+    pickle.Unpickler(io.BytesIO(pickle.dumps(Hostile(tmp_path / "was_here")))).load()
+    assert (tmp_path / "was_here").exists()

@@ -1,0 +1,437 @@
+"""The image processor against plain Pillow and numpy, `open_picture` on every kind of picture, masks from logits."""
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from transformers.utils import is_torchvision_available
+
+from remamber_hf.image_processing_remamber import (
+    ReMamberImageProcessor,
+    ReMamberImageProcessorPil,
+    open_picture,
+)
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+IMAGE_PROCESSORS = [
+    ReMamberImageProcessorPil,
+    pytest.param(
+        ReMamberImageProcessor,
+        marks=pytest.mark.skipif(not is_torchvision_available(), reason="torchvision is not installed"),
+    ),
+]
+
+
+def random_array(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def random_map(height, width, seed=0):
+    return np.random.default_rng(seed).random((height, width)) > 0.5
+
+
+def published_pixel_values(picture, size=480):
+    pixels = np.asarray(picture.resize((size, size), Image.BILINEAR)).astype(np.float32) / 255
+    return ((pixels - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1)  # (channels, height, width)
+
+
+def pil_nearest(segmentation_map, height, width):
+    picture = Image.fromarray(segmentation_map.astype(np.uint8)).resize((width, height), Image.NEAREST)
+    return np.asarray(picture)
+
+
+def encoded(picture, image_format, **options):
+    file = io.BytesIO()
+    picture.save(file, image_format, **options)
+    file.seek(0)
+    return file
+
+
+# ------------------------------------------------------------------------------------------------------- pixel values
+@pytest.mark.parametrize("shape", [(427, 640), (640, 427), (30, 17), (480, 480), (1, 1)])
+def test_pixel_values_equal_the_published_preprocessing(shape):
+    picture = Image.fromarray(random_array(*shape, 3))
+    pixel_values = ReMamberImageProcessorPil()(picture, return_tensors="np")["pixel_values"]
+    assert pixel_values.dtype == np.float32
+    np.testing.assert_array_equal(pixel_values[0], published_pixel_values(picture))
+
+
+@pytest.mark.skipif(not is_torchvision_available(), reason="torchvision is not installed")
+def test_the_twins_agree_within_one_grey_level():
+    picture, segmentation_map = Image.fromarray(random_array(90, 70, 3)), random_map(90, 70)
+    fast, exact = (
+        cls(size={"height": 48, "width": 48})(picture, segmentation_map, return_tensors="pt")
+        for cls in (ReMamberImageProcessor, ReMamberImageProcessorPil)
+    )
+    torch.testing.assert_close(fast["pixel_values"], exact["pixel_values"], atol=1.01 / 255 / min(STD), rtol=0)
+    assert torch.equal(fast["labels"], exact["labels"])
+
+
+@pytest.mark.skipif(is_torchvision_available(), reason="torchvision is installed")
+def test_the_torchvision_twin_names_what_is_missing():
+    with pytest.raises(ImportError, match="requires the Torchvision library"):
+        ReMamberImageProcessor()
+
+
+@pytest.mark.parametrize("image_processor_class", IMAGE_PROCESSORS)
+def test_arrays_tensors_and_pictures_give_the_same_pixel_values(image_processor_class, tmp_path):
+    array = random_array(20, 31, 3)
+    Image.fromarray(array).save(tmp_path / "picture.png")
+    pictures = [
+        Image.fromarray(array),
+        array,
+        torch.from_numpy(array).permute(2, 0, 1),
+        tmp_path / "picture.png",
+        str(tmp_path / "picture.png"),
+    ]
+    image_processor = image_processor_class(size={"height": 24, "width": 32})
+    expected = image_processor(pictures[0], return_tensors="pt")["pixel_values"]
+    assert expected.shape == (1, 3, 24, 32)
+    for picture in pictures[1:]:
+        assert torch.equal(image_processor(picture, return_tensors="pt")["pixel_values"], expected)
+
+
+@pytest.mark.parametrize("image_processor_class", IMAGE_PROCESSORS)
+def test_a_pil_picture_is_converted_as_by_open_picture_but_not_rotated(image_processor_class):
+    image_processor = image_processor_class()
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (20, 30)).astype(np.uint16))
+    seen = image_processor(grey, return_tensors="pt")["pixel_values"]
+    assert torch.equal(seen, image_processor(open_picture(grey), return_tensors="pt")["pixel_values"])
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rotated = Image.open(encoded(Image.fromarray(random_array(20, 30, 3)), "PNG", exif=exif))
+    seen = image_processor(rotated, return_tensors="pt")["pixel_values"]
+    assert torch.equal(seen, image_processor(np.asarray(rotated), return_tensors="pt")["pixel_values"])
+
+
+def test_saved_settings_come_back(tmp_path):
+    image_processor = ReMamberImageProcessorPil(size={"height": 32, "width": 40}, do_normalize=False)
+    image_processor.save_pretrained(tmp_path)
+    reloaded = ReMamberImageProcessorPil.from_pretrained(tmp_path)
+    assert reloaded.to_dict() == image_processor.to_dict()
+    assert reloaded.to_dict()["image_processor_type"] == "ReMamberImageProcessor"
+
+
+# ------------------------------------------------------------------------------------------------------------- labels
+@pytest.mark.parametrize("image_processor_class", IMAGE_PROCESSORS)
+@pytest.mark.parametrize("shape", [(427, 640), (333, 500), (17, 30), (480, 480)])
+def test_labels_equal_pil_nearest(image_processor_class, shape):
+    segmentation_map = random_map(*shape)
+    labels = image_processor_class()(random_array(*shape, 3), segmentation_map, return_tensors="pt")["labels"]
+    assert labels.shape == (1, 480, 480) and labels.dtype == torch.uint8
+    np.testing.assert_array_equal(labels[0].numpy(), pil_nearest(segmentation_map, 480, 480))
+
+
+@pytest.mark.parametrize("image_processor_class", IMAGE_PROCESSORS)
+def test_every_kind_of_map_gives_the_same_labels(image_processor_class):
+    is_object = random_map(20, 31)
+    palette = Image.fromarray((is_object * 7).astype(np.uint8), mode="L").convert("P")
+    maps = [
+        is_object,
+        is_object.astype(np.uint8),
+        is_object.astype(np.uint8) * 255,
+        is_object.astype(np.int64) * 5,
+        is_object.astype(np.float32),
+        torch.from_numpy(is_object),
+        torch.from_numpy(is_object.astype(np.uint8) * 255),
+        Image.fromarray(is_object),
+        Image.fromarray(is_object.astype(np.uint8) * 255),
+        palette,
+    ]
+    assert (maps[7].mode, maps[8].mode, maps[9].mode) == ("1", "L", "P")
+    images = [random_array(20, 31, 3)] * len(maps)
+    labels = image_processor_class(size={"height": 24, "width": 16})(images, maps, return_tensors="np")["labels"]
+    for label in labels:
+        np.testing.assert_array_equal(label, pil_nearest(is_object, 24, 16))
+
+
+def test_image_index_says_which_image_a_map_belongs_to():
+    image_processor = ReMamberImageProcessorPil(size={"height": 8, "width": 8})
+    images = [random_array(20, 31, 3), random_array(40, 10, 3)]
+    maps = [random_map(40, 10, seed=0), random_map(20, 31, seed=1), random_map(40, 10, seed=2)]
+    features = image_processor(images, maps, image_index=[1, 0, 1], return_tensors="np")
+    assert features["pixel_values"].shape == (2, 3, 8, 8)
+    np.testing.assert_array_equal(
+        features["labels"], [pil_nearest(segmentation_map, 8, 8) for segmentation_map in maps]
+    )
+
+
+def test_labels_keep_the_map_size_without_resize():
+    segmentation_map = random_map(20, 31)
+    features = ReMamberImageProcessorPil(do_resize=False)(random_array(20, 31, 3), segmentation_map)
+    np.testing.assert_array_equal(features["labels"][0], segmentation_map)
+
+
+def test_a_map_of_another_size_is_refused():
+    images, maps = [random_array(20, 30, 3)] * 2, [random_map(20, 30), random_map(30, 20)]
+    with pytest.raises(ValueError, match=r"map 1 is \(30, 20\), its image 1 is \(20, 30\)"):
+        ReMamberImageProcessorPil()(images, maps)
+
+
+def test_another_number_of_maps_is_refused():
+    with pytest.raises(ValueError, match="1 segmentation maps came, 2 were needed"):
+        ReMamberImageProcessorPil()([random_array(20, 30, 3)] * 2, [random_map(20, 30)])
+
+
+def test_an_image_index_beyond_the_images_is_refused():
+    with pytest.raises(ValueError, match=r"image_index is \[1\]; with 1 images, count from 0"):
+        ReMamberImageProcessorPil()(random_array(20, 30, 3), random_map(20, 30), image_index=[1])
+
+
+def test_a_colour_map_is_refused():
+    with pytest.raises(ValueError, match=r"map 0 has shape \(20, 30, 3\)"):
+        ReMamberImageProcessorPil()(random_array(20, 30, 3), Image.fromarray(random_array(20, 30, 3)))
+
+
+# ------------------------------------------------------------------------------------------------------- open_picture
+def assert_opens_as(source, expected):
+    picture = open_picture(source)
+    assert picture.mode == "RGB"
+    expected = np.asarray(expected)
+    if expected.ndim == 2:
+        expected = np.repeat(expected[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(np.asarray(picture), expected)
+
+
+def on_white(colour, alpha):
+    """colour: (height, width, 3), alpha: (height, width), both 0 or 255 in alpha."""
+    return np.where(alpha[..., None] > 0, colour, 255).astype(np.uint8)
+
+
+def test_a_path_a_file_and_a_picture_open_alike(tmp_path):
+    array = random_array(20, 31, 3)
+    path = tmp_path / "picture.png"
+    Image.fromarray(array).save(path)
+    assert_opens_as(path, array)
+    assert_opens_as(str(path), array)
+    assert_opens_as(io.BytesIO(path.read_bytes()), array)
+    assert_opens_as(Image.open(path), array)
+    assert_opens_as(Image.fromarray(array), array)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda x: x),
+        (2, lambda x: x[:, ::-1]),
+        (3, lambda x: x[::-1, ::-1]),
+        (4, lambda x: x[::-1]),
+        (5, lambda x: x.transpose(1, 0, 2)),
+        (6, lambda x: np.rot90(x, -1)),
+        (7, lambda x: np.rot90(x, 2).transpose(1, 0, 2)),
+        (8, lambda x: np.rot90(x, 1)),
+    ],
+)
+def test_the_exif_rotation_is_applied_once(orientation, upright):
+    array = random_array(20, 31, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = open_picture(encoded(Image.fromarray(array), "PNG", exif=exif))
+    np.testing.assert_array_equal(np.asarray(picture), upright(array))
+    assert picture.getexif().get(0x0112, 1) == 1
+
+
+def test_a_palette_picture_gets_its_colours():
+    palette = Image.fromarray(random_array(20, 31, 3)).quantize(16)
+    assert_opens_as(encoded(palette, "PNG"), palette.convert("RGB"))
+
+
+def test_a_transparent_palette_colour_becomes_white():
+    palette = Image.fromarray(random_array(20, 31, 3)).quantize(16)
+    colour, alpha = np.asarray(palette.convert("RGB")), np.asarray(palette) != 3
+    assert_opens_as(encoded(palette, "PNG", transparency=3), on_white(colour, alpha))
+
+
+def test_a_transparent_key_colour_becomes_white():
+    array = random_array(20, 31, 3)
+    array[4:9, 5:8] = (10, 20, 30)
+    alpha = ~(array == (10, 20, 30)).all(-1)
+    assert_opens_as(encoded(Image.fromarray(array), "PNG", transparency=(10, 20, 30)), on_white(array, alpha))
+
+
+def test_one_bit_and_grey_pictures_become_grey_rgb():
+    is_white, grey = random_map(20, 31), random_array(20, 31)
+    assert_opens_as(encoded(Image.fromarray(is_white), "PNG"), is_white.astype(np.uint8) * 255)
+    assert_opens_as(encoded(Image.fromarray(grey), "PNG"), grey)
+
+
+def test_an_alpha_channel_is_laid_on_white():
+    colour, alpha = random_array(20, 31, 3), random_map(20, 31).astype(np.uint8) * 255
+    rgba = Image.fromarray(np.dstack([colour, alpha]))
+    assert_opens_as(encoded(rgba, "PNG"), on_white(colour, alpha))
+    grey = Image.fromarray(colour[..., 0])
+    la = Image.merge("LA", [grey, Image.fromarray(alpha)])
+    assert_opens_as(encoded(la, "PNG"), on_white(np.repeat(colour[..., :1], 3, axis=-1), alpha))
+
+
+def test_half_transparency_is_mixed_with_white():
+    half = Image.new("RGBA", (3, 2), (0, 100, 200, 128))
+    expected = [round(c * 128 / 255 + 255 * 127 / 255) for c in (0, 100, 200)]
+    assert np.abs(np.asarray(open_picture(half)).astype(int) - expected).max() <= 1
+
+
+def test_16_bit_grey_is_scaled_not_clipped():
+    grey = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    expected = np.round(grey / 257)
+    png, tiff = encoded(Image.fromarray(grey), "PNG"), encoded(Image.fromarray(grey.astype(np.int32)), "TIFF")
+    assert Image.open(png).mode == "I;16" and Image.open(tiff).mode == "I"
+    assert_opens_as(png, expected)
+    assert_opens_as(tiff, expected)
+
+
+def test_float_fractions_and_float_grey_levels_open_alike():
+    grey = np.arange(256, dtype=np.float32).reshape(16, 16)
+    assert_opens_as(encoded(Image.fromarray(grey), "TIFF"), grey)
+    assert_opens_as(encoded(Image.fromarray(grey / 255), "TIFF"), grey)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.float32([[-1, 0.5]]), r"-1.0 to 0.5 came, \[0, 255\] was needed"),
+        (np.float32([[np.nan, 0.5]]), "nan to nan came"),
+        (np.int32([[0, 70000]]), r"0 to 70000 came, \[0, 65535\] was needed"),
+    ],
+)
+def test_values_without_an_8_bit_meaning_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        open_picture(Image.fromarray(values))
+
+
+def test_cmyk_keeps_its_colours():
+    # Pillow writes CMYK JPEG files the Adobe way, inverted, with an Adobe marker.
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    file = encoded(red, "JPEG", quality=100)
+    assert b"Adobe" in file.getvalue()
+    assert np.abs(np.asarray(open_picture(file)).astype(int) - (255, 0, 0)).max() <= 3
+    assert_opens_as(red, np.full((16, 16, 3), (255, 0, 0)))
+
+
+def test_an_animation_gives_its_first_frame():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    assert_opens_as(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), frames[0])
+
+
+def test_a_missing_picture_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file '.*nothing.png'"):
+        open_picture(tmp_path / "nothing.png")
+
+
+def test_a_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match=f"'{tmp_path}' is a folder"):
+        open_picture(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "GIF", "TIFF", "BMP"])
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "header only"])
+def test_a_damaged_picture_is_named(tmp_path, image_format, damage):
+    data = encoded(Image.fromarray(random_array(64, 64, 3)), image_format).getvalue()
+    data = {"empty": b"", "text": b"no picture", "truncated": data[: len(data) // 2], "header only": data[:24]}[damage]
+    path = tmp_path / f"damaged.{image_format.lower()}"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="picture '.*damaged.* cannot be read"):
+        open_picture(path)
+
+
+def test_a_truncated_lazy_picture_is_named(tmp_path):
+    path = tmp_path / "half.jpg"
+    data = encoded(Image.fromarray(random_array(64, 64, 3)), "JPEG").getvalue()
+    path.write_bytes(data[: len(data) // 2])
+    with Image.open(path) as picture, pytest.raises(ValueError, match="half.jpg' cannot be read"):
+        open_picture(picture)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.png"
+    Image.new("L", (100, 100)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match="bomb.png' cannot be read .*decompression bomb"):
+        open_picture(path)
+
+
+def test_an_array_is_no_source():
+    with pytest.raises(ValueError, match="ndarray came; give a path"):
+        open_picture(random_array(3, 3, 3))
+
+
+# ------------------------------------------------------------------------------------------------------ postprocessing
+def outputs(num_expressions=3, dtype=torch.float32, size=(12, 10)):
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(num_expressions, 1, *size, generator=generator)
+    return SimpleNamespace(logits=logits.to(dtype))
+
+
+post_process = ReMamberImageProcessorPil().post_process_referring_segmentation
+
+
+def test_masks_come_back_at_original_size():
+    sizes = [(427, 640), (30, 7), (12, 10)]
+    masks = post_process(outputs(), target_sizes=sizes)
+    assert [tuple(mask.shape) for mask in masks] == sizes
+    assert all(mask.dtype == torch.bool for mask in masks)
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "options"),
+    [("bilinear", {"mode": "bilinear", "align_corners": False}), ("nearest", {"mode": "nearest"})],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_are_resized_before_the_sigmoid_in_float32(interpolation, options, dtype):
+    model_outputs, sizes = outputs(dtype=dtype), [(25, 31), (7, 9), (12, 10)]
+    masks, probabilities = post_process(
+        model_outputs, target_sizes=sizes, threshold=0.3, interpolation=interpolation, return_probabilities=True
+    )
+    for logits, size, mask, probability in zip(model_outputs.logits, sizes, masks, probabilities):
+        expected = F.interpolate(logits[None].float(), size=size, **options)[0, 0].sigmoid()
+        assert probability.dtype == torch.float32
+        torch.testing.assert_close(probability, expected, rtol=0, atol=0)
+        assert torch.equal(mask, expected > 0.3)
+
+
+def test_masks_keep_the_logit_size_without_target_sizes():
+    model_outputs = outputs()
+    logits = model_outputs.logits.clone()
+    masks = post_process(model_outputs)
+    assert torch.equal(torch.stack(masks), logits[:, 0] > 0)
+    assert torch.equal(model_outputs.logits, logits)
+
+
+def test_target_sizes_may_be_a_tensor():
+    sizes = torch.tensor([[5, 6], [7, 8], [9, 10]])
+    assert [list(mask.shape) for mask in post_process(outputs(), target_sizes=sizes)] == sizes.tolist()
+
+
+def test_probabilities_carry_no_graph():
+    model_outputs = outputs()
+    model_outputs.logits.requires_grad_()
+    _, probabilities = post_process(model_outputs, target_sizes=[(5, 6)] * 3, return_probabilities=True)
+    assert not any(probability.requires_grad for probability in probabilities)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target_sizes": [(5, 6)] * 2}, "target_sizes has 2 entries, logits have 3 expressions"),
+        ({"target_sizes": torch.ones(4, 2)}, "target_sizes has 4 entries, logits have 3 expressions"),
+        ({"target_sizes": [(5, 6), (5, 6, 3), (5, 6)]}, r"target_sizes\[1\] is \(5, 6, 3\)"),
+        ({"target_sizes": [(5, 6), (5, 6), (0, 6)]}, r"target_sizes\[2\] is \(0, 6\)"),
+        ({"interpolation": "lanczos"}, r"interpolation is 'lanczos'; choose one of \['bilinear', 'nearest'\]"),
+        ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"threshold": -0.1}, "threshold is -0.1"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+    ],
+)
+def test_wrong_postprocessing_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        post_process(outputs(), **arguments)
+
+
+def test_logits_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"logits have shape \(3, 12, 10\)"):
+        post_process(SimpleNamespace(logits=outputs().logits[:, 0]))

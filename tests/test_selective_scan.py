@@ -1,0 +1,558 @@
+"""The scan: the reference by second routes, every backend against the reference, memory, compilation, dispatch."""
+
+import functools
+import sys
+from dataclasses import fields
+from types import ModuleType, SimpleNamespace
+from typing import get_args
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers.testing_utils import CaptureLogger
+from transformers.utils import logging
+
+from remamber_hf import selective_scan as scan_module
+from remamber_hf.configuration_remamber import SS2DConfig
+from remamber_hf.selective_scan import (
+    BACKENDS,
+    Direction,
+    cross_merge,
+    cross_scan,
+    cross_selective_scan,
+    selective_scan,
+    selective_scan_reference,
+)
+
+
+# Largest difference from the reference, as a share of the largest value of the tensor. Half precision is scanned in
+# float32, but the gradients of its inputs are rounded to 8 bits.
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 1e-2}
+
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+# (backend, device) for all that can run here.
+RUNNABLE = [
+    (name, device)
+    for name, backend in BACKENDS.items()
+    for device in DEVICES
+    if name != "reference" and not backend.why_not(torch.device(device))
+]
+# Backends that keep the inputs for the backward pass and nothing of the size of the states.
+FRUGAL = [(name, device) for name, device in RUNNABLE if name != "mamba_ssm"]
+
+SEQUENCE_NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
+MAP_NAMES = ("x", "x_proj_weight", "dt_proj_weight", "dt_proj_bias", "A_log", "D")
+
+
+def random_sequences(length, state_size=1, groups=1, dtype=torch.float32, batch=2, channels=8, seed=0):
+    """Arguments of `selective_scan`; A, D and the bias are in float32 at least, as models keep them."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    inputs = {
+        "u": normal(batch, channels, length),
+        "delta": normal(batch, channels, length),
+        "A": -torch.exp(normal(channels, state_size)),
+        "B": normal(batch, groups, state_size, length),
+        "C": normal(batch, groups, state_size, length),
+        "D": normal(channels),
+        "delta_bias": normal(channels) - 1,
+    }
+    weight_dtype = torch.promote_types(dtype, torch.float32)
+    return {
+        name: tensor.to(weight_dtype if name in ("A", "D", "delta_bias") else dtype) for name, tensor in inputs.items()
+    }
+
+
+def random_map(
+    height, width, state_size=1, dtype=torch.float32, num_directions=4, batch=2, channels=8, rank=3, seed=0
+):
+    """Arguments of `cross_selective_scan`; bias, A_log and D are in float32 at least, as models keep them."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    inputs = {
+        "x": normal(batch, height, width, channels),
+        "x_proj_weight": normal(num_directions, rank + 2 * state_size, channels) / channels**0.5,
+        "dt_proj_weight": normal(num_directions, channels, rank) / rank**0.5,
+        "dt_proj_bias": normal(num_directions, channels) - 1,
+        "A_log": 0.5 * normal(num_directions * channels, state_size),
+        "D": normal(num_directions * channels),
+    }
+    weight_dtype = torch.promote_types(dtype, torch.float32)
+    float32_names = ("dt_proj_bias", "A_log", "D")
+    return {name: tensor.to(weight_dtype if name in float32_names else dtype) for name, tensor in inputs.items()}
+
+
+def outputs_and_gradients(operation, inputs, device="cpu", **options):
+    """Output, and the gradient of every input for a random gradient of the output, all on the CPU."""
+    inputs = {name: tensor.detach().to(device).requires_grad_() for name, tensor in inputs.items()}
+    y = operation(**inputs, **options)
+    grad_y = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y)
+    gradients = torch.autograd.grad(y, list(inputs.values()), grad_y)
+    results = {"output": y, **{f"gradient of {name}": gradient for name, gradient in zip(inputs, gradients)}}
+    return {name: tensor.detach().cpu() for name, tensor in results.items()}
+
+
+def assert_equal_to_reference(actual, expected, dtype):
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        assert actual[name].dtype == expected[name].dtype, name
+        scale = expected[name].abs().max().item()
+        difference = (actual[name] - expected[name]).abs().max().item()
+        assert difference <= TOLERANCES[dtype] * scale, f"{name}: off by {difference:.2e}, largest value {scale:.2e}"
+
+
+@functools.cache
+def reference_of_sequences(length, state_size, groups, dtype):
+    inputs = random_sequences(length, state_size, groups, dtype)
+    return outputs_and_gradients(selective_scan, inputs, delta_softplus=True, backend="reference")
+
+
+@functools.cache
+def reference_of_map(height, width, state_size, dtype):
+    return outputs_and_gradients(
+        cross_selective_scan, random_map(height, width, state_size, dtype), backend="reference"
+    )
+
+
+# ------------------------------------------------------------------------------------- the reference, by second routes
+def test_the_gradients_of_the_reference_are_those_of_finite_differences():
+    inputs = random_sequences(length=5, state_size=2, groups=2, dtype=torch.float64, batch=1, channels=4)
+    tensors = [inputs[name].requires_grad_() for name in SEQUENCE_NAMES]
+    assert torch.autograd.gradcheck(functools.partial(selective_scan_reference, delta_softplus=True), tensors)
+    assert torch.autograd.gradcheck(selective_scan_reference, tensors[:5])
+
+
+def test_the_gradients_of_the_cross_scan_reference_are_those_of_finite_differences():
+    inputs = random_map(2, 3, state_size=2, dtype=torch.float64, batch=1, channels=2, rank=1)
+    tensors = [inputs[name].requires_grad_() for name in MAP_NAMES]
+    assert torch.autograd.gradcheck(functools.partial(cross_selective_scan, backend="reference"), tensors)
+
+
+@pytest.mark.parametrize(("backend", "device"), [("reference", "cpu"), *RUNNABLE])
+def test_constant_decay_gives_the_geometric_series(backend, device):
+    length, step, skip = 197, 0.05, 0.25
+    ones = torch.ones(1, 3, length, device=device)
+    A = -torch.tensor([[0.5, 1.0], [2.0, 4.0], [0.01, 30.0]], device=device)
+    projection = torch.ones(1, 1, 2, length, device=device)
+    D = torch.full((3,), skip, device=device)
+    y = selective_scan(ones, step * ones, A, projection, projection, D, backend=backend)
+    decay = torch.exp(step * A.double().cpu())[..., None]
+    steps = torch.arange(1, length + 1, dtype=torch.float64)
+    expected = (step * (1 - decay**steps) / (1 - decay)).sum(1) + skip
+    torch.testing.assert_close(y[0].double().cpu(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_skip_bias_and_softplus_are_what_the_docstring_says():
+    inputs = random_sequences(length=6)
+    plain = selective_scan(
+        inputs["u"],
+        F.softplus(inputs["delta"] + inputs["delta_bias"][:, None]),
+        inputs["A"],
+        inputs["B"],
+        inputs["C"],
+        backend="reference",
+    )
+    whole = selective_scan(**inputs, delta_softplus=True, backend="reference")
+    torch.testing.assert_close(whole, plain + inputs["D"][:, None] * inputs["u"])
+
+
+def test_cross_scan_reads_along_the_directions():
+    pixels = torch.arange(6.0).view(1, 2, 3, 1, 1)  # 0 1 2 over 3 4 5
+    sequences = cross_scan(pixels, tuple(Direction))
+    assert sequences[0, :, 0].tolist() == [
+        [0, 1, 2, 3, 4, 5],
+        [0, 3, 1, 4, 2, 5],
+        [5, 4, 3, 2, 1, 0],
+        [5, 2, 4, 1, 3, 0],
+    ]
+
+
+def test_cross_scan_gives_each_direction_its_own_plane():
+    planes = torch.stack([torch.arange(6.0), 10 + torch.arange(6.0)], dim=-1).view(1, 2, 3, 2, 1)
+    sequences = cross_scan(planes, (Direction.ROW_REVERSED, Direction.COLUMN))
+    assert sequences[0, :, 0].tolist() == [[5, 4, 3, 2, 1, 0], [10, 13, 11, 14, 12, 15]]
+
+
+def test_cross_merge_sums_in_pixel_order():
+    sequences = torch.tensor([[1, 2, 3, 4, 5, 6], [10, 20, 30, 40, 50, 60]]).view(1, 2, 1, 6)
+    merged = cross_merge(sequences, (2, 3), (Direction.ROW, Direction.COLUMN))
+    assert merged[0, ..., 0].tolist() == [[11, 32, 53], [24, 45, 66]]
+    merged = cross_merge(sequences, (2, 3), (Direction.ROW_REVERSED, Direction.COLUMN_REVERSED))
+    assert merged[0, ..., 0].tolist() == [[66, 45, 24], [53, 32, 11]]
+
+
+# ------------------------------------------------------------------------------------ every backend, by the reference
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "reference"])
+def test_every_backend_is_tested_on_some_device(backend):
+    if backend not in dict(RUNNABLE):
+        pytest.skip(f"{backend}: {BACKENDS[backend].why_not(torch.device(DEVICES[-1]))}")
+
+
+@pytest.mark.parametrize(("backend", "device"), RUNNABLE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("state_size", [1, 16])
+@pytest.mark.parametrize("length", [1, 63, 64, 197])  # the scan cuts 64 without a rest
+def test_sequences_and_their_gradients_equal_the_reference(length, state_size, groups, dtype, backend, device):
+    inputs = random_sequences(length, state_size, groups, dtype)
+    actual = outputs_and_gradients(selective_scan, inputs, device, delta_softplus=True, backend=backend)
+    assert_equal_to_reference(actual, reference_of_sequences(length, state_size, groups, dtype), dtype)
+
+
+@pytest.mark.parametrize(("backend", "device"), RUNNABLE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("state_size", [1, 16])
+@pytest.mark.parametrize("size", [(1, 1), (1, 63), (63, 1), (1, 197), (197, 1), (7, 9), (8, 8)])
+def test_maps_and_their_gradients_equal_the_reference(size, state_size, dtype, backend, device):
+    inputs = random_map(*size, state_size, dtype)
+    actual = outputs_and_gradients(cross_selective_scan, inputs, device, backend=backend)
+    assert_equal_to_reference(actual, reference_of_map(*size, state_size, dtype), dtype)
+
+
+@pytest.mark.parametrize(("backend", "device"), RUNNABLE)
+@pytest.mark.parametrize("omitted", [("D",), ("delta_bias",), ("D", "delta_bias")])
+@pytest.mark.parametrize("delta_softplus", [False, True])
+def test_optional_arguments_may_be_left_out(omitted, delta_softplus, backend, device):
+    inputs = random_sequences(length=63, state_size=2)
+    inputs["delta"], inputs["delta_bias"] = (
+        inputs["delta"].abs(),
+        inputs["delta_bias"].abs(),
+    )  # time steps are positive
+    for name in omitted:
+        del inputs[name]
+    for tensor in (inputs["B"], inputs["C"]):
+        tensor.squeeze_(1)  # one group needs no dimension
+    options = {"delta_softplus": delta_softplus}
+    actual = outputs_and_gradients(selective_scan, inputs, device, backend=backend, **options)
+    expected = outputs_and_gradients(selective_scan, inputs, backend="reference", **options)
+    assert_equal_to_reference(actual, expected, torch.float32)
+
+
+@pytest.mark.parametrize(("backend", "device"), RUNNABLE)
+@pytest.mark.parametrize(
+    "directions",
+    [
+        (Direction.COLUMN_REVERSED,),
+        (Direction.ROW, Direction.ROW_REVERSED),
+        (Direction.ROW, Direction.ROW, Direction.ROW_REVERSED, Direction.ROW_REVERSED),
+    ],
+)
+def test_any_choice_of_directions_equals_the_reference(directions, backend, device):
+    inputs = random_map(5, 7, num_directions=len(directions))
+    actual = outputs_and_gradients(cross_selective_scan, inputs, device, directions=directions, backend=backend)
+    expected = outputs_and_gradients(cross_selective_scan, inputs, directions=directions, backend="reference")
+    assert_equal_to_reference(actual, expected, torch.float32)
+
+
+@pytest.mark.parametrize(("backend", "device"), RUNNABLE)
+def test_inputs_need_not_be_contiguous(backend, device):
+    inputs = random_sequences(length=63, state_size=2, groups=4)
+    strided = {name: tensor.mT.contiguous().mT for name, tensor in inputs.items() if tensor.dim() > 1}
+    actual = outputs_and_gradients(selective_scan, {**inputs, **strided}, device, backend=backend, delta_softplus=True)
+    expected = outputs_and_gradients(selective_scan, inputs, backend="reference", delta_softplus=True)
+    assert_equal_to_reference(actual, expected, torch.float32)
+
+    inputs = random_map(5, 7)
+    strided = {name: tensor.mT.contiguous().mT for name, tensor in inputs.items() if tensor.dim() > 1}
+    actual = outputs_and_gradients(cross_selective_scan, {**inputs, **strided}, device, backend=backend)
+    expected = outputs_and_gradients(cross_selective_scan, inputs, backend="reference")
+    assert_equal_to_reference(actual, expected, torch.float32)
+
+
+@pytest.mark.parametrize("block_length", [1, 7, 64])
+@pytest.mark.parametrize("state_size", [1, 3])
+def test_blocks_of_any_length_equal_the_reference(block_length, state_size, monkeypatch):
+    monkeypatch.setattr(scan_module, "BLOCK_STATES", 1)
+    monkeypatch.setattr(scan_module, "MIN_BLOCK_LENGTH", block_length)
+    inputs = random_sequences(197, state_size, groups=4)
+    actual = outputs_and_gradients(selective_scan, inputs, delta_softplus=True, backend="torch")
+    expected = outputs_and_gradients(selective_scan, inputs, delta_softplus=True, backend="reference")
+    assert_equal_to_reference(actual, expected, torch.float32)
+    for size in ((13, 5), (1, 67)):
+        actual = outputs_and_gradients(cross_selective_scan, random_map(*size, state_size), backend="torch")
+        expected = outputs_and_gradients(cross_selective_scan, random_map(*size, state_size), backend="reference")
+        assert_equal_to_reference(actual, expected, torch.float32)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_float64_stays_float64(backend):
+    inputs = random_map(5, 7, state_size=2, dtype=torch.float64)
+    actual = outputs_and_gradients(cross_selective_scan, inputs, backend=backend)
+    assert actual["output"].dtype == torch.float64
+    expected = outputs_and_gradients(cross_selective_scan, inputs, backend="reference")
+    assert_equal_to_reference(actual, expected, torch.float64)
+
+
+@pytest.mark.parametrize(("backend", "device"), [("reference", "cpu"), *RUNNABLE])
+@pytest.mark.parametrize("delta_softplus", [False, True])
+def test_large_time_steps_give_no_nan(delta_softplus, backend, device):
+    inputs = random_sequences(length=197, state_size=16, groups=4)
+    inputs["delta"] = 1e4 * inputs["delta"].abs()
+    inputs["A"] = 10 * inputs["A"]
+    actual = outputs_and_gradients(selective_scan, inputs, device, delta_softplus=delta_softplus, backend=backend)
+    assert all(tensor.isfinite().all() for tensor in actual.values())
+    expected = outputs_and_gradients(selective_scan, inputs, delta_softplus=delta_softplus, backend="reference")
+    assert_equal_to_reference(actual, expected, torch.float32)
+
+
+# ------------------------------------------------------------------------------------------------------ half precision
+@pytest.mark.parametrize(("backend", "device"), [("reference", "cpu"), *RUNNABLE])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_scanned_in_float32(dtype, backend, device):
+    inputs = {name: tensor.to(device) for name, tensor in random_sequences(63, 2, 4, dtype).items()}
+    y = selective_scan(**inputs, delta_softplus=True, backend=backend)
+    assert y.dtype == torch.float32
+    upcast = {name: tensor.float() for name, tensor in inputs.items()}
+    torch.testing.assert_close(y, selective_scan(**upcast, delta_softplus=True, backend=backend), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_autocast_does_not_reach_the_scan(backend):
+    inputs = random_sequences(63, 2, 4)
+    expected = selective_scan(**inputs, delta_softplus=True, backend=backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(selective_scan(**inputs, delta_softplus=True, backend=backend), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_the_cross_scan_are_read_in_float32_under_autocast(dtype, monkeypatch):
+    calls = []
+
+    def record(x, projections, *weights):
+        calls.append((torch.is_autocast_enabled("cpu"), projections.dtype, {tensor.dtype for tensor in weights[:4]}))
+        return torch.zeros_like(x)
+
+    monkeypatch.setitem(BACKENDS, "torch", SimpleNamespace(cross_selective_scan=record, why_not=lambda device: ""))
+    with torch.autocast("cpu", dtype):
+        cross_selective_scan(**random_map(5, 7), backend="torch")
+    assert calls == [(False, dtype, {torch.float32})]
+
+
+# -------------------------------------------------------------------------------------------- memory and compilation
+def saved_elements(operation, inputs, device, **options):
+    """Elements kept for the backward pass, every storage once."""
+    saved = {}
+
+    def pack(tensor):
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // tensor.element_size()
+        return tensor
+
+    inputs = {name: tensor.to(device).requires_grad_() for name, tensor in inputs.items()}
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = operation(**inputs, **options)
+    y.sum().backward()
+    return sum(saved.values())
+
+
+@pytest.mark.parametrize(("backend", "device"), FRUGAL)
+@pytest.mark.parametrize("state_size", [1, 16])
+def test_sequences_keep_no_states_for_the_backward_pass(state_size, backend, device):
+    inputs = random_sequences(2048, state_size, batch=2, channels=64)
+    kept = saved_elements(selective_scan, inputs, device, delta_softplus=True, backend=backend)
+    beside_inputs = kept - sum(tensor.numel() for tensor in inputs.values())
+    assert beside_inputs < 0.05 * inputs["u"].numel() * state_size
+
+
+@pytest.mark.parametrize(("backend", "device"), FRUGAL)
+@pytest.mark.parametrize("state_size", [1, 16])
+def test_maps_keep_neither_states_nor_sequences_for_the_backward_pass(state_size, backend, device):
+    inputs = random_map(48, 40, state_size, batch=2, channels=64)
+    kept = saved_elements(cross_selective_scan, inputs, device, backend=backend)
+    num_projections = inputs["x_proj_weight"][..., 0].numel()
+    projections = inputs["x"][..., 0].numel() * num_projections
+    beside_inputs = kept - projections - sum(tensor.numel() for tensor in inputs.values())
+    assert beside_inputs < 0.2 * inputs["x"].numel() * state_size
+
+
+def test_the_measure_of_kept_memory_sees_the_states_of_the_reference():
+    inputs = random_sequences(63, channels=64)
+    kept = saved_elements(selective_scan, inputs, "cpu", delta_softplus=True, backend="reference")
+    assert kept - sum(tensor.numel() for tensor in inputs.values()) > inputs["u"].numel()
+
+
+def test_the_operators_of_sequences_are_registered_correctly():
+    inputs = random_sequences(9, state_size=2, groups=2)
+    tensors = [inputs[name].requires_grad_() for name in SEQUENCE_NAMES]
+    torch.library.opcheck(scan_module._selective_scan_op, (*tensors, True))
+    tensors = [tensor.detach() for tensor in tensors]
+    y, carries = scan_module._selective_scan_op(*tensors, True)
+    arguments = (torch.ones_like(y), *tensors, carries, True)
+    torch.library.opcheck(scan_module._selective_scan_backward_op, arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_operators_of_maps_are_registered_correctly(dtype):
+    inputs = random_map(3, 4, state_size=2, dtype=dtype)
+    projections = torch.randn(2, 3, 4, 4, 7, dtype=dtype)
+    weights = [inputs[name].float() for name in ("dt_proj_weight", "dt_proj_bias", "A_log", "D")]
+    weights[2] = -torch.exp(weights[2])
+    tensors = [tensor.requires_grad_() for tensor in (inputs["x"], projections, *weights)]
+    directions = [int(direction) for direction in Direction]
+    torch.library.opcheck(scan_module._cross_selective_scan_op, (*tensors, directions))
+    tensors = [tensor.detach() for tensor in tensors]
+    y, carries = scan_module._cross_selective_scan_op(*tensors, directions)
+    arguments = (torch.ones_like(y), *tensors, carries, directions)
+    torch.library.opcheck(scan_module._cross_selective_scan_backward_op, arguments)
+
+
+def test_the_scan_compiles_without_a_graph_break():
+    compiled = torch.compile(cross_selective_scan, backend="aot_eager", fullgraph=True)
+    inputs = random_map(5, 7)
+    expected = outputs_and_gradients(cross_selective_scan, inputs, backend="reference")
+    assert_equal_to_reference(outputs_and_gradients(compiled, inputs), expected, torch.float32)
+
+
+# ------------------------------------------------------------------------------------------------------------ dispatch
+@pytest.fixture
+def no_mamba_ssm(monkeypatch):
+    """mamba-ssm is not installed; what was found out before is forgotten, and forgotten again afterwards."""
+    monkeypatch.setitem(sys.modules, "selective_scan_cuda", None)
+    monkeypatch.setitem(sys.modules, "mamba_ssm", None)
+    monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", None)
+    scan_module._load_mamba_ssm.cache_clear()
+    logging.warning_once.cache_clear()
+    yield
+    scan_module._load_mamba_ssm.cache_clear()
+
+
+@pytest.fixture
+def stand_in_kernel(no_mamba_ssm, monkeypatch):
+    """mamba-ssm whose kernel is our reference, and which records how it was called."""
+    calls = []
+
+    def selective_scan_fn(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False):
+        calls.append({"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "delta_bias": delta_bias})
+        assert z is None
+        return selective_scan_reference(u, delta, A, B, C, D, delta_bias, delta_softplus)
+
+    interface = ModuleType("mamba_ssm.ops.selective_scan_interface")
+    interface.selective_scan_fn = selective_scan_fn
+    monkeypatch.setitem(sys.modules, "selective_scan_cuda", ModuleType("selective_scan_cuda"))
+    monkeypatch.setitem(sys.modules, "mamba_ssm", ModuleType("mamba_ssm"))
+    monkeypatch.setitem(sys.modules, "mamba_ssm.ops", ModuleType("mamba_ssm.ops"))
+    monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", interface)
+    return calls
+
+
+def test_auto_is_blocked_pytorch_on_a_cpu(no_mamba_ssm):
+    with CaptureLogger(scan_module.logger) as log:
+        assert scan_module._choose_backend("cpu") == "torch"
+    assert log.out == ""
+
+
+def test_auto_is_mamba_ssm_on_a_gpu_that_has_it(stand_in_kernel):
+    assert scan_module._choose_backend("cuda") == "mamba_ssm"
+
+
+def test_a_gpu_without_the_kernel_is_warned_of_once_with_the_install_line(no_mamba_ssm):
+    with CaptureLogger(scan_module.logger) as log:
+        assert scan_module._choose_backend("cuda") == "torch"
+        assert scan_module._choose_backend("cuda") == "torch"
+    assert log.out.count("the fast CUDA kernel is missing") == 1
+    assert log.out.count(scan_module.MAMBA_SSM_INSTALL) == 1
+
+
+def test_the_search_for_a_kernel_is_no_graph_break(no_mamba_ssm, monkeypatch):
+    why_not = scan_module._why_not_mamba_ssm
+    monkeypatch.setattr(scan_module, "_why_not_mamba_ssm", lambda device: why_not(torch.device("cuda")))
+    compiled = torch.compile(cross_selective_scan, backend="eager", fullgraph=True)
+    inputs = random_map(3, 4)
+    torch.testing.assert_close(compiled(**inputs), cross_selective_scan(**inputs, backend="torch"))
+    assert scan_module._load_mamba_ssm.cache_info().currsize == 1  # it was looked for
+
+
+def test_mamba_ssm_by_name_is_refused_on_a_cpu(stand_in_kernel):
+    with pytest.raises(RuntimeError, match="'mamba_ssm' cannot run: mamba-ssm's kernel needs CUDA tensors, .* on cpu"):
+        selective_scan(**random_sequences(3), backend="mamba_ssm")
+    with pytest.raises(RuntimeError, match="use scan_backend='auto'"):
+        cross_selective_scan(**random_map(2, 3), backend="mamba_ssm")
+
+
+def test_mamba_ssm_by_name_is_refused_where_it_is_not_installed(no_mamba_ssm):
+    with pytest.raises(
+        RuntimeError, match="'mamba_ssm' cannot run: .*install it with: MAMBA_KEEP_CUDA_BUILD=TRUE pip"
+    ):
+        scan_module._find_backend("mamba_ssm", torch.device("cuda"))
+
+
+def test_mamba_ssm_without_its_extension_is_as_good_as_none(stand_in_kernel, monkeypatch):
+    monkeypatch.setitem(sys.modules, "selective_scan_cuda", None)
+    kernel, reason = scan_module._load_mamba_ssm()
+    assert kernel is None
+    assert "selective_scan_cuda" in reason and scan_module.MAMBA_SSM_INSTALL in reason
+    assert scan_module._choose_backend("cuda") == "torch"
+
+
+def test_unknown_backends_are_refused():
+    with pytest.raises(ValueError, match="'triton' is unknown; use 'auto' or one of .*'mamba_ssm', 'reference'"):
+        selective_scan(**random_sequences(3), backend="triton")
+
+
+def test_the_config_knows_every_backend():
+    (field,) = (field for field in fields(SS2DConfig) if field.name == "scan_backend")
+    assert set(get_args(field.type)) == {"auto", *BACKENDS}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mamba_ssm_is_called_as_its_kernel_needs_it(stand_in_kernel, dtype):
+    inputs = random_map(5, 7, state_size=3, dtype=dtype)
+    backend = BACKENDS["mamba_ssm"]
+    projections = F.linear(inputs["x"], inputs["x_proj_weight"].flatten(0, 1)).unflatten(-1, (4, 9))
+    weights = [inputs[name].float() for name in ("dt_proj_weight", "dt_proj_bias", "A_log", "D")]
+    weights[2] = -torch.exp(weights[2])
+    y = backend.cross_selective_scan(inputs["x"], projections, *weights, tuple(Direction))
+    (call,) = stand_in_kernel
+    assert {name: tuple(tensor.shape) for name, tensor in call.items()} == {
+        "u": (2, 32, 35),
+        "delta": (2, 32, 35),
+        "A": (32, 3),
+        "B": (2, 4, 3, 35),  # one group per direction
+        "C": (2, 4, 3, 35),
+        "D": (32,),
+        "delta_bias": (32,),
+    }
+    assert all(tensor.is_contiguous() and tensor.dtype == torch.float32 for tensor in call.values())
+    torch.testing.assert_close(y, cross_selective_scan(**inputs, backend="reference"))
+
+
+def test_mamba_ssm_gets_half_precision_sequences_in_float32(stand_in_kernel):
+    inputs = random_sequences(9, state_size=2, groups=4, dtype=torch.bfloat16)
+    y = BACKENDS["mamba_ssm"].selective_scan(**inputs, delta_softplus=True)
+    (call,) = stand_in_kernel
+    assert all(tensor.is_contiguous() and tensor.dtype == torch.float32 for tensor in call.values())
+    assert torch.equal(y, selective_scan(**inputs, delta_softplus=True, backend="reference"))
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("delta", (2, 8, 4), r"delta has shape \(2, 8, 4\), u has \(2, 8, 3\); give them the same shape"),
+        ("A", (7, 1), r"A has shape \(7, 1\); it must be \(channels, state_size\) with 8 channels"),
+        ("B", (2, 3, 1, 3), r"B has shape \(2, 3, 1, 3\); .* groups dividing the 8 channels"),
+        ("B", (2, 1, 2, 3), r"B has shape \(2, 1, 2, 3\); it must be .* = \(2, groups, 1, 3\)"),
+        ("C", (2, 2, 1, 3), r"C has shape \(2, 2, 1, 3\)"),
+        ("C", (2, 1, 1, 4), r"C has shape \(2, 1, 1, 4\)"),
+    ],
+)
+def test_sequences_that_do_not_fit_are_refused(name, shape, message):
+    inputs = random_sequences(3)
+    inputs[name] = torch.ones(shape)
+    with pytest.raises(ValueError, match=message):
+        selective_scan(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("x", (2, 8, 3, 4), r"x has shape \(2, 8, 3, 4\); it must be \(batch, height, width, channels = 8\)"),
+        ("x", (2, 12, 8), r"x has shape \(2, 12, 8\)"),
+        ("x_proj_weight", (4, 6, 8), r"x_proj_weight has shape \(4, 6, 8\); it must be .* = \(4, 5, 8\)"),
+        ("dt_proj_weight", (3, 8, 3), "4 directions came with weights for 3; give one per scan"),
+    ],
+)
+def test_maps_that_do_not_fit_are_refused(name, shape, message):
+    inputs = random_map(3, 4)
+    inputs[name] = torch.ones(shape)
+    with pytest.raises(ValueError, match=message):
+        cross_selective_scan(**inputs)
