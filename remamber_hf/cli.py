@@ -11,7 +11,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""ReMamber for Hugging Face transformers: referring image segmentation with Mamba."""
 """The command `remamber`: finds the subcommand and turns bad input into one line and exit status 2."""
 
 import sys
@@ -26,9 +25,7 @@ from .run_training import main as run_training
 from .segment import segment
 
 
-app = typer.Typer(
-    help="ReMamber: referring image segmentation.", no_args_is_help=True, pretty_exceptions_enable=False
-)
+app = typer.Typer(help="ReMamber: referring image segmentation.", no_args_is_help=True, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="REFER data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.command()(segment)

@@ -65,7 +65,7 @@ class SS2DConfig(PreTrainedConfig):
         if self.time_step_rank is not None:
             _require_positive(self, "time_step_rank")
         if self.conv_kernel_size < 1 or self.conv_kernel_size % 2 == 0:
-            raise ValueError(f"conv_kernel_size is {self.conv_kernel_size}; it must be odd, so that maps keep their size.")
+            raise ValueError(f"conv_kernel_size is {self.conv_kernel_size}; it must be odd, to keep the size of maps.")
         if self.time_step_max < self.time_step_min:
             raise ValueError(
                 f"time_step_max is {self.time_step_max}, time_step_min is {self.time_step_min}; "
@@ -185,6 +185,12 @@ class ReMamberConfig(SS2DConfig):
         num_stages = len(self.vision_config.hidden_sizes)
         if num_stages != 4:
             raise ValueError(f"vision_config has {num_stages} stages; ReMamber's mask heads read exactly 4.")
+        hidden_sizes = self.vision_config.hidden_sizes
+        if self.mask_head == "mamba" and any(2 * size != next_ for size, next_ in zip(hidden_sizes, hidden_sizes[1:])):
+            raise ValueError(
+                f"vision_config.hidden_sizes is {hidden_sizes}; the Mamba head needs channels that are doubled from "
+                "stage to stage. Give such sizes or mask_head='conv'."
+            )
         if len(self.decoder_depths) != num_stages or min(self.decoder_depths) < 1:
             raise ValueError(
                 f"decoder_depths is {self.decoder_depths}; give one depth of at least 1 for each of the 4 levels."

@@ -347,7 +347,7 @@ def convert(
     checkpoint: Annotated[Path, typer.Argument(help="Published .pth file.")],
     output_dir: Annotated[Path, typer.Argument(help="Folder to make.")],
     tokenizer: Annotated[
-        str | None, typer.Option(help=f"Name or folder of the CLIP tokenizer. [default: {CLIP_TOKENIZER}]")
+        str | None, typer.Option(help="Name or folder of the CLIP tokenizer.", show_default=CLIP_TOKENIZER)
     ] = None,
     ema: Annotated[bool, typer.Option("--ema", help="Convert the averaged weights (model_ema).")] = False,
 ):

@@ -22,6 +22,7 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import requires_backends
 
+
 # What Pillow raises for a damaged file depends on the format; OSError holds "cannot identify" and "truncated".
 PILLOW_ERRORS = (
     Image.DecompressionBombError,

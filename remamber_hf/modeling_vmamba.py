@@ -57,9 +57,7 @@ class SS2D(nn.Module):
         is_gated: whether the output is gated.
     """
 
-    def __init__(
-        self, config: SS2DConfig, hidden_size: int, input_size: int | None = None, is_gated: bool = False
-    ):
+    def __init__(self, config: SS2DConfig, hidden_size: int, input_size: int | None = None, is_gated: bool = False):
         super().__init__()
         inner_size = int(config.expand * hidden_size)
         state_size, rank = config.state_size, config.time_step_rank or math.ceil(hidden_size / 16)
@@ -222,7 +220,7 @@ class VMambaPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        # transformers skips the init of modules without parameters of their own in custom code; ours follows its rules.
+        # In custom code transformers skips the init of modules without parameters of their own, the text encoder's too.
         return False
 
     def save_pretrained(self, *args, **kwargs):

@@ -11,7 +11,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""ReMamber for Hugging Face transformers: referring image segmentation with Mamba."""
 """Command: train ReMamber on a REFER data set and evaluate it. Only wires; see `training/` and `data/`."""
 
 import json
@@ -125,6 +124,7 @@ def main(argv: list[str] | None = None):
     if training_arguments.do_train:
         trainer.train(resume_from_checkpoint=training_arguments.resume_from_checkpoint)
         trainer.save_model()
+        trainer.save_state()
     if training_arguments.do_eval:
         metrics = trainer.evaluate()
         trainer.log_metrics("eval", metrics)

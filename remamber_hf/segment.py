@@ -11,7 +11,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""ReMamber for Hugging Face transformers: referring image segmentation with Mamba."""
 """Command: the masks of the objects that expressions mean in a picture."""
 
 import os
@@ -42,7 +41,8 @@ class SegmentedObject:
     """
     What an expression means in a picture.
 
-    mask: bool (height, width) at the picture's size. probability: mean over the mask, in [0, 1], nan where it is empty.
+    mask: bool (height, width) at the picture's size.
+    probability: mean over the mask, in [0, 1]; nan where it is empty.
     """
 
     expression: str
@@ -153,8 +153,10 @@ def check_target(path: Path, picture: Path) -> None:
     """ValueError if `path` cannot become a picture, or is the picture itself."""
     if path.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"{path} names no picture format; end it in .png or .jpg.")
-    if path.is_dir() or path.resolve() == picture.resolve():
-        raise ValueError(f"{path} would replace {'a folder' if path.is_dir() else 'the picture itself'}; name another.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file in it.")
+    if path.resolve() == picture.resolve():
+        raise ValueError(f"{path} is the picture itself; name another file.")
 
 
 def mask_paths(mask: Path, count: int) -> list[Path]:
@@ -168,10 +170,10 @@ def segment(
     picture: Annotated[Path, typer.Argument(help="A picture: JPEG, PNG or another format that Pillow reads.")],
     expressions: Annotated[list[str], typer.Argument(help='What to segment, such as "the right dog".')],
     model: Annotated[
-        str | None, typer.Option(help="Folder or Hub name of a ReMamber model. [default: the bundled one]")
+        str | None, typer.Option(help="Folder or Hub name of a ReMamber model.", show_default="the bundled one")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Overlay to write. [default: NAME_overlay.png in this folder]")
+        Path | None, typer.Option(help="Overlay to write.", show_default="NAME_overlay.png in this folder")
     ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="Write the bare mask too, white on black; numbered if there are several.")
@@ -200,12 +202,13 @@ def segment(
     loaded_model, processor = load_model(BUNDLED_MODEL if model is None else model, device)
 
     objects = segment_picture(loaded_model, processor, image, expressions, threshold)
-    save_picture(draw_overlay(image, [found.mask for found in objects], [found.describe() for found in objects]), output)
+    descriptions = [found.describe() for found in objects]
+    save_picture(draw_overlay(image, [found.mask for found in objects], descriptions), output)
     written = [output]
     if mask is not None:
         for path, found in zip(mask_paths(mask, len(objects)), objects):
             save_picture(Image.fromarray(found.mask), path)
             written.append(path)
-    for found in objects:
-        typer.echo(found.describe())
+    for description in descriptions:
+        typer.echo(description)
     typer.echo("written: " + ", ".join(str(path) for path in written))

@@ -71,7 +71,9 @@ def selective_scan(
     backend: str = "auto",
 ) -> torch.Tensor:
     """
-    Scan sequences with an input-dependent linear recurrence: h_t = exp(Δ_t·A)·h_{t-1} + Δ_t·B_t·u_t, y_t = C_t·h_t + D·u_t.
+    Scan sequences with a linear recurrence that depends on the input.
+
+    h_t = exp(Δ_t·A)·h_{t-1} + Δ_t·B_t·u_t, y_t = C_t·h_t + D·u_t.
 
     Source: Mamba, arXiv 2312.00752, section 3.2; the signature is that of mamba-ssm's `selective_scan_fn`.
 
@@ -263,7 +265,8 @@ cross_selective_scan_mamba_ssm = functools.partial(_cross_selective_scan_compose
 # ------------------------------------------------------------------------------------------ blocked PyTorch version
 #
 # Time is cut into blocks that fit the cache. Of each block only the state that enters it is kept; the backward pass
-# computes the rest again. Inside: sequences (batch, time, groups, channels), states (batch, time, groups, N, channels).
+# computes the rest again. Inside, sequences are (batch, time, groups, channels), states (batch, time, groups, N,
+# channels).
 
 BLOCK_STATES = 2**17  # states of a block in all: 512 KiB in float32
 MIN_BLOCK_LENGTH = 64  # time steps

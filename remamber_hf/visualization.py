@@ -11,7 +11,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""ReMamber for Hugging Face transformers: referring image segmentation with Mamba."""
 """Pictures that people look at: masks over a picture with a legend."""
 
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ from remamber_hf.image_processing_remamber import (
     open_picture,
 )
 
+
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 IMAGE_PROCESSORS = [
     ReMamberImageProcessorPil,

@@ -15,6 +15,7 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from remamber_hf.image_processing_remamber import ReMamberImageProcessor, ReMamberImageProcessorPil
 from remamber_hf.processing_remamber import ReMamberProcessor
 
+
 END = "<|endoftext|>"
 
 

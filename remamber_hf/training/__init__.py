@@ -11,5 +11,4 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""ReMamber for Hugging Face transformers: referring image segmentation with Mamba."""
 """Training of referring segmentation on the Trainer of transformers."""

@@ -11,7 +11,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""ReMamber for Hugging Face transformers: referring image segmentation with Mamba."""
 """A small CLIP tokenizer, byte-level BPE with end-of-word marks, trained on a data set's own sentences."""
 
 import json
@@ -60,4 +59,3 @@ def train_tokenizer(sentences: Iterable[str], vocabulary_size: int, text_length:
     tokens = base + [first + second for first, second in merges] + [START, END]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=text_length)
-

@@ -161,6 +161,13 @@ def test_close_calls_are_possible_but_never_certain(expression, objects):
     assert reading.possible
 
 
+def test_doubt_about_one_word_carries_over_to_the_next():
+    small, nearly_small = place("star", "red", 0.3, 0.2, "small"), place("star", "red", 0.1, 0.2)
+    assert evaluate_expression("the left small star", scene_of(small)) == {0}
+    scene = scene_of(small, replace(nearly_small, radius=0.08))
+    assert read_expression("the left small star", scene) == (set(), {0, 1})
+
+
 def test_a_tie_of_what_a_relation_refers_to_leaves_both_answers_possible():
     scene = scene_of(
         place("star", "red", 0.2, 0.2),
@@ -314,6 +321,13 @@ def test_masks_follow_the_paint_to_a_pixel(shape, size):
         assert (paint & masks[0]).sum() / (paint | masks[0]).sum() >= 0.97
 
 
+def test_what_shows_through_a_ring_is_not_the_ring():
+    scene = scene_of(place("star", "white", 0.5, 0.5, "small"), place("ring", "black", 0.5, 0.5, "large"))
+    image, masks = render(scene)
+    assert image.getpixel((64, 64)) == COLOURS["white"]
+    assert masks[:, 64, 64].tolist() == [True, False]
+
+
 def test_every_rich_object_stays_at_least_half_visible():
     shares = []
     for index in range(60):
@@ -364,12 +378,12 @@ def test_a_scene_can_be_drawn_at_any_size(style):
 # Files
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_one_worker_and_two_write_the_same_bytes(style, tmp_path):
+@pytest.mark.parametrize(("style", "num_images"), [("plain", 100), ("rich", 24)])
+def test_one_worker_and_two_write_the_same_bytes(style, num_images, tmp_path):
     for num_workers in (1, 2):
         synthesize(
             tmp_path / str(num_workers),
-            20,
+            num_images,
             seed=7,
             style=style,
             num_workers=num_workers,
@@ -378,7 +392,7 @@ def test_one_worker_and_two_write_the_same_bytes(style, tmp_path):
         )
     one, two = files_of(tmp_path / "1"), files_of(tmp_path / "2")
     assert one == two
-    assert len(one) == 20 + 3
+    assert len(one) == num_images + 3
 
 
 def test_a_picture_depends_on_the_seed_and_its_index_only(tmp_path):
