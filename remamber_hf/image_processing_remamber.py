@@ -115,6 +115,23 @@ def to_binary_map(segmentation_map, index: int) -> np.ndarray:
     return (values != 0).astype(np.uint8)
 
 
+def to_channels_first(image: Image.Image | np.ndarray) -> np.ndarray:
+    """Turns a PIL image into an array (channels, height, width); an array is one already."""
+    if isinstance(image, np.ndarray):
+        return image
+    values = np.asarray(image)
+    return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+
+
+def look_up(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """Replaces each pixel of an image, uint8 (channels, height, width), by its channel's entry in tables."""
+    values = np.empty(image.shape, dtype=tables.dtype)
+    for channel, table in enumerate(tables):
+        # Any other mode fills a buffer first; no index is out of range.
+        np.take(table, image[channel], out=values[channel], mode="clip")
+    return values
+
+
 def check_target_sizes(target_sizes, num_expressions: int) -> list[tuple[int, int]]:
     sizes = target_sizes.tolist() if isinstance(target_sizes, torch.Tensor) else list(target_sizes)
     if len(sizes) != num_expressions:
@@ -186,7 +203,10 @@ class ReMamberPreprocessing:
         images = self._prepare_image_like_inputs(images, **kwargs)
         data = dict(self._preprocess(images, return_tensors=None, **kwargs))
         if segmentation_maps is not None:
-            sizes = [tuple(image.shape[-2:]) for image in images]
+            sizes = [
+                (image.height, image.width) if isinstance(image, Image.Image) else tuple(image.shape[-2:])
+                for image in images
+            ]
             data["labels"] = self._preprocess_maps(segmentation_maps, sizes, image_index, **kwargs)
         return BatchFeature(data, tensor_type=return_tensors)
 
@@ -210,7 +230,9 @@ class ReMamberPreprocessing:
                 )
         for_maps = {"resample": PILImageResampling.NEAREST, "do_rescale": False, "do_normalize": False}
         labels = ReMamberImageProcessorPil()._preprocess(
-            [segmentation_map[None] for segmentation_map in maps], return_tensors=None, **{**kwargs, **for_maps}
+            [Image.fromarray(segmentation_map) for segmentation_map in maps],
+            return_tensors=None,
+            **{**kwargs, **for_maps},
         )
         return [label[0] for label in labels["pixel_values"]]
 
@@ -271,7 +293,35 @@ class ReMamberImageProcessor(ReMamberPreprocessing, TorchvisionBackend):
 
 
 class ReMamberImageProcessorPil(ReMamberPreprocessing, PilBackend):
-    """Prepares pictures with Pillow: the published preprocessing, exactly."""
+    """Prepares pictures with Pillow: the published preprocessing, exactly.
+
+    A PIL image stays one until it is resized, and 8-bit pixels are rescaled and normalized by looking up their 256
+    values: the numbers of `PilBackend` with fewer copies.
+    """
+
+    def process_image(self, image, do_convert_rgb: bool | None = None, **kwargs):
+        if do_convert_rgb and isinstance(image, Image.Image):
+            return to_rgb(image)
+        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+
+    def _preprocess(self, images, *, do_rescale, do_normalize, do_pad, return_tensors, **kwargs) -> BatchFeature:
+        size = kwargs["size"]
+        if do_pad or not (kwargs["do_resize"] and size.height and size.width):
+            images = [to_channels_first(image) for image in images]
+        is_8_bit = all(isinstance(image, Image.Image) or image.dtype == np.uint8 for image in images)
+        values = {"do_rescale": do_rescale, "do_normalize": do_normalize}
+        # The padded border has to stay zero through the normalization.
+        if do_pad or not is_8_bit or not (do_rescale or do_normalize):
+            return super()._preprocess(images, **values, do_pad=do_pad, return_tensors=return_tensors, **kwargs)
+        raw = {"do_rescale": False, "do_normalize": False, "do_pad": False, "return_tensors": None}
+        images = super()._preprocess(images, **raw, **kwargs)["pixel_values"]
+        still = {"do_resize": False, "do_center_crop": False, "do_pad": False, "return_tensors": None}
+        pixel_values = []
+        for image in images:
+            levels = np.tile(np.arange(256, dtype=np.uint8), (len(image), 1, 1))  # (channels, 1, 256)
+            tables = super()._preprocess([levels], **values, **{**kwargs, **still})["pixel_values"][0]
+            pixel_values.append(look_up(image, tables[:, 0]))
+        return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
 
 
 __all__ = ["ReMamberImageProcessor", "ReMamberImageProcessorPil", "open_picture"]

@@ -21,18 +21,21 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.backbone_utils import filter_output_hidden_states
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
 from transformers.models.clip.modeling_clip import CLIPTextModel
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_remamber import ReMamberConfig
-from .modeling_vmamba import SS2D, ChannelsLastConv2d, VMambaModel, VMambaPreTrainedModel, channels_first
-
-
-def channels_last(feature_map: torch.Tensor) -> torch.Tensor:
-    """View of a map (batch, channels, height, width) as (batch, height, width, channels)."""
-    return feature_map.permute(0, 2, 3, 1)
+from .modeling_vmamba import (
+    SS2D,
+    ChannelsLastConv2d,
+    VMambaModel,
+    VMambaPreTrainedModel,
+    channels_first,
+    channels_last,
+)
 
 
 def resize(hidden_states: torch.Tensor, size: tuple[int, int], align_corners: bool) -> torch.Tensor:
@@ -314,12 +317,14 @@ class ReMamberModelOutput(ModelOutput):
     feature_maps: the four fused maps (batch, channels, height, width) of strides 4, 8, 16, 32.
     text_hidden_states: hidden states of the tokens (batch, text_length, text channels).
     hidden_states: the map after the stem, then the four fused maps, when asked for.
+    attentions: attention maps of the text encoder's layers, when asked for.
     """
 
     last_hidden_state: torch.Tensor | None = None
     feature_maps: tuple[torch.Tensor, ...] | None = None
     text_hidden_states: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -328,11 +333,13 @@ class ReMamberSegmentationOutput(ModelOutput):
     loss: dice + binary cross-entropy, a scalar, when labels were given.
     logits: mask logits (batch, 1, height, width), before the sigmoid.
     hidden_states: the map after the stem, then the four fused maps, when asked for.
+    attentions: attention maps of the text encoder's layers, when asked for.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class ReMamberPreTrainedModel(VMambaPreTrainedModel):
@@ -343,6 +350,11 @@ class ReMamberPreTrainedModel(VMambaPreTrainedModel):
         "AutoModelForImageSegmentation": "modeling_remamber.ReMamberForImageSegmentation",
     }
     input_modalities = ("image", "text")
+    # Attention is in the text encoder only, which is transformers' own.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
     _no_split_modules = [
         "VSSBlock",
         "MambaTwisterBlock",
@@ -372,13 +384,15 @@ class ReMamberModel(ReMamberPreTrainedModel):
         self.text_encoder.set_input_embeddings(value)
 
     @can_return_tuple
+    @filter_output_hidden_states
     def forward(
         self,
         pixel_values: torch.Tensor,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
+        output_attentions: bool | None = None,
     ) -> ReMamberModelOutput:
         """
         Args:
@@ -387,13 +401,14 @@ class ReMamberModel(ReMamberPreTrainedModel):
             attention_mask: 1 for tokens, 0 for padding (num_expressions, text_length). Only the text encoder reads it.
             image_index: picture of each expression (num_expressions); what does not depend on the text runs once per
                 picture. Without it there is one picture per expression.
-            output_hidden_states: whether to return `hidden_states` too.
+            output_hidden_states: whether to return `hidden_states` too, or indices of some.
+            output_attentions: whether to return the `attentions` of the text encoder too.
 
         Raises:
             ValueError: if the numbers of tokens, or of pictures and expressions, do not fit.
         """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
         num_images, num_expressions = len(pixel_values), len(input_ids)
         if input_ids.shape[-1] != self.config.text_length:
             raise ValueError(
@@ -409,23 +424,24 @@ class ReMamberModel(ReMamberPreTrainedModel):
             raise ValueError(
                 f"image_index has {len(image_index)} entries for {num_expressions} expressions; give one for each."
             )
-        text = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
+        text = self.text_encoder(
+            input_ids=input_ids, attention_mask=attention_mask, output_attentions=output_attentions
+        )
 
-        hidden_states = self.backbone.stem(pixel_values)
-        maps = [hidden_states]
+        maps = [channels_first(self.backbone.stem(pixel_values))]
+        hidden_states = channels_last(maps[-1])  # goes on from what is returned, so that the two have one gradient
         for index, (stage, fusion) in enumerate(zip(self.backbone.stages, self.fusions)):
             hidden_states = stage.blocks(hidden_states)
             if index == 0 and image_index is not None:
                 hidden_states = hidden_states[image_index]
-            hidden_states = fusion(hidden_states, text.last_hidden_state, text.pooler_output)
-            maps.append(hidden_states)
-            hidden_states = stage.downsample(hidden_states)
-        maps = tuple(channels_first(feature_map) for feature_map in maps)
+            maps.append(channels_first(fusion(hidden_states, text.last_hidden_state, text.pooler_output)))
+            hidden_states = stage.downsample(channels_last(maps[-1]))
         return ReMamberModelOutput(
             last_hidden_state=maps[-1],
-            feature_maps=maps[1:],
+            feature_maps=tuple(maps[1:]),
             text_hidden_states=text.last_hidden_state,
-            hidden_states=maps if output_hidden_states else None,
+            hidden_states=tuple(maps),
+            attentions=text.attentions,
         )
 
 
@@ -460,6 +476,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         return model
 
     @can_return_tuple
+    @filter_output_hidden_states
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -467,7 +484,8 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
+        output_attentions: bool | None = None,
     ) -> ReMamberSegmentationOutput:
         """
         Args:
@@ -476,7 +494,8 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             attention_mask: 1 for tokens, 0 for padding (num_expressions, text_length).
             image_index: picture of each expression (num_expressions), where pictures are shared.
             labels: masks (num_expressions, height, width) of 0 and 1, of the pictures' size; with them comes `loss`.
-            output_hidden_states: whether to return `hidden_states` too.
+            output_hidden_states: whether to return `hidden_states` too, or indices of some.
+            output_attentions: whether to return the `attentions` of the text encoder too.
 
         Returns:
             `logits` (num_expressions, 1, height, width) at the pictures' size.
@@ -489,13 +508,16 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             input_ids,
             attention_mask=attention_mask,
             image_index=image_index,
-            output_hidden_states=output_hidden_states,
+            output_hidden_states=True,
+            output_attentions=output_attentions,
         )
         feature_maps = tuple(channels_last(feature_map) for feature_map in outputs.feature_maps)
         logits = self.mask_head(feature_maps, outputs.text_hidden_states)
         logits = channels_first(resize(logits, pixel_values.shape[-2:], align_corners=True))
         loss = None if labels is None else segmentation_loss(logits, labels)
-        return ReMamberSegmentationOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+        return ReMamberSegmentationOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
 
 
 def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

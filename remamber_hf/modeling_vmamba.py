@@ -44,6 +44,14 @@ class ChannelsLastConv2d(nn.Conv2d):
         return super().forward(hidden_states.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+class ScanLayerNorm(nn.LayerNorm):
+    """Layer norm in the scan's float32, also where its weights are in half precision."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.weight.to(hidden_states.dtype), self.bias.to(hidden_states.dtype)
+        return F.layer_norm(hidden_states, self.normalized_shape, weight, bias, self.eps)
+
+
 class SS2D(nn.Module):
     """
     2-D selective scan: in_proj → depthwise convolution → SiLU → cross-selective-scan → norm → out_proj.
@@ -78,7 +86,7 @@ class SS2D(nn.Module):
         self.dt_proj_bias = nn.Parameter(torch.empty(num_directions, inner_size))
         self.A_log = nn.Parameter(torch.empty(num_directions * inner_size, state_size))
         self.D = nn.Parameter(torch.empty(num_directions * inner_size))
-        self.out_norm = nn.LayerNorm(inner_size, eps=config.layer_norm_eps)
+        self.out_norm = ScanLayerNorm(inner_size, eps=config.layer_norm_eps)
         self.out_proj = nn.Linear(inner_size, hidden_size, bias=False)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -96,15 +104,10 @@ class SS2D(nn.Module):
             self.D,
             backend=self.config.scan_backend,
         )
-        y = self.normalize(y).to(x.dtype)
+        y = self.out_norm(y).to(x.dtype)
         if self.is_gated:
             y = y * F.silu(gate)
         return self.out_proj(y)
-
-    def normalize(self, y: torch.Tensor) -> torch.Tensor:
-        """out_norm in the scan's float32, also where its weights are in half precision."""
-        norm = self.out_norm
-        return F.layer_norm(y, norm.normalized_shape, norm.weight.to(y.dtype), norm.bias.to(y.dtype), norm.eps)
 
 
 class DropPath(nn.Module):
@@ -220,7 +223,7 @@ class VMambaPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        # In custom code transformers skips the init of modules without parameters of their own, the text encoder's too.
+        # In custom code transformers skips the init of modules that own no parameters, the text encoder's too.
         return False
 
     def save_pretrained(self, *args, **kwargs):
@@ -261,6 +264,11 @@ def channels_first(hidden_states: torch.Tensor) -> torch.Tensor:
     return hidden_states.permute(0, 3, 1, 2)
 
 
+def channels_last(feature_map: torch.Tensor) -> torch.Tensor:
+    """View of a map (batch, channels, height, width) as (batch, height, width, channels)."""
+    return feature_map.permute(0, 2, 3, 1)
+
+
 class VMambaModel(VMambaPreTrainedModel):
     """Stem → stages, each of VSS blocks and a downsample."""
 
@@ -278,22 +286,22 @@ class VMambaModel(VMambaPreTrainedModel):
 
     def encode(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Maps (batch, channels, height, width) after the stem and after the blocks of each stage."""
-        hidden_states = self.stem(pixel_values)
-        maps = [channels_first(hidden_states)]
+        maps = [channels_first(self.stem(pixel_values))]
+        hidden_states = channels_last(maps[-1])  # goes on from what is returned, so that the two have one gradient
         for stage in self.stages:
-            hidden_states = stage.blocks(hidden_states)
-            maps.append(channels_first(hidden_states))
-            hidden_states = stage.downsample(hidden_states)
+            maps.append(channels_first(stage.blocks(hidden_states)))
+            hidden_states = stage.downsample(channels_last(maps[-1]))
         return maps
 
     @can_return_tuple
+    @filter_output_hidden_states
     def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None
+        self, pixel_values: torch.Tensor, output_hidden_states: bool | list[int] | None = None
     ) -> BaseModelOutputWithNoAttention:
         """
         Args:
             pixel_values: normalized pictures (batch, num_channels, height, width), any size.
-            output_hidden_states: whether to return the maps after the stem and each stage too.
+            output_hidden_states: whether to return the maps after the stem and each stage too, or indices of some.
 
         Returns:
             `last_hidden_state` (batch, channels, height / 32, width / 32) and, if asked for, `hidden_states`.
@@ -301,12 +309,8 @@ class VMambaModel(VMambaPreTrainedModel):
         Raises:
             ValueError: if the pictures have another number of channels than the config.
         """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
         maps = self.encode(pixel_values)
-        return BaseModelOutputWithNoAttention(
-            last_hidden_state=maps[-1], hidden_states=tuple(maps) if output_hidden_states else None
-        )
+        return BaseModelOutputWithNoAttention(last_hidden_state=maps[-1], hidden_states=tuple(maps))
 
 
 class VMambaBackbone(BackboneMixin, VMambaModel):
@@ -320,11 +324,13 @@ class VMambaBackbone(BackboneMixin, VMambaModel):
 
     @can_return_tuple
     @filter_output_hidden_states
-    def forward(self, pixel_values: torch.Tensor, output_hidden_states: bool | None = None) -> BackboneOutput:
+    def forward(
+        self, pixel_values: torch.Tensor, output_hidden_states: bool | list[int] | None = None
+    ) -> BackboneOutput:
         """
         Args:
             pixel_values: normalized pictures (batch, num_channels, height, width), any size.
-            output_hidden_states: whether to return the maps after the stem and each stage too.
+            output_hidden_states: whether to return the maps after the stem and each stage too, or indices of some.
 
         Returns:
             `feature_maps`, one (batch, channels, height, width) per entry of `out_features`.
@@ -345,23 +351,24 @@ class VMambaForImageClassification(VMambaPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
+    @filter_output_hidden_states
     def forward(
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
     ) -> ImageClassifierOutputWithNoAttention:
         """
         Args:
             pixel_values: normalized pictures (batch, num_channels, height, width), any size.
             labels: class indices (batch); with them comes `loss`.
-            output_hidden_states: whether to return the maps after the stem and each stage too.
+            output_hidden_states: whether to return the maps after the stem and each stage too, or indices of some.
 
         Returns:
             `logits` (batch, num_labels).
         """
-        outputs = self.vmamba(pixel_values, output_hidden_states=output_hidden_states)
-        pooled = self.norm(outputs.last_hidden_state.permute(0, 2, 3, 1)).mean(dim=(1, 2))
+        outputs = self.vmamba(pixel_values, output_hidden_states=True)
+        pooled = self.norm(channels_last(outputs.last_hidden_state)).mean(dim=(1, 2))
         logits = self.classifier(pooled)
         loss = None
         if labels is not None:

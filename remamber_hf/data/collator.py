@@ -3,18 +3,15 @@
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
+from torch.utils.data import default_collate
 
 from .refer import row_mask
 
 
-# Without image_index: in a batch every expression has its own picture, in order.
-MODEL_INPUTS = ("pixel_values", "input_ids", "attention_mask", "labels")
-
-
 class ReMamberCollator:
-    """row → (sentence, mask) → processor → stack.
+    """sentences → tokenizer; each row's picture and mask → image processor; then stack.
 
-    One row goes through at a time, so a single full-size mask is held.
+    One mask is drawn at a time, so a single full-size mask is held.
 
     A row with several sentences gives one of them, drawn from the default generator of PyTorch. In a worker of a
     DataLoader that is the worker's own, which the DataLoader seeds anew in every epoch from the seed of the run;
@@ -41,21 +38,18 @@ class ReMamberCollator:
             labels: (batch, height, width), uint8, 0 or 1, at the size of pixel_values.
             original_masks: with `keep_masks`, a list of RLE dicts for `decode_mask`.
         """
-        samples = [self._process(row) for row in rows]
-        batch = {name: torch.cat([sample[name] for sample in samples]) for name in MODEL_INPUTS}
-        if self.keep_masks:
-            batch["original_masks"] = [sample["original_mask"] for sample in samples]
-        return batch
-
-    def _process(self, row: dict) -> dict:
-        mask = row_mask(row, self.mask_overlap)
-        sample = self.processor(
-            images=[row["image"]],
-            text=[draw_sentence(row["sentences"])],
-            segmentation_maps=[mask],
-            return_tensors="pt",
-        )
-        return {**sample, "original_mask": encode_mask(mask)} if self.keep_masks else sample
+        tokens = self.processor(text=[draw_sentence(row["sentences"]) for row in rows], return_tensors="pt")
+        samples, original_masks = [], []
+        for row in rows:
+            mask = row_mask(row, self.mask_overlap)
+            sample = self.processor.image_processor(images=[row["image"]], segmentation_maps=[mask])
+            samples.append({name: torch.as_tensor(values[0]) for name, values in sample.items()})
+            if self.keep_masks:
+                original_masks.append(encode_mask(mask))
+            del mask
+        # In a worker it stacks into memory that is shared with the main process, so nothing is copied twice.
+        batch = {**tokens, **default_collate(samples)}
+        return {**batch, "original_masks": original_masks} if self.keep_masks else batch
 
 
 def draw_sentence(sentences: list[str]) -> str:

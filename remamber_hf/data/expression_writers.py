@@ -21,14 +21,14 @@ from .expressions import (
     is_true_of_none,
     is_true_of_one,
 )
-from .scenes import STYLE_COLOURS, STYLE_SHAPES, TEXTURES, Scene, SceneObject, choose
+from .scenes import STYLE_COLOURS, STYLE_SHAPES, TEXTURES, Scene, SceneObject, choose, choose_plain
 
 
 NUM_DRAFTS = 3
 MAX_EXPRESSIONS = 3
-# Sets of properties to call an object by: in general, and one that stands for something else in the sentence.
+# Sets of properties to call an object by.
 NAMINGS = (("shape",), ("shape", "colour"), ("shape", "size"), ("shape", "texture"), ("colour",), ("size", "colour"))
-PARTS_OF_PLACE = ("on ", "at ", "in ")
+PLACE_PREPOSITIONS = ("on ", "at ", "in ")
 
 
 def sample_expressions(scene: Scene, rng: np.random.Generator) -> dict[int, list[str]]:
@@ -107,7 +107,7 @@ def _write_plain_colour(rng: np.random.Generator, scene: Scene, index: int) -> s
     target = scene.objects[index]
     draw = rng.random()
     if draw < 0.2:
-        return f"the {target.colour} {choose(rng, PLAIN_WORDS['any'][None])}"
+        return f"the {target.colour} {choose_plain(rng, PLAIN_WORDS['any'][None])}"
     if draw < 0.4:
         return _join(rng, target.shape, "that is", target.colour)
     return _join(rng, target.colour, target.shape)
@@ -115,24 +115,24 @@ def _write_plain_colour(rng: np.random.Generator, scene: Scene, index: int) -> s
 
 def _write_plain_size(rng: np.random.Generator, scene: Scene, index: int) -> str:
     target = scene.objects[index]
-    noun = target.shape if rng.random() < 0.8 else choose(rng, PLAIN_WORDS["any"][None])
+    noun = target.shape if rng.random() < 0.8 else choose_plain(rng, PLAIN_WORDS["any"][None])
     colour = target.colour if rng.random() < 0.5 else ""
     if rng.random() < 0.35:
-        degree = choose(rng, PLAIN_WORDS["superlative"]["largest" if target.size == "large" else "smallest"])
+        degree = choose_plain(rng, PLAIN_WORDS["superlative"]["largest" if target.size == "large" else "smallest"])
         return f"the {degree} {colour} {noun}".replace("  ", " ")
-    return _join(rng, choose(rng, PLAIN_WORDS["size"][target.size]), colour, noun)
+    return _join(rng, choose_plain(rng, PLAIN_WORDS["size"][target.size]), colour, noun)
 
 
 def _write_plain_position(rng: np.random.Generator, scene: Scene, index: int) -> str:
     target = scene.objects[index]
-    noun = target.shape if rng.random() < 0.8 else choose(rng, PLAIN_WORDS["any"][None])
+    noun = target.shape if rng.random() < 0.8 else choose_plain(rng, PLAIN_WORDS["any"][None])
     colour = target.colour if rng.random() < 0.35 else ""
     quarter = ("top" if target.y < 0.5 else "bottom", "left" if target.x < 0.5 else "right")
     if rng.random() < 0.35:
-        place = choose(rng, PLAIN_WORDS["quarter"][quarter])
+        place = choose_plain(rng, PLAIN_WORDS["quarter"][quarter])
     else:
-        place = choose(rng, PLAIN_WORDS["side"][choose(rng, SIDES)])
-    if place.startswith(PARTS_OF_PLACE):
+        place = choose_plain(rng, PLAIN_WORDS["side"][choose_plain(rng, SIDES)])
+    if place.startswith(PLACE_PREPOSITIONS):
         return _join(rng, colour, noun, place)
     return _join(rng, place, colour, noun)
 
@@ -156,21 +156,27 @@ def _choose_naming(rng: np.random.Generator, scene: Scene, index: int, num_same:
 
 
 def _name(
-    rng: np.random.Generator, target: SceneObject, roles: tuple[str, ...], before: str = "", after: str = ""
+    rng: np.random.Generator,
+    target: SceneObject,
+    roles: tuple[str, ...],
+    before: str = "",
+    after: str = "",
+    can_trail: bool = True,
 ) -> str:
-    """Name an object by some of its properties, without an article; one of them may follow the noun."""
+    """Name an object by some of its properties, without an article; one may trail the noun if nothing else does."""
     noun = choose(rng, WORDS["shape"][target.shape] if "shape" in roles else WORDS["any"][None])
     in_front = [before]
     for role in ("size", "texture", "outline", "colour"):
         if role not in roles:
             continue
         phrase = choose(rng, WORDS[role][getattr(target, role)])
-        is_clause = phrase.startswith("with ")
-        if is_clause and after:
-            phrase, is_clause = WORDS[role][getattr(target, role)][0], False
-        if is_clause:
-            after = phrase
-        elif role == "colour" and not after and rng.random() < 0.2:
+        is_free = can_trail and not after
+        if phrase.startswith("with "):
+            if is_free:
+                after = phrase
+            else:
+                in_front.append(WORDS[role][getattr(target, role)][0])
+        elif role == "colour" and is_free and rng.random() < 0.2:
             after = f"{choose(rng, ('that is', 'which is', 'in'))} {phrase}"
         else:
             in_front.append(phrase)
@@ -219,7 +225,7 @@ def _write_position(rng: np.random.Generator, scene: Scene, index: int) -> str:
     else:
         quarter = ("top" if target.y < 0.5 else "bottom", "left" if target.x < 0.5 else "right")
         place = choose(rng, WORDS["quarter"][quarter])
-    is_behind = place.startswith(PARTS_OF_PLACE)
+    is_behind = place.startswith(PLACE_PREPOSITIONS)
     return _with_article(
         rng, _name(rng, target, roles, after=place) if is_behind else _name(rng, target, roles, place)
     )
@@ -270,7 +276,7 @@ def _find_relations(rng: np.random.Generator, scene: Scene, index: int) -> list[
 def _name_alone(rng: np.random.Generator, scene: Scene, index: int) -> str | None:
     """Name an object with 'the' by properties that no other has, or return None."""
     unique = [roles for roles in NAMINGS if _same(scene, index, roles) == [index]]
-    return f"the {_name(rng, scene.objects[index], choose(rng, unique), after=' ').strip()}" if unique else None
+    return f"the {_name(rng, scene.objects[index], choose(rng, unique), can_trail=False)}" if unique else None
 
 
 def _write_negation(rng: np.random.Generator, scene: Scene, index: int) -> str | None:

@@ -82,7 +82,7 @@ WORDS = PLAIN_WORDS | {
         "large": ("large", "big"),
     },
     "texture": {
-        "solid": ("plain",),
+        "solid": ("solid",),
         "stripes": ("striped", "with stripes"),
         "dots": ("dotted", "spotted", "with dots"),
         "checks": ("checkered", "checked", "with checks"),
@@ -106,7 +106,10 @@ WORDS = PLAIN_WORDS | {
 PHRASES = {
     phrase: (role, value) for role, values in WORDS.items() for value, phrases in values.items() for phrase in phrases
 }
-LONGEST_PHRASE = max(len(phrase.split()) for phrase in PHRASES)
+# First word of a phrase → number of words of the longest one that begins so.
+LONGEST_PHRASES = {
+    word: length for length, word in sorted((len(phrase.split()), phrase.split()[0]) for phrase in PHRASES)
+}
 
 # The kind of expression that a role makes: roles that describe an object by itself, roles that pick among candidates.
 PROPERTY_KINDS = {"size": "size", "texture": "texture", "outline": "texture", "colour": "colour", "shape": "shape"}
@@ -189,7 +192,7 @@ def tokenize(expression: str) -> list[Token]:
     tokens = []
     start = 0
     while start < len(words):
-        for end in range(min(len(words), start + LONGEST_PHRASE), start, -1):
+        for end in range(start + LONGEST_PHRASES.get(words[start], 0), start, -1):
             token = PHRASES.get(" ".join(words[start:end]))
             if token is not None:
                 break

@@ -157,6 +157,27 @@ class ReferConfig(datasets.BuilderConfig):
         return digest.hexdigest()
 
 
+def refer_features(generalized: bool = False) -> datasets.Features:
+    """Return the columns of a row; in a generalised set `ann_id`, `category` and `bbox` are lists, one per object."""
+    integer, text, number = (datasets.Value(name) for name in ("int64", "string", "float64"))
+    return datasets.Features(
+        {
+            "image": datasets.Image(),
+            "sentences": [text],
+            "ref_id": integer,
+            "ann_id": [integer] if generalized else integer,
+            "image_id": integer,
+            "category": [text] if generalized else text,
+            "bbox": [[number]] if generalized else [number],
+            "height": datasets.Value("int32"),
+            "width": datasets.Value("int32"),
+            "split": text,
+            # float64: pycocotools rounds coordinates, and float32 would move some pixels of the border.
+            "segmentation": [{"polygons": [[number]], "rles": [text]}],
+        }
+    )
+
+
 class ReferBuilder(datasets.GeneratorBasedBuilder):
     """refs file → `RowReader` → one Arrow file per split, with pictures by path and masks as polygons or RLE."""
 
@@ -168,26 +189,8 @@ class ReferBuilder(datasets.GeneratorBasedBuilder):
     ]
 
     def _info(self) -> datasets.DatasetInfo:
-        integer, text, number = (datasets.Value(name) for name in ("int64", "string", "float64"))
-        several = self.config.generalized
         return datasets.DatasetInfo(
-            features=datasets.Features(
-                {
-                    "image": datasets.Image(),
-                    "sentences": [text],
-                    "ref_id": integer,
-                    "ann_id": [integer] if several else integer,
-                    "image_id": integer,
-                    "category": [text] if several else text,
-                    "bbox": [[number]] if several else [number],
-                    "height": datasets.Value("int32"),
-                    "width": datasets.Value("int32"),
-                    "split": text,
-                    # float64: pycocotools rounds coordinates, and float32 would move some pixels of the border.
-                    "segmentation": [{"polygons": [[number]], "rles": [text]}],
-                }
-            ),
-            homepage="https://github.com/lichengunc/refer",
+            features=refer_features(self.config.generalized), homepage="https://github.com/lichengunc/refer"
         )
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
@@ -283,17 +286,19 @@ def row_mask(row: dict, mask_overlap: str = "published") -> np.ndarray:
     if mask_overlap not in MASK_OVERLAPS:
         raise ValueError(f"mask_overlap is {mask_overlap!r}; choose one of {', '.join(MASK_OVERLAPS)}.")
     height, width = int(row["height"]), int(row["width"])
-    # pycocotools decodes column by column.
-    covered = np.zeros((height, width), dtype=bool, order="F")
-    covered_twice = np.zeros_like(covered)
-    for segmentation in row["segmentation"]:
-        for part in _encode_parts(segmentation, height, width):
-            pixels = coco_mask.decode(part).view(bool)
-            covered_twice |= covered & pixels
-            covered |= pixels
+    parts = [part for segmentation in row["segmentation"] for part in _encode_parts(segmentation, height, width)]
+    if not parts:
+        return np.zeros((height, width), dtype=bool)
+    union = coco_mask.merge(parts)
+    mask = coco_mask.decode(union).view(bool)
     is_generalized = np.ndim(row["ann_id"]) == 1
-    mask = covered if mask_overlap == "union" or is_generalized else covered & ~covered_twice
-    return np.ascontiguousarray(mask)
+    # The areas of parts add up to that of their union just where none overlap.
+    if mask_overlap == "published" and not is_generalized and coco_mask.area(parts).sum() != coco_mask.area(union):
+        num_covering = np.zeros(mask.shape, dtype=np.int32, order="F")
+        for part in parts:
+            num_covering += coco_mask.decode(part)
+        mask = num_covering == 1
+    return np.ascontiguousarray(mask)  # pycocotools decodes column by column
 
 
 def _encode_parts(segmentation: dict, height: int, width: int) -> list[dict]:

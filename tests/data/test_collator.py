@@ -23,14 +23,12 @@ NUM_SENTENCES = 8
 class StandInProcessor:
     """Its input_ids are the number that the sentence ends with."""
 
-    def __call__(self, images, text, segmentation_maps, return_tensors):
-        return {
-            "pixel_values": torch.zeros(1, 3, 4, 4),
-            "input_ids": torch.tensor([[int(text[0].split()[-1])]]),
-            "attention_mask": torch.ones(1, 1, dtype=torch.long),
-            "labels": torch.zeros(1, 4, 4, dtype=torch.uint8),
-            "image_index": torch.zeros(1, dtype=torch.long),
-        }
+    def __call__(self, text, return_tensors):
+        numbers = torch.tensor([[int(sentence.split()[-1])] for sentence in text])
+        return {"input_ids": numbers, "attention_mask": torch.ones_like(numbers)}
+
+    def image_processor(self, images, segmentation_maps):
+        return {"pixel_values": [torch.zeros(3, 4, 4)], "labels": [torch.zeros(4, 4, dtype=torch.uint8)]}
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ ROOM = scene_of(
         ("the smallest object", set()),  # three are equally small
         ("the striped circle", {1}),
         ("the green star with dots", {3}),
-        ("the plain red circle", {0}),
+        ("the solid red circle", {0}),
         ("the one with a border", {2}),
         ("the left circle", {0}),
         ("circle on the right side", {1}),
