@@ -188,7 +188,7 @@ def _sample_rich_object(rng: np.random.Generator, objects: list[SceneObject]) ->
     colour = model.colour if model and rng.random() < 0.35 else choose(rng, tuple(COLOURS))
     texture = choose(rng, TEXTURES) if rng.random() < 0.7 else "solid"
     # On a small object, an outline around a texture would leave nothing of its colour.
-    has_outline = rng.random() < 0.25 and (size != "small" or texture == "solid")
+    has_outline = rng.random() < 0.35 and (size != "small" or texture == "solid")
     rotation, tilt, *shade = rng.uniform(-1, 1, size=5).tolist()
     rgb = tuple(min(255, max(0, round(value + 10 * change))) for value, change in zip(COLOURS[colour], shade))
     drawn = SceneObject(

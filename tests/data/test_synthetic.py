@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import pickle
 import re
 from dataclasses import replace
@@ -23,6 +24,7 @@ from remamber_hf.data.expressions import (
 )
 from remamber_hf.data.scenes import (
     COLOURS,
+    MIN_CONTRAST,
     RADII,
     SHAPES,
     STYLE_SHAPES,
@@ -357,6 +359,16 @@ def test_rich_scenes_use_the_whole_vocabulary():
     assert {scene.background.kind for scene in scenes} == {"gradient", "noise", "photo"}
     assert {scene.shadow is None for scene in scenes} == {True, False}
     assert {len(scene.objects) for scene in scenes} == {3, 4, 5, 6, 7}
+
+
+def test_rich_objects_and_outlines_stand_out_from_the_background():
+    for index in range(60):
+        scene = sample_scene(np.random.default_rng(index), "rich")
+        for drawn in scene.objects:
+            # Where no background suits all objects of a scene, the best one comes near.
+            assert min(math.dist(drawn.rgb, colour) for colour in scene.background.colours) >= 0.8 * MIN_CONTRAST
+            if drawn.outline == "drawn":
+                assert min(math.dist(drawn.accent, colour) for colour in scene.background.colours) >= MIN_CONTRAST
 
 
 def test_a_shadow_darkens_the_picture_and_leaves_the_masks():

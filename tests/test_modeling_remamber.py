@@ -1,0 +1,541 @@
+"""ReMamber: the reference cases stage by stage, sizes, sharing of pictures, precision, training, initial values."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import (
+    MASK_HEADS,
+    SEGMENTATION_CASES,
+    TEXT_FIELDS,
+    golden_fill,
+    golden_inputs,
+    golden_model,
+    golden_tensors,
+    remamber_config,
+    segmentation_inputs,
+    vision_config,
+)
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
+
+from remamber_hf import (
+    ReMamberForImageSegmentation,
+    ReMamberModel,
+    VMambaBackbone,
+    VMambaForImageClassification,
+    VMambaModel,
+)
+from remamber_hf.convert_checkpoint import convert_name
+from remamber_hf.modeling_remamber import ChannelsLastBatchNorm2d, segmentation_loss
+from remamber_hf.modeling_vmamba import VMambaDownsample
+
+
+def build(mask_head="conv", model_class=ReMamberForImageSegmentation, seed=0, **fields):
+    torch.manual_seed(seed)
+    return model_class(remamber_config(mask_head, **fields)).eval()
+
+
+def unlabelled_inputs(*args, **kwargs):
+    inputs = segmentation_inputs(*args, **kwargs)
+    del inputs["labels"]
+    return inputs
+
+
+# ------------------------------------------------------------------------------------------------- the reference cases
+OUTPUTS = ["features.stage1", "features.stage2", "features.stage3", "features.stage4", "logits"]
+
+
+@functools.cache
+def golden_outputs(case, scan_backend):
+    with torch.no_grad():
+        outputs = golden_model(case, scan_backend)(**golden_inputs(case), output_hidden_states=True)
+    return {"logits": outputs.logits, **{f"features.stage{i}": outputs.hidden_states[i] for i in range(1, 5)}}
+
+
+@pytest.mark.parametrize("scan_backend", ["torch", "reference"])
+@pytest.mark.parametrize("case", SEGMENTATION_CASES)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_outputs_equal_the_published_code(output, case, scan_backend):
+    expected = golden_tensors(case)[output]
+    torch.testing.assert_close(golden_outputs(case, scan_backend)[output], expected, rtol=1e-5, atol=2e-5)
+
+
+@functools.cache
+def golden_training(case, scan_backend):
+    """Outputs and gradients of a reference case in train mode."""
+    model = golden_model(case, scan_backend).train()
+    outputs = model(**golden_inputs(case), labels=golden_tensors(case)["labels"])
+    outputs.loss.backward()
+    return outputs, {name: parameter.grad.double() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("case", SEGMENTATION_CASES)
+def test_loss_and_logits_in_training_equal_the_published_code(case):
+    outputs, _ = golden_training(case, "torch")
+    expected = golden_tensors(case)
+    torch.testing.assert_close(outputs.loss, expected["train.loss"].squeeze(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(outputs.logits, expected["train.logits"], rtol=1e-5, atol=1e-4)
+
+
+# The gradient is zero in exact arithmetic, and what is stored is rounding: a bias that a batch norm takes off again, and
+# CLIP's key bias, which adds the same to all scores of a query.
+ZERO_GRADIENTS = {
+    "conv_tiny": {
+        "backbone.multimodal_blocks.3.blocks.1.self_attention.ss2d.out_norm.bias",
+        "decoder.mixer2.conv2.bn.bias",
+        "decoder.mixer3.conv2.bn.bias",
+        "decoder.neck.0.bias",
+        "decoder.neck.4.bias",
+        "text_encoder.text_model.encoder.layers.0.self_attn.k_proj.bias",
+    },
+    "mamba_tiny": {"text_encoder.text_model.encoder.layers.0.self_attn.k_proj.bias"},
+}
+GRADIENT_TOLERANCE = 1e-3  # of the norm
+GRADIENT_NOISE = 1e-9  # the stored float32 norms below 1e-6 are 0.1-0.2 % off a run in float64
+
+
+def check_gradients(case, scan_backend):
+    _, gradients = golden_training(case, scan_backend)
+    published = golden_fill.manifest(case)["train_grad_norm_and_sum"]
+    assert {convert_name(name) for name in published} == set(gradients)
+    for name, (norm, total) in published.items():
+        gradient = gradients[convert_name(name)]
+        if name in ZERO_GRADIENTS[case]:
+            assert gradient.norm() < 1e-6, name
+            continue
+        tolerance = GRADIENT_TOLERANCE * norm + GRADIENT_NOISE
+        assert gradient.norm().item() == pytest.approx(norm, abs=tolerance), name
+        # the sum of an error of that norm is at most so large
+        assert gradient.sum().item() == pytest.approx(total, abs=tolerance * gradient.numel() ** 0.5), name
+
+
+@pytest.mark.parametrize("case", SEGMENTATION_CASES)
+def test_gradients_equal_the_published_code(case):
+    check_gradients(case, "torch")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SEGMENTATION_CASES)
+def test_gradients_of_the_reference_scan_equal_the_published_code(case):
+    check_gradients(case, "reference")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["conv_base", "mamba_base"])
+def test_logits_of_the_published_size_equal_the_published_code(case):
+    manifest, tensors = golden_fill.manifest(case), golden_tensors(case)
+    pixel_values = np.random.default_rng(11).standard_normal((1, 3, 480, 480), dtype=np.float32)
+    model = golden_model(case)
+    with torch.no_grad():
+        logits = model(
+            torch.from_numpy(pixel_values), tensors["input_ids"], attention_mask=tensors["attention_mask"]
+        ).logits
+    torch.testing.assert_close(logits[..., ::4, ::4], tensors["logits_every_4th_pixel"], rtol=1e-5, atol=2e-5)
+    for name, value in manifest["logits_stats"].items():
+        assert getattr(logits, name)().item() == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+# --------------------------------------------------------------------------------------------------- sizes and outputs
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+@pytest.mark.parametrize("size", [(50, 70), (33, 97), (32, 32), (1, 1), (17, 64)])
+def test_logits_have_the_size_of_the_picture(mask_head, size):
+    with torch.no_grad():
+        logits = build(mask_head)(**unlabelled_inputs(2, *size)).logits
+    assert logits.shape == (2, 1, *size)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_sample_gives_the_same_alone_and_in_a_batch(mask_head):
+    model, inputs = build(mask_head), unlabelled_inputs(3, 50, 70)
+    with torch.no_grad():
+        together = model(**inputs).logits
+        alone = [model(**{name: tensor[i : i + 1] for name, tensor in inputs.items()}).logits for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_the_expression_changes_the_mask(mask_head):
+    model, inputs = build(mask_head), unlabelled_inputs(1)
+    with torch.no_grad():
+        logits = model(**inputs).logits
+        inputs["input_ids"] = inputs["input_ids"].clone()
+        inputs["input_ids"][0, 1] += 1
+        assert not torch.allclose(model(**inputs).logits, logits, atol=1e-6)
+
+
+def test_hidden_states_are_the_map_of_the_stem_and_the_four_fused_maps():
+    model, inputs = build(model_class=ReMamberModel), unlabelled_inputs()
+    with torch.no_grad():
+        assert model(**inputs).hidden_states is None
+        outputs = model(**inputs, output_hidden_states=True)
+        model.config.output_hidden_states = True
+        assert len(model(**inputs).hidden_states) == 5
+    sizes = [(16, 24), (16, 24), (8, 12), (4, 6), (2, 3)]
+    shapes = [(2, channels, *size) for channels, size in zip((8, 8, 16, 32, 64), sizes, strict=True)]
+    assert [feature_map.shape for feature_map in outputs.hidden_states] == shapes
+    for feature_map, hidden_state in zip(outputs.feature_maps, outputs.hidden_states[1:], strict=True):
+        assert torch.equal(feature_map, hidden_state)
+    assert torch.equal(outputs.last_hidden_state, outputs.feature_maps[-1])
+    assert outputs.text_hidden_states.shape == (2, 7, 32)
+
+
+def test_hidden_states_may_be_chosen_by_index():
+    model, inputs = build(), unlabelled_inputs()
+    with torch.no_grad():
+        everything = model(**inputs, output_hidden_states=True).hidden_states
+        chosen = model(**inputs, output_hidden_states=[1, -1]).hidden_states
+    assert [hidden_state is None for hidden_state in chosen] == [True, False, True, True, False]
+    assert torch.equal(chosen[1], everything[1]) and torch.equal(chosen[4], everything[4])
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_gradients_flow_through_the_returned_hidden_states(mask_head):
+    outputs = build(mask_head)(**segmentation_inputs(), output_hidden_states=True)
+    gradients = torch.autograd.grad(outputs.loss, outputs.hidden_states)
+    assert all(gradient.any() for gradient in gradients)
+
+
+def test_attentions_of_the_text_encoder_come_when_asked_for():
+    model, inputs = build(), unlabelled_inputs()
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        assert model(**inputs).attentions is None
+        attentions = model(**inputs, output_attentions=True).attentions
+    assert [attention.shape for attention in attentions] == [(2, 4, 7, 7)] * 2
+
+
+def test_the_attention_implementation_is_that_of_the_text_encoder(tmp_path):
+    build().save_pretrained(tmp_path)
+    inputs = unlabelled_inputs()
+    logits = []
+    for name in ("eager", "sdpa"):
+        model = ReMamberForImageSegmentation.from_pretrained(tmp_path, attn_implementation=name)
+        assert model.remamber.text_encoder.config._attn_implementation == name
+        with torch.no_grad():
+            logits.append(model(**inputs).logits)
+    torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_the_downsample_runs_once_between_two_stages(mask_head):
+    model = build(mask_head)
+    calls = []
+    for module in model.modules():
+        if isinstance(module, VMambaDownsample):
+            module.register_forward_hook(lambda module, inputs, output: calls.append(module))
+    with torch.no_grad():
+        model(**unlabelled_inputs())
+    assert len(calls) == len(set(calls)) == 3
+
+
+# ------------------------------------------------------------------------------------------------- pictures and tokens
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_image_index_equals_repeated_pictures(mask_head):
+    model, inputs = build(mask_head).train(), segmentation_inputs(3)
+    image_index = torch.tensor([1, 0, 1])
+    repeated = model(**{**inputs, "pixel_values": inputs["pixel_values"][image_index]})
+    repeated.loss.backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    shared = model(**{**inputs, "pixel_values": inputs["pixel_values"][:2]}, image_index=image_index)
+    shared.loss.backward()
+    torch.testing.assert_close(shared.logits, repeated.logits, rtol=1e-5, atol=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_what_does_not_depend_on_the_text_runs_once_per_picture():
+    model, inputs = build(), unlabelled_inputs(3)
+    batches = []
+    for module in (model.remamber.backbone.stem, *model.remamber.backbone.stages[0].blocks, model.remamber.fusions[0]):
+        module.register_forward_hook(lambda module, inputs, output: batches.append(len(output)))
+    inputs["pixel_values"] = inputs["pixel_values"][:2]
+    with torch.no_grad():
+        model(**inputs, image_index=torch.tensor([0, 1, 1]))
+    assert batches == [2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_ids": torch.ones(2, 5, dtype=torch.long)}, r"5 tokens per expression, the model reads exactly 7"),
+        (
+            {"input_ids": torch.ones(3, 7, dtype=torch.long), "attention_mask": None},
+            "2 pictures came with 3 expressions; give one picture per expression or image_index",
+        ),
+        ({"image_index": torch.tensor([0])}, "image_index has 1 entries for 2 expressions; give one for each"),
+        (
+            {"labels": torch.ones(2, 32, 48)},
+            r"labels have shape \(2, 32, 48\), logits \(2, 1, 64, 96\); give one mask",
+        ),
+        ({"labels": torch.ones(1, 64, 96)}, r"labels have shape \(1, 64, 96\), logits"),
+        ({"pixel_values": torch.ones(2, 64, 96, 3)}, r"it must be \(batch, 3, height, width\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        build()(**{**segmentation_inputs(), **change})
+
+
+# ---------------------------------------------------------------------------------------------------------------- loss
+def test_the_loss_is_dice_plus_cross_entropy():
+    logits = torch.randn(2, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[[1, 0, 0, 1, 1]] * 4, [[0] * 5] * 4])
+    total = 0.0
+    for p, q in zip(logits.sigmoid()[:, 0].double(), labels.double()):
+        dice = 1 - (2 * (p * q).sum() + 1) / (p.sum() + q.sum() + 1)
+        cross_entropy = -(q * p.log() + (1 - q) * (1 - p).log()).mean()
+        total += (dice + cross_entropy) / 2
+    for given in (labels, labels[:, None], labels.bool(), labels.float()):
+        torch.testing.assert_close(segmentation_loss(logits, given).double(), total, rtol=1e-6, atol=1e-6)
+
+
+def test_the_loss_of_the_right_mask_is_zero_and_half_precision_does_not_overflow():
+    labels = torch.zeros(1, 400, 400)
+    labels[:, :200] = 1
+    logits = (100 * (2 * labels - 1))[:, None]
+    assert segmentation_loss(logits, labels).item() == pytest.approx(0, abs=1e-6)
+    loss = segmentation_loss(logits.half(), labels)  # 80 000 pixels, more than float16 can count
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(0, abs=1e-6)
+
+
+# ----------------------------------------------------------------------------------------------------------- precision
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+@pytest.mark.parametrize("way", ["autocast", "loaded", "cast"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_close_to_float32(mask_head, way, dtype, tmp_path):
+    model, inputs = build(mask_head), unlabelled_inputs()
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        if way == "autocast":
+            with torch.autocast("cpu", dtype):
+                actual = model(**inputs).logits
+        elif way == "cast":
+            actual = model.to(dtype)(**inputs).logits
+        else:
+            model.save_pretrained(tmp_path)
+            actual = ReMamberForImageSegmentation.from_pretrained(tmp_path, dtype=dtype)(**inputs).logits
+    assert (actual.float() - expected).norm() / expected.norm() < (0.04 if dtype == torch.bfloat16 else 0.005)
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_the_recurrence_stay_float32_when_loaded_in_half_precision(mask_head, dtype, tmp_path):
+    build(mask_head).save_pretrained(tmp_path)
+    model = ReMamberForImageSegmentation.from_pretrained(tmp_path, dtype=dtype)
+    for name, parameter in model.named_parameters():
+        is_kept = name.endswith(("A_log", ".D", "dt_proj_bias"))
+        assert parameter.dtype == (torch.float32 if is_kept else dtype), name
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_every_parameter_gets_a_gradient_and_moves_in_a_step(mask_head):
+    model = build(mask_head, use_conv_bias=True).train()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    model(**segmentation_inputs()).loss.backward()
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), name
+        assert not torch.equal(parameter, before[name]), name
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+@pytest.mark.parametrize("size", [(32, 32), (64, 96)])
+def test_one_picture_can_be_trained_on(mask_head, size):
+    model = build(mask_head).train()
+    loss = model(**segmentation_inputs(1, *size)).loss
+    loss.backward()
+    assert loss.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_few_steps_lower_the_loss(mask_head):
+    model, inputs = build(mask_head).train(), segmentation_inputs(2, 32, 32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = model(**inputs).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_single_pixel_is_normalized_with_the_running_statistics():
+    norm = ChannelsLastBatchNorm2d(4).train()
+    norm.running_mean.fill_(2.0)
+    norm.running_var.fill_(4.0)
+    pixel = torch.randn(1, 1, 1, 4)
+    torch.testing.assert_close(norm(pixel), (pixel - 2) / (4 + norm.eps) ** 0.5)
+    assert (norm.running_mean == 2).all() and (norm.running_var == 4).all()
+    pixels = torch.randn(2, 1, 1, 4)
+    torch.testing.assert_close(
+        norm(pixels), F.batch_norm(pixels.flatten(0, 2), None, None, training=True)[:, None, None]
+    )
+    assert (norm.running_mean != 2).all()
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_gradient_checkpointing_changes_no_gradient(mask_head):
+    plain, checkpointed = build(mask_head).train(), build(mask_head).train()
+    checkpointed.gradient_checkpointing_enable()
+    for model in (plain, checkpointed):
+        model(**segmentation_inputs()).loss.backward()
+    for (name, parameter), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-6, atol=0, msg=name)
+
+
+def test_the_scan_backend_holds_for_the_whole_model():
+    with pytest.raises(RuntimeError, match="'mamba_ssm' cannot run"):
+        build(scan_backend="mamba_ssm").remamber.backbone(unlabelled_inputs()["pixel_values"])
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_the_model_compiles_without_a_graph_break(mask_head):
+    model, inputs = build(mask_head), unlabelled_inputs(1, 32, 64)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits)
+
+
+# ------------------------------------------------------------------------------------------------------ initial values
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_missing_weights_are_initialised_as_in_a_new_model(mask_head):
+    config = remamber_config(mask_head, use_conv_bias=True)
+    torch.manual_seed(0)
+    built = ReMamberForImageSegmentation(config).state_dict()
+    torch.manual_seed(1)
+    loaded = ReMamberForImageSegmentation.from_pretrained(None, config=config, state_dict={}).state_dict()
+    assert built.keys() == loaded.keys()
+    for name, value in built.items():
+        if torch.equal(value, loaded[name]):
+            continue  # constants
+        assert value.numel() < 128 or loaded[name].std() == pytest.approx(value.std(), rel=0.35), name
+        assert loaded[name].abs().max() < 3 * value.abs().max(), name
+
+
+def test_constants_of_a_new_model_are_constant():
+    for model in (
+        build("mamba"),
+        ReMamberForImageSegmentation.from_pretrained(None, config=remamber_config("mamba"), state_dict={}),
+    ):
+        for name, value in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
+            if name.endswith(
+                ("norm.weight", "norm2.weight", "running_var", ".D", "fusion.0.1.weight", "neck.1.weight")
+            ):
+                assert (value == 1).all(), name
+            elif name.endswith(("norm.bias", "proj.bias", "running_mean", "num_batches_tracked", "A_log")):
+                assert not value.any(), name
+
+
+def test_the_text_encoder_is_initialised_as_clips():
+    fields = {**TEXT_FIELDS, "hidden_size": 64, "intermediate_size": 256}
+    torch.manual_seed(0)
+    clip = CLIPTextModel(CLIPTextConfig(**fields)).state_dict()
+    config = remamber_config(text_config=fields)
+    models = (
+        ReMamberForImageSegmentation(config),
+        ReMamberForImageSegmentation.from_pretrained(None, config=config, state_dict={}),
+    )
+    for model in models:
+        state_dict = model.remamber.text_encoder.state_dict()
+        assert state_dict.keys() == clip.keys()
+        for name, value in state_dict.items():
+            expected = clip[name]
+            if expected.std() == 0:
+                assert torch.equal(value, expected), name
+            else:
+                assert value.std().item() == pytest.approx(expected.std().item(), rel=0.1), name
+
+
+# -------------------------------------------------------------------------------------------------- loading and saving
+@pytest.fixture
+def text_model():
+    torch.manual_seed(1)
+    return CLIPTextModel(CLIPTextConfig(**TEXT_FIELDS))
+
+
+def vision_model(model_class):
+    torch.manual_seed(2)
+    return model_class(vision_config(num_labels=5, drop_path_rate=0.1))
+
+
+def same_weights(model, other):
+    weights, others = model.state_dict(), other.state_dict()
+    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.parametrize("vision_class", [VMambaModel, VMambaBackbone, VMambaForImageClassification])
+@pytest.mark.parametrize("as_path", [str, lambda folder: folder], ids=["str", "Path"])
+def test_pretrained_text_and_vision_come_from_folders(vision_class, as_path, text_model, tmp_path):
+    vision = vision_model(vision_class)
+    text_model.save_pretrained(tmp_path / "text")
+    vision.save_pretrained(tmp_path / "vision")
+    model = ReMamberForImageSegmentation.from_text_vision_pretrained(
+        as_path(tmp_path / "text"), as_path(tmp_path / "vision"), mask_head="mamba", text_length=7, correlation_size=16
+    )
+    assert same_weights(model.remamber.text_encoder, text_model)
+    assert same_weights(model.remamber.backbone, getattr(vision, "vmamba", vision))
+    assert model.config.mask_head == "mamba" and model.config.correlation_size == 16
+    assert model.config.vision_config.drop_path_rate == 0.1
+    assert (model.remamber.fusions[0].blocks[0].norm.weight == 1).all()
+    with torch.no_grad():
+        assert model(**unlabelled_inputs()).logits.isfinite().all()
+
+
+def test_pretrained_text_may_be_a_whole_clip(tmp_path):
+    torch.manual_seed(1)
+    vision_fields = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    clip = CLIPModel(CLIPConfig(text_config=TEXT_FIELDS, vision_config=vision_fields))
+    clip.save_pretrained(tmp_path)
+    model = ReMamberForImageSegmentation.from_text_vision_pretrained(
+        str(tmp_path), vision_model(VMambaModel), text_length=7
+    )
+    assert same_weights(model.remamber.text_encoder, clip.text_model)
+
+
+def test_pretrained_models_are_copied_and_left_as_they_were(text_model):
+    vision = vision_model(VMambaModel)
+    fields = vision.config.to_dict()
+    model = ReMamberForImageSegmentation.from_text_vision_pretrained(
+        text_model, vision, text_length=7, scan_backend="reference"
+    )
+    assert vision.config.to_dict() == fields
+    model.remamber.backbone.stem.conv1.weight.data.zero_()
+    assert vision.stem.conv1.weight.any()
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_saved_model_loads_with_the_same_weights_and_outputs(mask_head, tmp_path):
+    model, inputs = build(mask_head), unlabelled_inputs()
+    model.save_pretrained(tmp_path)
+    loaded, info = ReMamberForImageSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert same_weights(loaded, model)
+    with torch.no_grad():
+        assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+    base = ReMamberModel.from_pretrained(tmp_path)
+    assert same_weights(base, model.remamber)
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+@pytest.mark.parametrize(
+    "device_map",
+    ["auto", {"": "cpu"}, {"remamber": "disk", "mask_head": "cpu"}, {"remamber": "cpu", "mask_head": "disk"}],
+    ids=["auto", "cpu", "body on disk", "head on disk"],
+)
+def test_weights_may_be_spread_and_offloaded(mask_head, device_map, tmp_path):
+    model, inputs = build(mask_head), unlabelled_inputs()
+    model.save_pretrained(tmp_path)
+    loaded = ReMamberForImageSegmentation.from_pretrained(
+        tmp_path, device_map=device_map, offload_folder=tmp_path / "offload"
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits)
