@@ -17,7 +17,9 @@ import math
 import pickle
 import re
 import shutil
+import struct
 import tempfile
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +27,7 @@ from typing import Annotated
 import torch
 import typer
 from transformers import CLIPTextConfig, CLIPTokenizer
+from transformers.initialization import no_init_weights
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .image_processing_remamber import ReMamberImageProcessorPil
@@ -238,6 +241,32 @@ class _InertObject:
         return OrderedDict()
 
 
+class _InertArray:
+    """Stands in for what a checkpoint names of numpy, whose pickled state is a tuple."""
+
+    def __init__(self, *args):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+# What torch's reader meets in files that are no checkpoints or were cut off.
+BROKEN_FILE_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
+
+
 def load_checkpoint(path: str | Path, use_ema: bool = False) -> dict[str, torch.Tensor]:
     """
     The state dict in a published checkpoint file, read without executing anything in it.
@@ -256,14 +285,19 @@ def load_checkpoint(path: str | Path, use_ema: bool = False) -> dict[str, torch.
         raise FileNotFoundError(f"{path} is no file; give the .pth file of a published checkpoint.")
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError):
+    except BROKEN_FILE_ERRORS:
         names = []  # not in torch's zip format: what it is, the load below says
     try:
-        with torch.serialization.safe_globals([(_InertObject, name) for name in names]):
+        inert = [(_InertArray if name.startswith("numpy.") else _InertObject, name) for name in names]
+        with torch.serialization.safe_globals(inert), warnings.catch_warnings(action="ignore"):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} is no readable checkpoint, or is truncated: {reason}") from None
+    except BROKEN_FILE_ERRORS as error:
+        # Only this of torch's message: the rest advises to load the file unsafely.
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        cause = f" (it names {refused[1]})" if refused else ""
+        raise ValueError(
+            f"{path} is no readable checkpoint: it is of another kind, truncated or holds unsafe objects{cause}."
+        ) from None
     key = "model_ema" if use_ema else "model"
     if use_ema and (not isinstance(checkpoint, dict) or key not in checkpoint):
         raise ValueError(f"{path} holds no averaged weights (model_ema); convert it without --ema.")
@@ -320,7 +354,7 @@ def convert_checkpoint(
         raise ValueError(message if str(checkpoint) in message else f"{checkpoint}: {message}") from None
     is_classifier = isinstance(config, VMambaConfig)
     clip_tokenizer = None if is_classifier else _load_tokenizer(tokenizer, config)
-    with torch.device("meta"):
+    with no_init_weights():
         model = (VMambaForImageClassification if is_classifier else ReMamberForImageSegmentation)(config)
     model.load_state_dict(state_dict, strict=True, assign=True)
 

@@ -16,7 +16,9 @@
 Maps are (batch, height, width, channels) inside; what the public classes return is channels-first.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
+from os import PathLike
 
 import torch
 import torch.nn.functional as F
@@ -350,11 +352,6 @@ class ReMamberPreTrainedModel(VMambaPreTrainedModel):
         "AutoModelForImageSegmentation": "modeling_remamber.ReMamberForImageSegmentation",
     }
     input_modalities = ("image", "text")
-    # Attention is in the text encoder only, which is transformers' own.
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
     _no_split_modules = [
         "VSSBlock",
         "MambaTwisterBlock",
@@ -456,21 +453,22 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
 
     @classmethod
     def from_text_vision_pretrained(
-        cls, text: str | CLIPTextModel, vision: str | VMambaModel, **config_fields
+        cls, text: str | PathLike | CLIPTextModel, vision: str | PathLike | VMambaModel, **config_fields
     ) -> "ReMamberForImageSegmentation":
         """
         A model to train: pretrained text encoder and backbone, fresh fusion and mask head.
 
         Args:
-            text: a CLIP (text) model, or the name or folder of one.
+            text: a CLIP text model, or the name or folder of one or of a whole CLIP.
             vision: a VMamba backbone, or the name or folder of one or of a VMamba classifier.
             config_fields: fields of [`ReMamberConfig`], such as `mask_head`.
         """
-        if isinstance(text, str):
+        if isinstance(text, (str, PathLike)):
             text = CLIPTextModel.from_pretrained(text)
-        if isinstance(vision, str):
+        if isinstance(vision, (str, PathLike)):
             vision = VMambaModel.from_pretrained(vision)
-        model = cls(ReMamberConfig(text_config=text.config, vision_config=vision.config, **config_fields))
+        configs = {"text_config": deepcopy(text.config), "vision_config": deepcopy(vision.config)}
+        model = cls(ReMamberConfig(**configs, **config_fields))
         model.remamber.text_encoder.load_state_dict(text.state_dict())
         model.remamber.backbone.load_state_dict(vision.state_dict())
         return model

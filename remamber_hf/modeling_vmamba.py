@@ -212,6 +212,11 @@ class VMambaPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _no_split_modules = ["VSSBlock"]
+    # There is no attention here; what is asked for holds for ReMamber's text encoder.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
     # Every Auto class under which a saved folder is to load without this package, whichever class saved it.
     _auto_map = {
         "AutoModel": "modeling_vmamba.VMambaModel",

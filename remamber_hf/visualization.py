@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Pictures that people look at: masks over a picture with a legend."""
+"""Pictures that people look at: masks over a picture with a legend, and sheets of many samples."""
 
 from dataclasses import dataclass
 
@@ -22,6 +22,10 @@ from PIL import Image, ImageDraw, ImageFont
 # Told apart with every common kind of colour blindness (Okabe and Ito), as RGB.
 PALETTE = [(213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233), (230, 159, 0)]
 MASK_OPACITY = 0.5
+TILE_WIDTH, TILE_GAP, TILE_INDENT, TILE_TEXT_SIZE = 320, 16, 16, 14  # pixels
+TILE_LINE_WIDTH = 2  # pixels
+FADE = 0.6  # share of white outside the mask
+TITLE_COLOUR = (110, 110, 110)
 MIN_OVERLAY_WIDTH = 480  # pixels; smaller pictures are enlarged so that outline and legend can be read
 
 
@@ -90,6 +94,84 @@ def add_legend(picture: Image.Image, entries: list[LegendEntry]) -> Image.Image:
         text = _cut(draw, entry.text, font, picture.width - left - margin)
         draw.text((left, middle), text, fill="black", font=font, anchor="lm")
     return sheet
+
+
+@dataclass(frozen=True)
+class Sample:
+    """
+    A tile of a sheet.
+
+    picture: RGB. mask: bool (height, width) of the picture's size. title: a line in grey. texts: lines below it.
+    """
+
+    picture: Image.Image
+    mask: np.ndarray
+    title: str
+    texts: list[str]
+
+
+def draw_sheet(samples: list[Sample], num_columns: int) -> Image.Image:
+    """
+    Samples side by side, each with its texts below.
+
+    The mask is outlined and what lies outside it is faded, so the object keeps the colours that its texts speak of.
+    """
+    tiles = [_draw_tile(sample) for sample in samples]
+    rows = [tiles[start : start + num_columns] for start in range(0, len(tiles), num_columns)]
+    heights = [max(tile.height for tile in row) for row in rows]
+    width = TILE_GAP + max(len(row) for row in rows) * (TILE_WIDTH + TILE_GAP)
+    sheet = Image.new("RGB", (width, TILE_GAP + sum(height + TILE_GAP for height in heights)), "white")
+    top = TILE_GAP
+    for row, height in zip(rows, heights):
+        for column, tile in enumerate(row):
+            sheet.paste(tile, (TILE_GAP + column * (TILE_WIDTH + TILE_GAP), top))
+        top += height + TILE_GAP
+    return sheet
+
+
+def _draw_tile(sample: Sample) -> Image.Image:
+    """The picture and its mask at the tile's width, or at its height if it is tall, and the texts below."""
+    scale = min(TILE_WIDTH / sample.picture.width, TILE_WIDTH / sample.picture.height)
+    size = (max(1, round(sample.picture.width * scale)), max(1, round(sample.picture.height * scale)))
+    picture = sample.picture.resize(size, Image.Resampling.BICUBIC)
+    mask = np.asarray(Image.fromarray(sample.mask).resize(size, Image.Resampling.NEAREST))
+    overlay = _fade(picture, mask)
+    font = ImageFont.load_default(TILE_TEXT_SIZE)
+    draw = ImageDraw.Draw(overlay)
+    lines = [(_cut(draw, sample.title, font, TILE_WIDTH), TITLE_COLOUR)]
+    for text in sample.texts:
+        wrapped = _wrap(draw, text, font, TILE_WIDTH - TILE_INDENT)
+        lines += [(line, "black") for line in ["- " + wrapped[0], *("  " + line for line in wrapped[1:])]]
+    line_height = round(1.4 * TILE_TEXT_SIZE)
+    tile = Image.new("RGB", (TILE_WIDTH, overlay.height + line_height * len(lines) + line_height // 2), "white")
+    tile.paste(overlay, ((TILE_WIDTH - overlay.width) // 2, 0))
+    draw = ImageDraw.Draw(tile)
+    for index, (line, colour) in enumerate(lines):
+        middle = overlay.height + line_height // 4 + (index + 0.5) * line_height
+        draw.text((0, middle), line, fill=colour, font=font, anchor="lm")
+    return tile
+
+
+def _fade(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+    """The picture (RGB), mixed with white outside the mask, bool (height, width), and the mask's outline."""
+    canvas = np.asarray(picture, dtype=np.float32)
+    canvas = np.where(mask[..., None], canvas, canvas + FADE * (255 - canvas))
+    canvas[_outline(mask, TILE_LINE_WIDTH)] = colour_of(0)
+    return Image.fromarray(canvas.round().astype(np.uint8))
+
+
+def _wrap(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """Break a text between words into lines of at most `width` pixels; a word that is too long is cut."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font=font) <= width:
+            lines[-1] = longer
+        elif lines[-1]:
+            lines.append(_cut(draw, word, font, width))
+        else:
+            lines[-1] = _cut(draw, word, font, width)
+    return lines
 
 
 def _cut(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> str:

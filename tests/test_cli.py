@@ -1,4 +1,4 @@
-"""The command `remamber` as a person calls it, in a process of its own."""
+"""The command `remamber` as a person calls it."""
 
 import subprocess
 import sys
@@ -7,19 +7,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from remamber_hf import cli
 from remamber_hf.segment import BUNDLED_MODEL
 
 
 EXAMPLE = BUNDLED_MODEL.parent.parent / "examples" / "shapes_1.png"
 
 
-def remamber(*arguments, cwd) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "remamber_hf.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+@pytest.fixture
+def remamber(tmp_path, monkeypatch, capfd):
+    """Calls the command in `tmp_path`: (exit status, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["remamber", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code or 0, *capfd.readouterr()
+
+    return call
 
 
-def test_segment_writes_overlay_and_masks_and_says_what_it_found(tmp_path):
-    run = remamber("segment", EXAMPLE, "the yellow square", "the triangle", "--mask", "mask.png", cwd=tmp_path)
+def test_segment_in_a_process_of_its_own_writes_overlay_and_masks_and_says_what_it_found(tmp_path):
+    command = [sys.executable, "-m", "remamber_hf.cli", "segment", str(EXAMPLE), "the yellow square", "the triangle"]
+    run = subprocess.run([*command, "--mask", "mask.png"], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     first, second, written = run.stdout.splitlines()
@@ -46,32 +57,59 @@ def test_segment_writes_overlay_and_masks_and_says_what_it_found(tmp_path):
         ([EXAMPLE, "the dog", "--model", "."], "is no model"),
         ([EXAMPLE, "the dog", "--threshold", "1.5"], "--threshold is 1.5; it must be in [0, 1]"),
         ([EXAMPLE, "the dog", "--output", "overlay.txt"], "names no picture format"),
+        ([EXAMPLE, "the dog", "--device", "tpu"], "'tpu' is unknown"),
     ],
 )
-def test_bad_input_to_segment_is_one_line_and_status_2_and_writes_nothing(tmp_path, arguments, message):
+def test_bad_input_to_segment_is_one_line_and_status_2_and_writes_nothing(remamber, tmp_path, arguments, message):
     (tmp_path / "empty.png").touch()
     (tmp_path / "corrupt.jpg").write_bytes(b"\xff\xd8\xff\xe0 this is no picture")
     before = sorted(tmp_path.iterdir())
-    run = remamber("segment", *arguments, cwd=tmp_path)
-    assert run.returncode == 2
-    assert run.stdout == ""
-    (line,) = run.stderr.splitlines()
+    status, output, error = remamber("segment", *arguments)
+    assert (status, output) == (2, "")
+    (line,) = error.splitlines()
     assert line.startswith("remamber: error: ") and message in line
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_convert_of_a_file_that_is_no_checkpoint_is_one_line_and_status_2(tmp_path):
+@pytest.mark.parametrize("mode", ["palette", "grey16", "cmyk", "rotated", "transparent"])
+def test_segment_reads_every_kind_of_picture(remamber, tmp_path, mode):
+    picture = Image.open(EXAMPLE).convert("RGB").resize((90, 60))
+    path, size = tmp_path / "picture.png", (90, 60)
+    if mode == "palette":
+        picture.quantize(16).save(path)
+    elif mode == "grey16":
+        Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(path)
+    elif mode == "transparent":
+        picture.convert("RGBA").save(path)
+    else:
+        path = tmp_path / "picture.jpg"
+        exif = Image.Exif()
+        if mode == "rotated":
+            exif[0x0112], size = 6, (60, 90)
+        picture.convert("CMYK" if mode == "cmyk" else "RGB").save(path, exif=exif)
+    status, _, error = remamber("segment", path, "the triangle", "--mask", "mask.png")
+    assert (status, error) == (0, "")
+    assert Image.open(tmp_path / "mask.png").size == size
+
+
+def test_convert_of_a_file_that_is_no_checkpoint_is_one_line_and_status_2(remamber, tmp_path):
     (tmp_path / "notes.pth").write_text("no checkpoint")
-    run = remamber("convert", "notes.pth", "converted", cwd=tmp_path)
-    assert run.returncode == 2
-    (line,) = run.stderr.splitlines()
+    status, _, error = remamber("convert", "notes.pth", "converted")
+    assert status == 2
+    (line,) = error.splitlines()
     assert line.startswith("remamber: error: notes.pth is no readable checkpoint")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.pth"]
 
 
-def test_train_with_an_unknown_name_in_the_recipe_is_one_line_and_status_2(tmp_path):
+def test_train_with_an_unknown_name_in_the_recipe_is_one_line_and_status_2(remamber, tmp_path):
     (tmp_path / "recipe.yaml").write_text("learning_rat: 1.0e-3\n")
-    run = remamber("train", "recipe.yaml", cwd=tmp_path)
-    assert run.returncode == 2
-    (line,) = run.stderr.splitlines()
+    status, _, error = remamber("train", "recipe.yaml")
+    assert status == 2
+    (line,) = error.splitlines()
     assert line == "remamber: error: the recipe names learning_rat; `remamber train --help` lists what there is."
+
+
+def test_help_names_every_command(remamber):
+    status, output, _ = remamber("--help")
+    assert status == 0
+    assert all(name in output for name in ("segment", "convert", "train", "data"))

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from transformers.image_processing_backends import PilBackend
 from transformers.utils import is_torchvision_available
 
 from remamber_hf.image_processing_remamber import (
@@ -59,6 +60,32 @@ def test_pixel_values_equal_the_published_preprocessing(shape):
     pixel_values = ReMamberImageProcessorPil()(picture, return_tensors="np")["pixel_values"]
     assert pixel_values.dtype == np.float32
     np.testing.assert_array_equal(pixel_values[0], published_pixel_values(picture))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"do_normalize": False},
+        {"do_rescale": False},
+        {"do_rescale": False, "do_normalize": False},
+        {"do_resize": False},
+        {"size": {"shortest_edge": 20}},
+        {"do_center_crop": True, "crop_size": {"height": 16, "width": 24}},
+        {"do_pad": True, "pad_size": {"height": 40, "width": 50}},
+        {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "rescale_factor": 0.003},
+    ],
+)
+@pytest.mark.parametrize("kind", [Image.fromarray, np.asarray, lambda pixels: (pixels / 255).astype(np.float32)])
+def test_looking_up_gives_the_numbers_of_the_backend(options, kind):
+    picture = kind(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    options = {"size": {"height": 32, "width": 32}, **options}
+    ours = ReMamberImageProcessorPil(**options)
+    backend = PilBackend(**{name: getattr(ours, name) for name in ours._valid_kwargs_names})
+    expected = backend(picture, return_tensors="np")["pixel_values"]
+    pixel_values = ours(picture, return_tensors="np")["pixel_values"]
+    assert pixel_values.dtype == expected.dtype
+    assert np.array_equal(pixel_values, expected)
 
 
 @pytest.mark.skipif(not is_torchvision_available(), reason="torchvision is not installed")

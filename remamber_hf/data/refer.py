@@ -66,6 +66,7 @@ IMAGE_FOLDERS = {"refclef": ("images/saiapr_tc-12", "saiapr_tc-12")}
 ON_ERROR = ("raise", "skip")
 MASK_OVERLAPS = ("published", "union")
 NO_TARGET = [-1]
+SMALL_POLYGON = "polygon under 3 points"
 EXIF_ORIENTATION = 0x0112
 # The last bytes of a whole file. A file that ends otherwise is decoded to know.
 FILE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -255,10 +256,10 @@ def load_refer(
         names = ", ".join(builder.info.splits)
         raise ValueError(f"{dataset} ({split_by}) has no split {split!r}; its splits are {names}.")
     data = builder.as_dataset(split=split)
-    return _one_row_per_sentence(data) if expand_sentences else data
+    return one_row_per_sentence(data) if expand_sentences else data
 
 
-def _one_row_per_sentence(data: datasets.Dataset | datasets.DatasetDict) -> datasets.Dataset | datasets.DatasetDict:
+def one_row_per_sentence(data: datasets.Dataset | datasets.DatasetDict) -> datasets.Dataset | datasets.DatasetDict:
     """Repeat each row for its sentences; only the splits that are asked for are written to the cache a second time."""
     expanded = data.cast_column("image", datasets.Image(decode=False)).map(_repeat_for_sentences, batched=True)
     return expanded.cast_column("image", datasets.Image())
@@ -286,7 +287,7 @@ def row_mask(row: dict, mask_overlap: str = "published") -> np.ndarray:
     if mask_overlap not in MASK_OVERLAPS:
         raise ValueError(f"mask_overlap is {mask_overlap!r}; choose one of {', '.join(MASK_OVERLAPS)}.")
     height, width = int(row["height"]), int(row["width"])
-    parts = [part for segmentation in row["segmentation"] for part in _encode_parts(segmentation, height, width)]
+    parts = [part for segmentation in row["segmentation"] for part in encode_parts(segmentation, height, width)]
     if not parts:
         return np.zeros((height, width), dtype=bool)
     union = coco_mask.merge(parts)
@@ -301,7 +302,7 @@ def row_mask(row: dict, mask_overlap: str = "published") -> np.ndarray:
     return np.ascontiguousarray(mask)  # pycocotools decodes column by column
 
 
-def _encode_parts(segmentation: dict, height: int, width: int) -> list[dict]:
+def encode_parts(segmentation: dict, height: int, width: int) -> list[dict]:
     """Return an object's polygons and RLEs as the RLE dicts of pycocotools."""
     polygons = [[float(number) for number in polygon] for polygon in segmentation["polygons"]]
     parts = coco_mask.frPyObjects(polygons, height, width) if polygons else []
@@ -486,20 +487,9 @@ class RowReader:
 
     def _segmentation(self, annotation: dict, height: int, width: int) -> dict:
         where = f"annotation {annotation['id']}"
-        parts = annotation.get("segmentation")
-        parts = [parts] if isinstance(parts, dict) else parts
-        if not isinstance(parts, list) or not all(isinstance(part, (list, dict)) for part in parts):
-            raise Defect("malformed entry", f"the segmentation of {where} is {parts!r:.200}")
-        rles = [_check_rle(part, height, width, where) for part in parts if isinstance(part, dict)]
-        lists = [part for part in parts if isinstance(part, list)]
-        polygons = [_check_polygon(part, height, width, where) for part in lists if len(part) >= 6]
-        if not rles and not polygons:
-            raise Defect("no polygon of 3 points", where)
-        segmentation = {"polygons": polygons, "rles": rles}
-        if coco_mask.area(coco_mask.merge(_encode_parts(segmentation, height, width))) == 0:
-            raise Defect("annotation off the picture", f"{where} covers no pixel of {width}×{height}")
-        if len(polygons) < len(lists):
-            self.left_out["polygon under 3 points"] += len(lists) - len(polygons)
+        segmentation, num_small = check_segmentation(annotation.get("segmentation"), height, width, where)
+        if num_small:
+            self.left_out[SMALL_POLYGON] += num_small
         return segmentation
 
     def _picture(self, image_id: int) -> dict:
@@ -526,7 +516,7 @@ class RowReader:
             with Image.open(path) as picture:
                 size = (picture.height, picture.width)
                 is_rotated = picture.getexif().get(EXIF_ORIENTATION, 1) != 1
-                if is_rotated or not _ends_well(path, picture.format):
+                if is_rotated or not ends_well(path, picture.format):
                     picture.load()
                 content = _encode_png(picture) if is_rotated else None
         except PICTURE_ERRORS as error:
@@ -537,7 +527,7 @@ class RowReader:
         return {"path": None if is_rotated else str(path), "bytes": content}
 
 
-def _ends_well(path: Path, file_format: str) -> bool:
+def ends_well(path: Path, file_format: str) -> bool:
     file_end = FILE_ENDS.get(file_format)
     if file_end is None:
         return False
@@ -596,6 +586,25 @@ def _are_within(numbers: list, low: float, high: float) -> bool:
     )
 
 
+def check_segmentation(parts, height: int, width: int, where: str) -> tuple[dict, int]:
+    """Check polygons and RLEs as COCO writes them; raise Defect about `where` if they make no mask.
+
+    Returns the `segmentation` of one object in a row, and the number of polygons under 3 points that are left out.
+    """
+    parts = [parts] if isinstance(parts, dict) else parts
+    if not isinstance(parts, list) or not all(isinstance(part, (list, dict)) for part in parts):
+        raise Defect("malformed entry", f"the segmentation of {where} is {parts!r:.200}")
+    rles = [_check_rle(part, height, width, where) for part in parts if isinstance(part, dict)]
+    lists = [part for part in parts if isinstance(part, list)]
+    polygons = [_check_polygon(part, height, width, where) for part in lists if len(part) >= 6]
+    if not rles and not polygons:
+        raise Defect("no polygon of 3 points", where)
+    segmentation = {"polygons": polygons, "rles": rles}
+    if coco_mask.area(coco_mask.merge(encode_parts(segmentation, height, width))) == 0:
+        raise Defect("annotation off the picture", f"{where} covers no pixel of {width}×{height}")
+    return segmentation, len(lists) - len(polygons)
+
+
 def _check_polygon(polygon: list, height: int, width: int, where: str) -> list[float]:
     if len(polygon) % 2:
         raise Defect("malformed entry", f"a polygon of {where} has {len(polygon)} numbers, pairs are needed")
@@ -608,6 +617,7 @@ def _check_polygon(polygon: list, height: int, width: int, where: str) -> list[f
 def _check_rle(rle: dict, height: int, width: int, where: str) -> str:
     """Return the compressed counts of an RLE dict; pycocotools itself reads beyond runs that do not fill the mask."""
     counts = rle.get("counts")
+    counts = counts.decode("latin-1") if isinstance(counts, bytes) else counts
     runs = counts if isinstance(counts, list) else _run_lengths(counts)
     is_whole = runs is not None and all(_is_integer(run) and run >= 0 for run in runs) and sum(runs) == height * width
     if rle.get("size") != [height, width] or not is_whole:

@@ -1,0 +1,322 @@
+"""Look at data on disk: what is there, does it agree with the published counts, what would not load.
+
+find_data_sets → check_refer → CheckResult, one per refs file. Nothing is written, and no defect of the data raises.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from .folder import FolderReader, find_metadata
+from .refer import (
+    COCO_FOLDERS,
+    IMAGE_FOLDERS,
+    PICTURE_ERRORS,
+    PUBLISHED_SETS,
+    SMALL_POLYGON,
+    Defect,
+    ReferConfig,
+    RowReader,
+)
+
+
+@dataclass
+class SplitCount:
+    """What a split holds; `sentences` is None where no number was published."""
+
+    refs: int
+    images: int
+    sentences: int | None
+
+
+# refs, pictures, sentences. The pictures are those of TensorFlow Datasets' page on ref_coco, which has the same refs.
+PUBLISHED_COUNTS = {
+    ("refcoco", "unc"): {
+        "train": SplitCount(42404, 16994, 120624),
+        "val": SplitCount(3811, 1500, 10834),
+        "testA": SplitCount(1975, 750, 5657),
+        "testB": SplitCount(1810, 750, 5095),
+    },
+    ("refcoco", "google"): {
+        "train": SplitCount(40000, 19213, None),
+        "val": SplitCount(5000, 4559, None),
+        "test": SplitCount(5000, 4527, None),
+    },
+    ("refcoco+", "unc"): {
+        "train": SplitCount(42278, 16992, 120191),
+        "val": SplitCount(3805, 1500, 10758),
+        "testA": SplitCount(1975, 750, 5726),
+        "testB": SplitCount(1798, 750, 4889),
+    },
+    ("refcocog", "umd"): {
+        "train": SplitCount(42226, 21899, 80512),
+        "val": SplitCount(2573, 1300, 4896),
+        "test": SplitCount(5023, 2600, 9602),
+    },
+    ("refcocog", "google"): {
+        "train": SplitCount(44822, 24698, None),
+        "val": SplitCount(5000, 4650, None),
+    },
+}
+
+REFER_PAGE = "https://github.com/lichengunc/refer"
+ANNOTATION_ARCHIVES = {
+    "refcoco": ("refcoco.zip", REFER_PAGE),
+    "refcoco+": ("refcoco+.zip", REFER_PAGE),
+    "refcocog": ("refcocog.zip", REFER_PAGE),
+    "refclef": ("refclef.zip", REFER_PAGE),
+    "grefcoco": ("the archive of gRefCOCO", "https://github.com/henghuiding/gRefCOCO"),
+}
+COCO_ARCHIVE = ("train2014.zip", "https://cocodataset.org/#download")
+IMAGE_ARCHIVES = {"refclef": ("saiapr_tc-12.zip", REFER_PAGE)}
+MISSING_PICTURE = "missing picture"
+
+
+@dataclass(frozen=True)
+class DataSetFile:
+    """A refs file that is there: `generalized` if it is a grefs file."""
+
+    dataset: str
+    split_by: str
+    generalized: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.dataset} ({self.split_by}{', generalised' if self.generalized else ''})"
+
+
+@dataclass
+class Problem:
+    """A kind of defect: how many refs, lines or files have it, how many pictures if it is of those, and the first."""
+
+    kind: str
+    count: int = 0
+    pictures: int = 0
+    first: str = ""
+
+
+@dataclass
+class CheckResult:
+    """What was found in one data set."""
+
+    name: str
+    counts: dict[str, SplitCount] = field(default_factory=dict)
+    published: dict[str, SplitCount] = field(default_factory=dict)
+    problems: dict[str, Problem] = field(default_factory=dict)
+    mended_polygons: int = 0
+    missing_archives: list[str] = field(default_factory=list)
+
+    def agrees(self, split: str) -> bool | None:
+        """Whether a split is as published; None where nothing was published about the data set."""
+        if not self.published:
+            return None
+        wanted = self.published.get(split)
+        found = self.counts.get(split)
+        if wanted is None or found is None:
+            return False
+        return (found.refs, found.images) == (wanted.refs, wanted.images) and wanted.sentences in (
+            None,
+            found.sentences,
+        )
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that are there, and those that should be."""
+        return list(dict.fromkeys([*self.counts, *self.published]))
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is wrong or missing, and the counts are the published ones."""
+        agree = all(self.agrees(split) is not False for split in self.splits)
+        return agree and not self.problems and not self.missing_archives
+
+    def add(self, defect: Defect, where: str) -> None:
+        """Count a defect of a ref or line."""
+        first = f"{where}, {str(defect).removeprefix(defect.kind + ': ')}"
+        self.problems.setdefault(defect.kind, Problem(defect.kind, first=first)).count += 1
+
+
+def find_data_sets(data_dir: str | os.PathLike) -> list[DataSetFile]:
+    """Return the refs and grefs files in the folders of `data_dir`, in order of their names."""
+    data_dir = Path(data_dir).expanduser()
+    if not data_dir.is_dir():
+        raise FileNotFoundError(f"{data_dir} is no folder; give the one that holds the data sets and the pictures.")
+    found = []
+    for path in sorted(data_dir.glob("*/*refs(*).*")):
+        match = re.fullmatch(r"(g?)refs\((.+)\)\.(p|json)", path.name)
+        if match and bool(match[1]) == (match[3] == "json"):
+            found.append(DataSetFile(path.parent.name, match[2], bool(match[1])))
+    return found
+
+
+def check_data(
+    data_dir: str | os.PathLike, dataset: str | None = None, split_by: str | None = None
+) -> list[CheckResult]:
+    """Check all that is in `data_dir`, or one data set of it; a folder of one's own counts as a data set.
+
+    Raises FileNotFoundError if there is no such folder, and ValueError for an unknown name.
+    """
+    found = find_data_sets(data_dir)
+    meant = [file for file in found if dataset in (None, file.dataset) and split_by in (None, file.split_by)]
+    if dataset is not None and not meant:
+        if dataset not in PUBLISHED_SETS:
+            there = ", ".join(map(str, found)) or "none"
+            raise ValueError(f"{data_dir} holds no data set {dataset!r}; those that it holds: {there}.")
+        if split_by not in (None, *PUBLISHED_SETS[dataset]):
+            choices = ", ".join(PUBLISHED_SETS[dataset])
+            raise ValueError(f"{dataset} is not split by {split_by!r}; choose one of {choices}.")
+    results = [check_refer(data_dir, file) for file in meant]
+    if dataset is None and find_metadata(data_dir) is not None:
+        results.append(check_folder(data_dir))
+    begun = [name for name in PUBLISHED_SETS if (Path(data_dir) / name).is_dir()]
+    lacking = [dataset] if dataset is not None else begun
+    lacking = [name for name in lacking if name not in {file.dataset for file in meant}]
+    if not results and not lacking:
+        lacking = list(PUBLISHED_SETS)
+    for name in lacking:
+        archives = [missing_annotations(data_dir, name)]
+        if not image_folders_of(data_dir, name):
+            archives.append(missing_pictures(data_dir, name))
+        results.append(CheckResult(name, missing_archives=archives))
+    return results
+
+
+def image_folders_of(data_dir: str | os.PathLike, dataset: str) -> list[Path]:
+    """Return the folders that are there of those that may hold the pictures of a data set."""
+    return ReferConfig(data_dir=os.fspath(data_dir), dataset=dataset).image_folders
+
+
+def check_refer(data_dir: str | os.PathLike, file: DataSetFile) -> CheckResult:
+    """Read one refs file, its annotations and every picture that it names, and say what is wrong."""
+    config = ReferConfig(
+        data_dir=os.fspath(data_dir),
+        dataset=file.dataset,
+        split_by=file.split_by,
+        generalized=file.generalized,
+        on_error="skip",
+    )
+    result = CheckResult(str(file), published=PUBLISHED_COUNTS.get((file.dataset, file.split_by), {}))
+    if file.generalized and file.dataset != "grefcoco":
+        result.published = {}
+    if not config.instances_path.is_file():
+        result.missing_archives.append(missing_annotations(data_dir, file.dataset))
+        return result
+    if not config.image_folders:
+        result.missing_archives.append(missing_pictures(config.root, file.dataset))
+    try:
+        reader = CheckingReader(config, result)
+    except ValueError as error:
+        result.problems["unreadable file"] = Problem("unreadable file", 1, first=str(error))
+        return result
+    result.counts = count_splits(reader.refs)
+    reader.rows_by_split()
+    result.mended_polygons = reader.left_out[SMALL_POLYGON]
+    for kind, num_pictures in reader.count_pictures().items():
+        result.problems[kind].pictures = num_pictures
+    if MISSING_PICTURE in result.problems and config.image_folders:
+        archive, page = IMAGE_ARCHIVES.get(file.dataset, COCO_ARCHIVE)
+        result.missing_archives.append(
+            f"a part of {archive}, from {page}; unpack it again so that its pictures are in {config.image_folders[0]}"
+        )
+    return result
+
+
+def check_folder(folder: str | os.PathLike) -> CheckResult:
+    """Read a folder of one's own, see `load_referring_folder`, and say what is wrong."""
+    result = CheckResult(Path(folder).resolve().name)
+    try:
+        reader = CheckingFolderReader(folder, result)
+    except ValueError as error:
+        result.problems["unreadable file"] = Problem("unreadable file", 1, first=str(error))
+        return result
+    for split, rows in reader.rows_by_split().items():
+        num_images = len({row["image_id"] for row in rows})
+        result.counts[split] = SplitCount(len(rows), num_images, sum(len(row["sentences"]) for row in rows))
+    return result
+
+
+class CheckingReader(RowReader):
+    """Puts defects into a `CheckResult`, without a line of log for each, and decodes every picture."""
+
+    def __init__(self, config: ReferConfig, result: CheckResult):
+        super().__init__(config)
+        self.result = result
+
+    def _report(self, defect: Defect, ref: dict) -> None:
+        self.result.add(defect, f"ref {ref.get('ref_id')!r:.200}")
+
+    def _check_picture(self, image: dict) -> dict:
+        picture = super()._check_picture(image)
+        if picture["path"] is not None:
+            _decode(picture["path"])
+        return picture
+
+    def count_pictures(self) -> Counter[str]:
+        """Return how many pictures are missing, unreadable and so on."""
+        return Counter(picture.kind for picture in self.pictures.values() if isinstance(picture, Defect))
+
+
+class CheckingFolderReader(FolderReader):
+    """Puts defects into a `CheckResult`, and decodes every picture."""
+
+    def __init__(self, folder: str | os.PathLike, result: CheckResult):
+        super().__init__(folder)
+        self.result = result
+
+    def _report(self, defect: Defect, line: int) -> None:
+        self.result.add(defect, f"line {line}")
+
+    def _picture_size(self, path: Path) -> tuple[int, int]:
+        size = super()._picture_size(path)
+        _decode(path)
+        return size
+
+
+def _decode(path: str | Path) -> None:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+    except PICTURE_ERRORS as error:
+        raise Defect("unreadable picture", f"{path}: {error}") from None
+
+
+def count_splits(refs: list[dict]) -> dict[str, SplitCount]:
+    """Count refs, pictures and sentences of each split as the refs file has them, whole or not."""
+    counts: dict[str, SplitCount] = {}
+    pictures: dict[str, set] = {}
+    for ref in refs:
+        split = str(ref.get("split"))
+        count = counts.setdefault(split, SplitCount(0, 0, 0))
+        count.refs += 1
+        sentences = ref.get("sentences")
+        count.sentences += len(sentences) if isinstance(sentences, list) else 0
+        pictures.setdefault(split, set()).add(str(ref.get("image_id")))
+    for split, image_ids in pictures.items():
+        counts[split].images = len(image_ids)
+    return counts
+
+
+def missing_annotations(data_dir: str | os.PathLike, dataset: str) -> str:
+    """Say which archive holds the annotations of a data set and where it belongs."""
+    folder = Path(data_dir) / dataset
+    if dataset not in ANNOTATION_ARCHIVES:
+        return f"instances.json of {dataset}; put it into {folder}"
+    archive, page = ANNOTATION_ARCHIVES[dataset]
+    if dataset == "grefcoco":
+        names = ["grefs(unc).json"]
+    else:
+        names = [f"refs({split_by}).p" for split_by in PUBLISHED_SETS[dataset]]
+    listed = ", ".join(["instances.json", *names[:-1]]) + f" and {names[-1]}"
+    return f"{archive}, from {page}; unpack it so that {listed} are in {folder}"
+
+
+def missing_pictures(data_dir: str | os.PathLike, dataset: str) -> str:
+    """Say which archive holds the pictures of a data set and where it belongs."""
+    archive, page = IMAGE_ARCHIVES.get(dataset, COCO_ARCHIVE)
+    folders = " or ".join(str(Path(data_dir) / folder) for folder in IMAGE_FOLDERS.get(dataset, COCO_FOLDERS))
+    return f"{archive}, from {page}; unpack it so that its pictures are in {folders}"

@@ -1,0 +1,188 @@
+"""The commands `remamber data synthesize | check | preview | export`: thin, the work is in `data/`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import datasets
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..image_processing_remamber import to_rgb
+from ..segment import save_picture
+from ..visualization import Sample, draw_sheet
+from .check import CheckResult, SplitCount, check_data, find_data_sets
+from .export import export_parquet
+from .folder import find_metadata, load_referring_folder
+from .refer import load_refer, row_mask
+from .synthetic import synthesize
+
+
+DataDir = Annotated[
+    Path,
+    typer.Option("--data_dir", "--data-dir", help="Folder of the data sets and the pictures, or of your own data."),
+]
+Dataset = Annotated[str | None, typer.Option(help="Such as refcoco. [default: what is there]")]
+SplitBy = Annotated[
+    str | None, typer.Option("--split_by", "--split-by", help="unc, google, umd or berkeley. [default: what is there]")
+]
+Generalized = Annotated[bool, typer.Option(help="Read grefs(...).json; by default only for grefcoco.")]
+OnError = Annotated[
+    str, typer.Option("--on_error", "--on-error", help='"skip" leaves out what is wrong, "raise" stops there.')
+]
+SHEET_COLUMNS = 4
+COUNTED = ("refs", "images", "sentences")
+
+
+def synthesize_command(
+    output_dir: Annotated[Path, typer.Argument(help="Folder to make.")],
+    images: Annotated[int, typer.Option(help="Number of pictures.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    image_size: Annotated[
+        int, typer.Option("--image_size", "--image-size", help="Side of the pictures, in pixels.")
+    ] = 128,
+    style: Annotated[str, typer.Option(help="plain or rich.")] = "plain",
+    no_target: Annotated[
+        bool, typer.Option("--no_target", "--no-target", help="Also write grefs(unc).json, with untrue expressions.")
+    ] = False,
+):
+    """Render pictures of coloured shapes with expressions, as a REFER data set called "shapes"."""
+    synthesize(output_dir, images, seed, image_size=image_size, style=style, no_target=no_target)
+
+
+def check_command(data_dir: DataDir, dataset: Dataset = None, split_by: SplitBy = None):
+    """
+    Check data sets: counts against the published ones, every picture, every polygon.
+
+    Exits with 1 if something is wrong, and says which archive is missing and where it belongs.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    results = check_data(data_dir, dataset, split_by)
+    for result in results:
+        print_result(console, result)
+    if not all(result.is_good for result in results):
+        raise typer.Exit(1)
+
+
+def preview_command(
+    data_dir: DataDir,
+    dataset: Dataset = None,
+    split_by: SplitBy = None,
+    split: Annotated[str | None, typer.Option(help="Such as val. [default: all of them]")] = None,
+    output: Annotated[Path, typer.Option(help="Picture to write.")] = Path("preview.png"),
+    num_samples: Annotated[int, typer.Option("--num_samples", "--num-samples", help="Samples to draw.")] = 12,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same samples.")] = 0,
+    generalized: Generalized = False,
+    on_error: OnError = "raise",
+):
+    """Write a contact sheet of random samples, each with its mask and its expressions."""
+    if num_samples < 1:
+        raise ValueError(f"--num_samples is {num_samples}; give at least 1.")
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ValueError(f"{output} names no picture format; end it in .png or .jpg.")
+    _, data = load_any(data_dir, dataset, split_by, generalized, on_error)
+    if split is not None and split not in data:
+        raise ValueError(f"There is no split {split!r}; the splits are {', '.join(data)}.")
+    rows = datasets.concatenate_datasets([data[name] for name in data ])
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:num_samples]
+    samples = []
+    for row in rows.select(chosen):
+        mask = row_mask(row)
+        title = f"{row['split']}, ref {row['ref_id']}" + ("" if mask.any() else ", means nothing here")
+        samples.append(Sample(to_rgb(row["image"]), mask, title, row["sentences"]))
+    save_picture(draw_sheet(samples, min(SHEET_COLUMNS, len(samples))), output)
+    typer.echo(f"written: {output}, {len(samples)} of {len(rows)} rows")
+
+
+def export_command(
+    data_dir: DataDir,
+    output_dir: Annotated[Path, typer.Option("--output_dir", "--output-dir", help="Folder to make.")],
+    dataset: Dataset = None,
+    split_by: SplitBy = None,
+    generalized: Generalized = False,
+    on_error: OnError = "raise",
+):
+    """Write Parquet with pictures and masks inside, for `push_to_hub` and for `load_dataset` without this package."""
+    name, data = load_any(data_dir, dataset, split_by, generalized, on_error)
+    for split, num_rows in export_parquet(data, output_dir, title=name).items():
+        typer.echo(f"{split}: {num_rows} rows")
+    typer.echo(f"written: {output_dir}")
+
+
+COMMANDS = {
+    "synthesize": synthesize_command,
+    "check": check_command,
+    "preview": preview_command,
+    "export": export_command,
+}
+
+
+def load_any(
+    data_dir: Path, dataset: str | None, split_by: str | None, generalized: bool, on_error: str
+) -> tuple[str, datasets.DatasetDict]:
+    """Load all splits of the one data set that is meant, and its name; ValueError if several could be."""
+    if dataset is None and find_metadata(data_dir) is not None:
+        return data_dir.resolve().name, load_referring_folder(data_dir)
+    found = find_data_sets(data_dir)
+    meant = [
+        file
+        for file in found
+        if dataset in (None, file.dataset)
+        and split_by in (None, file.split_by)
+        and file.generalized == (generalized or file.dataset == "grefcoco")
+    ]
+    if not found:
+        raise ValueError(
+            f"{data_dir} holds no data set; `remamber data check --data_dir {data_dir}` says what is missing."
+        )
+    if len(meant) != 1:
+        there = ", ".join(map(str, found))
+        raise ValueError(f"{data_dir} holds {there}; name one of them with --dataset, --split_by and --generalized.")
+    file = meant[0]
+    data = load_refer(file.dataset, file.split_by, data_dir=data_dir, generalized=file.generalized, on_error=on_error)
+    return f"{file.dataset} ({file.split_by})", data
+
+
+def print_result(console: Console, result: CheckResult) -> None:
+    """Print a table of the splits, then a line for each thing that was mended, is wrong or is missing."""
+    console.print(Text(result.name, "bold"))
+    if result.counts:
+        console.print(make_table(result))
+    if result.mended_polygons:
+        console.print(Text(f"mended: {result.mended_polygons} × polygon under 3 points, covers nothing, left out"))
+    for problem in result.problems.values():
+        pictures = f"{problem.pictures} pictures, refs: " if problem.pictures else ""
+        line = f": {problem.kind}: {pictures}{problem.count}; first: {problem.first}"
+        console.print(Text.assemble(("wrong", "red"), line))
+    if result.counts:
+        for split in result.splits:
+            if result.agrees(split) is False:
+                console.print(Text.assemble(("wrong", "red"), f": {split} has other counts than published"))
+    for archive in result.missing_archives:
+        console.print(Text.assemble(("missing", "red"), f": {archive}"))
+    if result.is_good:
+        console.print(Text("all right", "green"))
+    console.print()
+
+
+def make_table(result: CheckResult) -> Table:
+    """Lay out the counts of the splits, each beside the published one if there is any."""
+    table = Table("split")
+    published_or_not = " / published" if result.published else ""
+    for kind in COUNTED:
+        table.add_column(kind + published_or_not, justify="right")
+    for split in result.splits:
+        found, published = result.counts.get(split), result.published.get(split)
+        style = "red" if result.agrees(split) is False else None
+        cells = [
+            _number(found, kind) + (f" / {_number(published, kind)}" if result.published else "") for kind in COUNTED
+        ]
+        table.add_row(split, *cells, style=style)
+    return table
+
+
+def _number(count: SplitCount | None, kind: str) -> str:
+    number = None if count is None else getattr(count, kind)
+    return "-" if number is None else str(number)

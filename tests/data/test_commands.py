@@ -1,0 +1,417 @@
+"""`remamber data …` as commands, and what stands behind `check` and `export`."""
+
+import json
+import zlib
+
+import datasets
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from refer_fixture import LAYOUTS, SIZES, TinyRefer, picture, rectangle
+from tiny import run_without_package
+from typer.testing import CliRunner
+
+from remamber_hf.data import check, export
+from remamber_hf.data.check import PUBLISHED_COUNTS, SplitCount
+from remamber_hf.data.commands import COMMANDS
+from remamber_hf.data.folder import rows_from_columns
+from remamber_hf.data.refer import load_refer, row_mask
+from remamber_hf.data.synthetic import synthesize
+
+
+TINY_COUNTS = {
+    "train": SplitCount(3, 3, 6),
+    "val": SplitCount(1, 1, 2),
+    "testA": SplitCount(1, 1, 2),
+    "testB": SplitCount(1, 1, None),
+}
+SPLITS = list(TINY_COUNTS)
+
+
+@pytest.fixture
+def data_command(tmp_path, monkeypatch):
+    """`remamber data …`: returns exit code and output; an error that `remamber` says in one line is raised."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    app = typer.Typer()
+    for name, command in COMMANDS.items():
+        app.command(name)(command)
+
+    def call(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+
+    return call
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A data set with the name and the counts of a published one."""
+    monkeypatch.setitem(PUBLISHED_COUNTS, ("refcoco", "unc"), TINY_COUNTS)
+    return TinyRefer()
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "data"
+
+
+def folder_of_one(root, name="own"):
+    """A folder of one's own with one picture, whose left half is the object."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    picture(30, 40).save(folder / "a.png")
+    line = {"file_name": "a.png", "polygon": rectangle(0, 0, 20, 30), "expression": ["the left half", "left"]}
+    (folder / "metadata.jsonl").write_text(json.dumps(line) + "\n")
+    return folder
+
+
+# synthesize
+
+
+def test_synthesize_writes_what_the_options_say(data_command, root):
+    code, _ = data_command("synthesize", root, "--images", 8, "--image_size", 64, "--style", "rich", "--no_target")
+    assert code == 0
+    pictures = list((root / "images/mscoco/images/train2014").iterdir())
+    assert [Image.open(path).size for path in pictures] == [(64, 64)] * 8
+    assert (root / "shapes/grefs(unc).json").is_file()
+    assert json.loads((root / "shapes/instances.json").read_text())["info"]["style"] == "rich"
+
+
+# check
+
+
+def test_a_whole_data_set_is_all_right(data_command, tiny, root):
+    code, output = data_command("check", "--data_dir", tiny.write(root))
+    assert code == 0
+    assert "all right" in output and "wrong" not in output
+    assert "3 / 3" in output and "6 / 6" in output and "2 / -" in output
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_other_counts_than_published_are_wrong(data_command, tiny, root, split):
+    tiny.refs.remove(next(ref for ref in tiny.refs if ref["split"] == split))
+    code, output = data_command("check", "--data_dir", tiny.write(root))
+    assert code == 1
+    assert f"wrong: {split} has other counts than published" in output
+    assert output.count("wrong") == 1
+
+
+@pytest.mark.parametrize("count", ["refs", "images", "sentences"])
+def test_each_count_is_compared(tiny, root, monkeypatch, count):
+    tiny.write(root)
+    (result,) = check.check_data(root)
+    assert result.is_good
+    setattr(result.counts["val"], count, 7)
+    assert [split for split in SPLITS if not result.agrees(split)] == ["val"]
+    assert not result.is_good
+
+
+def test_a_split_that_was_not_published_is_wrong(data_command, tiny, root):
+    tiny.refs.append({**tiny.ref(1, ["the first"], "extra"), "ref_id": 9})
+    code, output = data_command("check", "--data_dir", tiny.write(root))
+    assert code == 1 and "extra has other counts than published" in output
+
+
+@pytest.mark.parametrize(
+    "name, totals",
+    [
+        (("refcoco", "unc"), (50000, 19994, 142210)),
+        (("refcoco+", "unc"), (49856, 19992, 141564)),
+        (("refcocog", "umd"), (49822, 25799, 95010)),
+    ],
+)
+def test_the_published_counts_add_up_to_the_published_totals(name, totals):
+    counts = PUBLISHED_COUNTS[name].values()
+    assert totals == tuple(sum(getattr(count, kind) for count in counts) for kind in ("refs", "images", "sentences"))
+
+
+def test_an_unknown_data_set_is_counted_without_comparison(data_command, root):
+    synthesize(root, 8, 0, image_size=64, num_workers=1, no_target=True, progress=False)
+    code, output = data_command("check", "--data_dir", root)
+    assert code == 0
+    assert "published" not in output and output.count("all right") == 2
+    lines = [line.split() for line in output.splitlines() if "train" in line]
+    for line, generalized in zip(lines, [True, False], strict=True):
+        rows = load_refer("shapes", "unc", "train", data_dir=root, generalized=generalized)
+        assert int(line[3]) == len(rows)
+        assert int(line[7]) == sum(map(len, rows["sentences"]))
+
+
+def test_every_kind_of_defect_is_counted_with_its_first_ref(data_command, tiny, root):
+    page = "https://cocodataset.org/#download"
+    folder = tiny.write(root) / LAYOUTS["lavt"]
+    tiny.refs.append({**tiny.ref(1, ["the first again"], "train"), "ref_id": 1010, "ann_id": 101})
+    tiny.refs[1]["sentences"][0]["sent"] = " "
+    tiny.refs[2]["ann_id"] = 999
+    truncated = folder / tiny.images[3]["file_name"]
+    truncated.write_bytes(truncated.read_bytes()[:300])
+    tiny.write(root)
+    (folder / tiny.images[0]["file_name"]).unlink()
+    code, output = data_command("check", "--data_dir", root)
+    assert code == 1
+    assert "wrong: missing picture: 1 pictures, refs: 2; first: ref 1001, there is no" in output
+    assert "wrong: empty sentence: 1; first: ref 1002" in output
+    assert "wrong: unknown id in annotations: 1; first: ref 1003, instances.json has no 999" in output
+    assert "wrong: unreadable picture: 1 pictures, refs: 1; first: ref 1004" in output
+    line = f"missing: a part of train2014.zip, from {page}; unpack it again so that its pictures are in {folder}"
+    assert line in output.splitlines()
+
+
+def test_a_picture_that_is_damaged_inside_is_found(data_command, tiny, root):
+    tiny.write(root)
+    height, width = SIZES[0]
+    path = root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]
+    picture(height, width).save(path, "PNG")
+    content = bytearray(path.read_bytes())
+    start = content.index(b"IDAT") + 4
+    content[start : start + 40] = bytes(40)
+    content[start + 40 : start + 44] = zlib.crc32(content[start - 4 : start + 40]).to_bytes(4, "big")
+    path.write_bytes(content)
+    code, output = data_command("check", "--data_dir", root)
+    assert code == 1 and "unreadable picture: 1 pictures, refs: 1; first: ref 1001" in output
+
+
+def test_a_mended_polygon_is_told_and_not_wrong(data_command, tiny, root):
+    tiny.annotations[0]["segmentation"] += [[1, 2, 3, 4], [5, 6]]
+    code, output = data_command("check", "--data_dir", tiny.write(root))
+    assert code == 0
+    assert "mended: 2 × polygon under 3 points" in output
+
+
+def test_missing_pictures_name_their_archive_and_their_place(data_command, tiny, root):
+    folder = tiny.write(root) / LAYOUTS["lavt"]
+    for path in folder.iterdir():
+        path.unlink()
+    for parent in (folder, *folder.parents[:3]):
+        parent.rmdir()
+    code, output = data_command("check", "--data_dir", root)
+    assert code == 1
+    assert "wrong: missing picture: 6 pictures, refs: 6" in output
+    assert "missing: train2014.zip, from https://cocodataset.org/#download" in output
+    assert f"{root}/images/mscoco/images/train2014 or {root}/train2014 or {root}/images/train2014" in output
+
+
+@pytest.mark.parametrize(
+    "dataset, archive, names",
+    [
+        ("refcoco", "refcoco.zip", "instances.json, refs(unc).p and refs(google).p"),
+        ("refcoco+", "refcoco+.zip", "instances.json and refs(unc).p"),
+        ("refcocog", "refcocog.zip", "instances.json, refs(umd).p and refs(google).p"),
+        ("refclef", "refclef.zip", "instances.json, refs(unc).p and refs(berkeley).p"),
+        ("grefcoco", "the archive of gRefCOCO", "instances.json and grefs(unc).json"),
+    ],
+)
+@pytest.mark.parametrize("is_named", [True, False])
+def test_missing_annotations_name_their_archive_and_their_place(data_command, root, dataset, archive, names, is_named):
+    root.mkdir()
+    code, output = data_command("check", "--data_dir", root, *(["--dataset", dataset] if is_named else []))
+    assert code == 1
+    assert f"missing: {archive}, from https://" in output
+    assert f"unpack it so that {names} are in {root / dataset}\n" in output
+    assert "missing: saiapr_tc-12.zip" in output or (is_named and dataset != "refclef")
+    assert "missing: train2014.zip" in output or (is_named and dataset == "refclef")
+
+
+@pytest.mark.parametrize("lacking", ["instances.json", "refs(unc).p"])
+def test_half_an_archive_is_missing(data_command, tiny, root, lacking):
+    (tiny.write(root) / "refcoco" / lacking).unlink()
+    code, output = data_command("check", "--data_dir", root)
+    assert code == 1 and "missing: refcoco.zip" in output and "all right" not in output
+
+
+def test_a_file_that_cannot_be_read_is_wrong(data_command, tiny, root):
+    (tiny.write(root) / "refcoco" / "refs(unc).p").write_bytes(b"no pickle")
+    code, output = data_command("check", "--data_dir", root)
+    assert code == 1 and "wrong: unreadable file: 1; first: " in output and "refs(unc).p is not read" in output
+
+
+def test_check_looks_at_the_data_set_that_is_named(data_command, tiny, root):
+    tiny.write(root)
+    tiny.refs[0]["split"] = "val"
+    tiny.write(root, split_by="google")
+    assert data_command("check", "--data_dir", root)[0] == 1
+    assert data_command("check", "--data_dir", root, "--dataset", "refcoco", "--split_by", "unc")[0] == 0
+    assert data_command("check", "--data-dir", root, "--split-by", "google")[0] == 1
+    with pytest.raises(ValueError, match=r"holds no data set 'dogs'; .*: refcoco \(google\), refcoco \(unc\)"):
+        data_command("check", "--data_dir", root, "--dataset", "dogs")
+    with pytest.raises(ValueError, match="refcoco is not split by 'umd'; choose one of unc, google"):
+        data_command("check", "--data_dir", root, "--dataset", "refcoco", "--split_by", "umd")
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        data_command("check", "--data_dir", root / "nowhere")
+
+
+def test_a_folder_of_ones_own_is_checked(data_command, root):
+    folder = folder_of_one(root)
+    assert data_command("check", "--data_dir", folder)[0] == 0
+    with open(folder / "metadata.jsonl", "a") as file:
+        file.write('{"file_name": "b.png", "polygon": [1, 1, 9, 1, 9, 9], "expression": "it"}\n')
+    code, output = data_command("check", "--data_dir", folder)
+    assert code == 1 and "wrong: missing file: 1; first: line 2, there is no" in output
+    assert [line.split()[3:8:2] for line in output.splitlines() if "train" in line] == [["1", "1", "2"]]
+    (folder / "metadata.jsonl").write_text("no JSON")
+    code, output = data_command("check", "--data_dir", folder)
+    assert code == 1 and "line 1 is no JSON" in output
+
+
+# preview
+
+
+def test_a_preview_shows_the_object_and_fades_the_rest(data_command, root, tmp_path):
+    code, output = data_command("preview", "--data_dir", folder_of_one(root), "--output", tmp_path / "sheet.png")
+    assert code == 0 and "1 of 1 rows" in output
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert (sheet[0] == 255).all()
+    # The tile begins at 16; the picture of 40×30 is enlarged to 320×240; its left half is the object.
+    assert sheet[16 + 60, 16 + 40].tolist() == [220] * 3
+    assert sheet[16 + 200, 16 + 40].tolist() == [40] * 3
+    assert sheet[16 + 200, 16 + 300].tolist() == [40 + round(0.6 * 215)] * 3
+    assert (sheet[16 + 240 :] < 128).any()  # the expressions
+
+
+def test_a_preview_depends_on_the_seed_alone(data_command, root, tmp_path):
+    synthesize(root, 12, 0, image_size=64, num_workers=1, progress=False)
+
+    def preview(*arguments):
+        path = tmp_path / "sheets" / "sheet.png"
+        data_command("preview", "--data_dir", root, "--output", path, "--num_samples", 5, *arguments)
+        return path.read_bytes()
+
+    assert preview("--seed", 3) == preview("--seed", 3) != preview("--seed", 4)
+    assert Image.open(tmp_path / "sheets" / "sheet.png").width == 16 + 4 * (320 + 16)
+    assert preview("--split", "val") != preview("--split", "train")
+
+
+def test_a_preview_marks_expressions_that_mean_nothing(data_command, root, tmp_path, monkeypatch):
+    synthesize(root, 8, 0, image_size=64, num_workers=1, no_target=True, progress=False)
+    titles = []
+    monkeypatch.setattr(
+        "remamber_hf.data.commands.draw_sheet",
+        lambda samples, columns: (
+            titles.extend((sample.title, sample.mask.any()) for sample in samples) or Image.new("RGB", (8, 8))
+        ),
+    )
+    arguments = ["--data_dir", root, "--num_samples", 1000, "--generalized", "--output", tmp_path / "a.png"]
+    data_command("preview", *arguments)
+    assert {title.endswith(", means nothing here") for title, _ in titles} == {True, False}
+    assert all(title.endswith(", means nothing here") != has_object for title, has_object in titles)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--output", "sheet.txt"], "sheet.txt names no picture format"),
+        (["--num_samples", "0"], "--num_samples is 0; give at least 1"),
+        (["--split", "dev"], "There is no split 'dev'; the splits are train, val, testA, testB"),
+        (["--dataset", "dogs"], r"holds refcoco \(google\), refcoco \(unc\); name one of them with --dataset"),
+        ([], r"holds refcoco \(google\), refcoco \(unc\); name one of them with --dataset"),
+    ],
+)
+def test_a_preview_of_nothing_is_refused(data_command, tiny, root, tmp_path, arguments, message):
+    tiny.write(root)
+    tiny.write(root, split_by="google")
+    named = ["--split_by", "unc"] if arguments and "--dataset" not in arguments else []
+    output = [] if "--output" in arguments else ["--output", tmp_path / "sheet.png"]
+    with pytest.raises(ValueError, match=message):
+        data_command("preview", "--data_dir", root, *arguments, *named, *output)
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_an_empty_folder_points_to_check(data_command, tmp_path):
+    with pytest.raises(
+        ValueError, match="holds no data set; `remamber data check --data_dir .*` says what is missing"
+    ):
+        data_command("preview", "--data_dir", tmp_path)
+
+
+def test_defects_stop_a_preview_unless_they_are_skipped(data_command, tiny, root, tmp_path):
+    (tiny.write(root) / LAYOUTS["lavt"] / tiny.images[0]["file_name"]).unlink()
+    arguments = ["preview", "--data_dir", root, "--output", tmp_path / "sheet.png"]
+    with pytest.raises(ValueError, match="missing picture"):
+        data_command(*arguments)
+    assert "5 of 5 rows" in data_command(*arguments, "--on_error", "skip")[1]
+
+
+# export
+
+
+def test_an_export_loads_where_the_package_is_not_installed(data_command, tiny, root, tmp_path):
+    data_command("export", "--data_dir", tiny.write(root), "--output_dir", tmp_path / "out")
+    root.rename(tmp_path / "moved")  # the pictures are inside
+    printed = run_without_package(
+        "from datasets import load_dataset\n"
+        f"data = load_dataset({str(tmp_path / 'out')!r}, cache_dir={str(tmp_path / 'cache')!r})\n"
+        "for split, rows in data.items():\n"
+        "    for row in rows:\n"
+        "        print(split, row['image'].size, row['mask'].size, row['mask'].mode, *row['sentences'], sep=';')\n",
+        tmp_path,
+    )
+    sizes = [str((width, height)) for height, width in SIZES]
+    splits = ["train"] * 3 + ["val", "testA", "testB"]
+    assert printed.splitlines() == [
+        f"{split};{size};{size};1;the left one {number};person {number}"
+        for number, (split, size) in enumerate(zip(splits, sizes), start=1)
+    ]
+
+
+@pytest.mark.parametrize("generalized", [False, True])
+def test_an_export_gives_the_same_rows_and_masks_back(data_command, tiny, root, tmp_path, generalized):
+    tiny.add_generalized()
+    height, width = SIZES[0]
+    tiny.annotations[0]["segmentation"] = [rectangle(2, 2, 20, 20), rectangle(10, 10, 30, 30)]
+    rotated = picture(height, width)
+    exif = rotated.getexif()
+    exif[0x0112] = 6
+    tiny.write(root)
+    rotated.save(root / LAYOUTS["lavt"] / tiny.images[0]["file_name"], quality=95, exif=exif)
+    name = ["--generalized"] if generalized else []
+    data_command("export", "--data_dir", root, "--output_dir", tmp_path / "out", *name)
+    data = load_refer("refcoco", "unc", data_dir=root, generalized=generalized)
+    exported = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    back = rows_from_columns(exported)
+    assert list(back) == list(data)
+    for split in data:
+        assert back[split].features == data[split].features
+        for original, row, with_mask in zip(data[split], back[split], exported[split], strict=True):
+            assert np.array_equal(np.asarray(row.pop("image")), np.asarray(original.pop("image")))
+            assert row == original
+            assert np.array_equal(np.asarray(with_mask["mask"]), row_mask(original))
+
+
+def test_a_folder_of_ones_own_is_exported_whatever_its_name(data_command, root, tmp_path):
+    folder = folder_of_one(root, 'my "data": [1]')
+    data_command("export", "--data_dir", folder, "--output_dir", tmp_path / "out")
+    row = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))[0]
+    assert row["sentences"] == ["the left half", "left"]
+    assert np.asarray(row["mask"])[:, :20].all() and not np.asarray(row["mask"])[:, 20:].any()
+
+
+def test_a_large_split_is_cut_into_files_that_keep_the_order(data_command, root, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "MAX_SHARD_BYTES", 1)
+    monkeypatch.setattr(export, "ROWS_PER_GROUP", 2)
+    synthesize(root, 8, 0, image_size=64, num_workers=1, progress=False)
+    data_command("export", "--data_dir", root, "--output_dir", tmp_path / "out")
+    rows = load_refer("shapes", "unc", "train", data_dir=root)
+    assert len(list((tmp_path / "out/data").glob("train-*.parquet"))) == -(-len(rows) // 2) > 1
+    exported = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert exported["ref_id"] == rows["ref_id"]
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(data_command, tiny, root, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="exists and is not an empty folder"):
+        data_command("export", "--data_dir", tiny.write(root), "--output_dir", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_an_export_that_breaks_off_leaves_nothing(data_command, tiny, root, tmp_path, monkeypatch):
+    def fail(row):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(export, "_encode_mask", fail)
+    with pytest.raises(OSError, match="disk full"):
+        data_command("export", "--data_dir", tiny.write(root), "--output_dir", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "data"]

@@ -1,0 +1,317 @@
+import json
+import logging
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from refer_fixture import picture
+
+from remamber_hf.data.folder import load_referring_folder, rows_from_columns
+from remamber_hf.data.refer import load_refer, refer_features, row_mask
+from remamber_hf.data.synthetic import synthesize
+
+
+HEIGHT, WIDTH = 30, 40
+TRIANGLE = [4.0, 4.0, 30.0, 6.0, 10.0, 25.0]
+MASK = np.zeros((HEIGHT, WIDTH), dtype=bool)
+MASK[5:20, 8:30] = True
+MASK[10:12, 12:15] = False
+
+
+def rle_of(mask: np.ndarray) -> dict:
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
+def polygon_mask(*polygons: list[float]) -> np.ndarray:
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(list(polygons), HEIGHT, WIDTH))).astype(bool)
+
+
+LINES = [
+    {"file_name": "a.jpg", "mask_file_name": "masks/a.png", "expression": "the left one"},
+    {"file_name": "a.jpg", "polygon": TRIANGLE, "expression": ["a triangle", "the small one"], "category": "shape"},
+    {"file_name": "b.jpg", "rle": rle_of(MASK), "expression": "it", "split": "val"},
+]
+MASKS = [MASK, polygon_mask(TRIANGLE), MASK]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with two pictures and a mask, and `write` for its metadata."""
+    root = tmp_path / "own"
+    (root / "masks").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        picture(HEIGHT, WIDTH).save(root / name)
+    Image.fromarray(MASK).save(root / "masks" / "a.png")
+    return root
+
+
+def write(folder, lines: list[dict]):
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+# A folder
+
+
+def test_every_way_to_give_a_mask_gives_its_row(folder):
+    data = load_referring_folder(write(folder, LINES))
+    assert {name: rows.features for name, rows in data.items()} == dict.fromkeys(["train", "val"], refer_features())
+    rows = [*data["train"], *data["val"]]
+    for row, mask in zip(rows, MASKS, strict=True):
+        assert np.array_equal(row_mask(row), mask)
+        assert row["image"].size == (WIDTH, HEIGHT)
+    for row in rows:
+        row.pop("image")
+        row.pop("segmentation")
+    shared = {"height": HEIGHT, "width": WIDTH}
+    assert rows[1] == {
+        **shared,
+        "sentences": ["a triangle", "the small one"],
+        "ref_id": 2,
+        "ann_id": 2,
+        "image_id": 1,
+        "category": "shape",
+        "bbox": coco_mask.toBbox(coco_mask.encode(np.asfortranarray(MASKS[1], dtype=np.uint8))).tolist(),
+        "split": "train",
+    }
+    assert rows[2] == {
+        **shared,
+        "sentences": ["it"],
+        "ref_id": 3,
+        "ann_id": 3,
+        "image_id": 2,
+        "category": "",
+        "bbox": [8.0, 5.0, 22.0, 15.0],
+        "split": "val",
+    }
+
+
+def test_a_csv_file_says_the_same_as_json_lines(folder):
+    expected = load_referring_folder(write(folder, LINES))
+    (folder / "metadata.jsonl").unlink()
+    cells = [
+        "file_name,mask_file_name,polygon,rle,expression,split,category",
+        "a.jpg,masks/a.png,,,the left one,,",
+        f'a.jpg,,"{TRIANGLE}",,"[""a triangle"", ""the small one""]",,shape',
+        'b.jpg,,,"' + json.dumps(LINES[2]["rle"]).replace('"', '""') + '",it,val,',
+    ]
+    (folder / "metadata.csv").write_text("\n".join(cells) + "\n")
+    data = load_referring_folder(folder)
+    for split in ("train", "val"):
+        without_pixels = [rows[split].cast_column("image", datasets.Image(decode=False)) for rows in (data, expected)]
+        assert without_pixels[0].to_list() == without_pixels[1].to_list()
+
+
+def test_a_bracket_in_a_csv_expression_is_text(folder):
+    (folder / "metadata.csv").write_text("file_name,mask_file_name,expression\na.jpg,masks/a.png,[red] one\n")
+    assert load_referring_folder(folder, "train")[0]["sentences"] == ["[red] one"]
+
+
+def test_several_polygons_are_one_object(folder):
+    square = [30, 20, 38, 20, 38, 28, 30, 28]
+    data = load_referring_folder(write(folder, [{**LINES[1], "polygon": [TRIANGLE, square]}]), "train")
+    assert np.array_equal(row_mask(data[0]), polygon_mask(TRIANGLE, square))
+
+
+def test_a_split_is_loaded_alone_and_expanded_like_load_refer(folder):
+    write(folder, LINES)
+    assert [row["ref_id"] for row in load_referring_folder(folder, "val")] == [3]
+    expanded = load_referring_folder(folder, "train", expand_sentences=True)
+    assert [row["sentences"] for row in expanded] == [["the left one"], ["a triangle"], ["the small one"]]
+    assert expanded.features == refer_features()
+    with pytest.raises(ValueError, match="no split 'test'; its splits are train, val"):
+        load_referring_folder(folder, "test")
+
+
+def test_a_colour_mask_of_two_palette_entries_is_read(folder):
+    Image.fromarray(np.where(MASK, 7, 0).astype(np.uint8)).convert("P").save(folder / "masks" / "a.png")
+    assert np.array_equal(row_mask(load_referring_folder(write(folder, LINES[:1]), "train")[0]), MASK)
+    Image.fromarray(np.where(MASK[..., None], [255, 0, 0], 0).astype(np.uint8)).save(folder / "masks" / "a.png")
+    assert np.array_equal(row_mask(load_referring_folder(folder, "train")[0]), MASK)
+
+
+def test_a_rotated_picture_and_its_upright_mask_fit(folder):
+    sideways = picture(WIDTH, HEIGHT)
+    exif = sideways.getexif()
+    exif[0x0112] = 6
+    sideways.save(folder / "a.jpg", exif=exif)
+    row = load_referring_folder(write(folder, LINES[:1]), "train")[0]
+    assert row["image"].size == (WIDTH, HEIGHT) == (row["width"], row["height"])
+
+
+def test_other_columns_are_ignored_and_named(folder, caplog):
+    write(folder, [{**LINES[0], "author": "me", "width": 3}])
+    with caplog.at_level(logging.WARNING):
+        assert load_referring_folder(folder, "train").features == refer_features()
+    assert "the columns author, width are not read" in caplog.text
+
+
+def test_blank_lines_and_a_byte_order_mark_are_nothing(folder):
+    lines = "\n\n".join(json.dumps(line) for line in LINES)
+    (folder / "metadata.jsonl").write_text("\ufeff" + lines + "\n\n", encoding="utf-8")
+    assert load_referring_folder(folder).num_rows == {"train": 2, "val": 1}
+
+
+def test_a_folder_without_metadata_or_with_two_is_refused(folder):
+    with pytest.raises(FileNotFoundError, match="holds no metadata.jsonl or metadata.csv"):
+        load_referring_folder(folder)
+    write(folder, LINES)
+    (folder / "metadata.csv").write_text("file_name,mask_file_name,expression\n")
+    with pytest.raises(ValueError, match="metadata.jsonl and metadata.csv; keep one"):
+        load_referring_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"file_name": "c.jpg"}, "line 2: missing file: there is no .*c.jpg"),
+        ({"file_name": "../own/a.jpg"}, "line 2: file outside the folder"),
+        ({"file_name": ""}, "line 2: malformed entry: file_name is None"),
+        ({"file_name": "masks/none.png"}, "line 2: unreadable picture"),
+        ({"mask_file_name": "masks/c.png"}, "line 2: missing file: there is no .*c.png"),
+        ({"mask_file_name": "masks/none.png"}, "line 2: unreadable mask"),
+        ({"mask_file_name": "masks/small.png"}, "line 2: mask of another size: the mask is 15×20, its .* 30×40"),
+        ({"mask_file_name": "masks/empty.png"}, "line 2: empty mask: no pixel"),
+        ({"mask_file_name": "b.jpg"}, "line 2: lossy mask: a mask is a JPEG"),
+        ({"mask_file_name": "masks/alpha.png"}, "line 2: transparent mask"),
+        ({"mask_file_name": None}, "line 2: no mask: give one of mask_file_name, polygon, rle"),
+        ({"polygon": TRIANGLE}, "line 2: several masks: mask_file_name and polygon are given; keep one"),
+        ({"mask_file_name": None, "polygon": [1, 2, 3, 4]}, "line 2: no polygon of 3 points"),
+        ({"mask_file_name": None, "polygon": [TRIANGLE, [1, 2, 3, 4]]}, "line 2: polygon under 3 points: 1 of 2"),
+        ({"mask_file_name": None, "polygon": "triangle"}, "line 2: malformed entry"),
+        ({"mask_file_name": None, "polygon": [90, 90, 99, 90, 99, 99]}, "line 2: annotation off the picture"),
+        ({"mask_file_name": None, "rle": {"size": [3, 3], "counts": [9]}}, "line 2: RLE that does not fill"),
+        ({"expression": " "}, "line 2: empty expression"),
+        ({"expression": []}, "line 2: empty expression"),
+        ({"expression": ["a", 3]}, "line 2: empty expression"),
+        ({"split": "my split"}, "line 2: malformed entry: split"),
+        ({"category": 3}, "line 2: malformed entry: category"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_said_with_its_number(folder, change, message):
+    (folder / "masks" / "none.png").write_bytes(b"nothing")
+    Image.fromarray(MASK[:15, :20]).save(folder / "masks" / "small.png")
+    Image.fromarray(np.zeros_like(MASK)).save(folder / "masks" / "empty.png")
+    Image.new("RGBA", (WIDTH, HEIGHT)).save(folder / "masks" / "alpha.png")
+    with pytest.raises(ValueError, match=message):
+        load_referring_folder(write(folder, [LINES[0], {**LINES[0], **change}]))
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "is empty; write one line"),
+        ("[1]\n", "line 1 is .*a JSON object is needed"),
+        ('{"a": 1}\n{"a": \n', "line 2 is no JSON"),
+        ('{"image": "a.jpg"}', "has no column file_name; its columns are image"),
+        ('{"file_name": "a.jpg", "mask_file_name": "a.png"}', "has no column expression"),
+        ('{"file_name": "a.jpg", "expression": "it"}', "has no column mask_file_name or polygon or rle"),
+    ],
+)
+def test_metadata_of_another_form_is_refused(folder, content, message):
+    (folder / "metadata.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_referring_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("a.jpg,masks/a.png,,one, two", "line 2 has more cells than the first"),
+        ("a.jpg,,[1,it", "line 2: polygon is no JSON"),
+    ],
+)
+def test_a_broken_csv_line_is_refused(folder, line, message):
+    (folder / "metadata.csv").write_text(f"file_name,mask_file_name,polygon,expression\n{line}\n")
+    with pytest.raises(ValueError, match=message):
+        load_referring_folder(folder)
+
+
+# Columns
+
+
+def columns(**extra) -> datasets.Dataset:
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "mask": datasets.Image(),
+            "expression": datasets.Value("string"),
+            **{name: datasets.Value("string") for name in extra},
+        }
+    )
+    values = {"image": [picture(HEIGHT, WIDTH)], "mask": [Image.fromarray(MASK)], "expression": ["it"], **extra}
+    return datasets.Dataset.from_dict(values, features)
+
+
+def test_columns_of_pictures_and_masks_become_rows(caplog):
+    with caplog.at_level(logging.WARNING):
+        data = rows_from_columns(datasets.DatasetDict({"validation": columns(note=["hm"])}))
+    assert "the columns note are not read" in caplog.text
+    row = data["validation"][0]
+    assert data["validation"].features == refer_features()
+    assert np.array_equal(row_mask(row), MASK)
+    assert np.array_equal(np.asarray(row["image"]), np.asarray(picture(HEIGHT, WIDTH)))
+    assert (row["sentences"], row["split"], row["ref_id"]) == (["it"], "validation", 1)
+
+
+def test_pictures_are_carried_over_without_encoding_them_anew():
+    data = columns()
+    content = data.cast_column("image", datasets.Image(decode=False))[0]["image"]["bytes"]
+    converted = rows_from_columns(data).cast_column("image", datasets.Image(decode=False))
+    assert converted[0]["image"]["bytes"] == content
+
+
+def test_columns_may_hold_lists_of_sentences_polygons_and_bytes_of_rles(tmp_path):
+    values = {"image": [picture(HEIGHT, WIDTH)] * 2, "sentences": [["a", "b"], ["c"]]}
+    features = {"image": datasets.Image(), "sentences": [datasets.Value("string")]}
+    polygons = datasets.Dataset.from_dict(
+        {**values, "polygon": [TRIANGLE, TRIANGLE]},
+        datasets.Features({**features, "polygon": [datasets.Value("float32")]}),
+    )
+    rle = {**rle_of(MASK), "counts": rle_of(MASK)["counts"].encode()}
+    rle_features = {"size": [datasets.Value("int32")], "counts": datasets.Value("binary")}
+    rles = datasets.Dataset.from_dict(
+        {**values, "rle": [rle, rle]}, datasets.Features({**features, "rle": rle_features})
+    )
+    rles.to_parquet(tmp_path / "rles.parquet")
+    rles = datasets.Dataset.from_parquet(str(tmp_path / "rles.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert np.array_equal(row_mask(rows_from_columns(polygons)[0]), MASKS[1])
+    assert np.array_equal(row_mask(rows_from_columns(rles)[1]), MASK)
+    assert rows_from_columns(rles)["sentences"] == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize("generalized", [False, True])
+def test_rows_of_load_refer_pass_through_unchanged(tmp_path, generalized):
+    synthesize(tmp_path / "data", 8, 0, image_size=64, num_workers=1, no_target=True, progress=False)
+    data = load_refer(
+        "shapes", "unc", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", generalized=generalized
+    )
+    passed = rows_from_columns(data)
+    assert passed["train"].features == data["train"].features
+    assert passed["val"].to_dict() == data["val"].to_dict()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda data: data.rename_column("image", "picture"), "has no column image; its columns are picture"),
+        (lambda data: data.rename_column("expression", "caption"), "has no column expression or sentences"),
+        (lambda data: data.remove_columns("mask"), "has no column mask or polygon or rle"),
+        (lambda data: data.map(lambda row: {"expression": ""}), "Row 0 of split train: empty expression"),
+        (
+            lambda data: data.remove_columns("mask").add_column("mask", ["a.png"]),
+            "The column mask of split train is .*cast it to datasets.Image",
+        ),
+        (
+            lambda data: data.map(lambda row: {"mask": Image.fromarray(MASK[1:])}, features=data.features),
+            "Row 0 of split train: mask of another size",
+        ),
+        (lambda data: data.to_iterable_dataset(), "IterableDataset came; give a Dataset"),
+    ],
+)
+def test_what_is_wrong_with_columns_is_said(change, message):
+    with pytest.raises(ValueError, match=message):
+        rows_from_columns(change(columns()))

@@ -1,0 +1,242 @@
+"""Auto classes: with the package, and from a saved folder in a process that does not have it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny import (
+    MASK_HEADS,
+    TEXT_FIELDS,
+    make_tokenizer,
+    remamber_config,
+    run_without_package,
+    segmentation_inputs,
+    vision_config,
+)
+from transformers import (
+    AutoBackbone,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForImageSegmentation,
+    AutoProcessor,
+)
+
+from remamber_hf import (
+    ReMamberConfig,
+    ReMamberForImageSegmentation,
+    ReMamberImageProcessorPil,
+    ReMamberModel,
+    ReMamberProcessor,
+    VMambaBackbone,
+    VMambaConfig,
+    VMambaForImageClassification,
+    VMambaModel,
+)
+
+
+CODE_OF_VMAMBA = {"configuration_remamber.py", "modeling_vmamba.py", "selective_scan.py"}
+CODE_OF_REMAMBER = CODE_OF_VMAMBA | {"modeling_remamber.py"}
+
+
+def build(model_class, **fields):
+    torch.manual_seed(0)
+    if issubclass(model_class, (ReMamberModel, ReMamberForImageSegmentation)):
+        return model_class(remamber_config(**fields)).eval()
+    return model_class(vision_config(num_labels=5, out_features=["stage2", "stage4"], **fields)).eval()
+
+
+def make_inputs():
+    inputs = segmentation_inputs(2, 50, 70)
+    del inputs["labels"]
+    return inputs
+
+
+# ---------------------------------------------------------------------------------------------------- with the package
+@pytest.mark.parametrize(
+    ("auto_class", "model_class"),
+    [
+        (AutoModel, VMambaModel),
+        (AutoModel, ReMamberModel),
+        (AutoBackbone, VMambaBackbone),
+        (AutoModelForImageClassification, VMambaForImageClassification),
+        (AutoModelForImageSegmentation, ReMamberForImageSegmentation),
+    ],
+)
+def test_auto_classes_build_and_load_our_classes(auto_class, model_class, tmp_path):
+    model = build(model_class)
+    assert type(auto_class.from_config(model.config)) is model_class
+    model.save_pretrained(tmp_path)
+    if auto_class is not AutoBackbone:  # which takes a local folder for a name on the Hub
+        assert type(auto_class.from_pretrained(tmp_path)) is model_class
+    assert type(AutoConfig.from_pretrained(tmp_path)) is model_class.config_class
+
+
+def test_auto_processor_loads_ours(tmp_path):
+    ReMamberProcessor(ReMamberImageProcessorPil(), make_tokenizer()).save_pretrained(tmp_path)
+    build(ReMamberForImageSegmentation).config.save_pretrained(tmp_path)
+    assert type(AutoProcessor.from_pretrained(tmp_path)) is ReMamberProcessor
+
+
+@pytest.mark.parametrize("config", [VMambaConfig, ReMamberConfig])
+def test_auto_image_processor_knows_the_config(config, tmp_path):
+    ReMamberImageProcessorPil(size={"height": 32, "width": 48}).save_pretrained(tmp_path)
+    config().save_pretrained(tmp_path)
+    assert AutoImageProcessor.from_pretrained(tmp_path, use_fast=False).size["width"] == 48
+
+
+# ------------------------------------------------------------------------------------------------------ what is saved
+def code_files(folder):
+    return {path.name for path in folder.iterdir() if path.suffix == ".py"}
+
+
+@pytest.mark.parametrize("model_class", [VMambaModel, VMambaBackbone, VMambaForImageClassification])
+def test_vmamba_is_saved_with_its_code_and_every_auto_class(model_class, tmp_path):
+    build(model_class).save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+    assert code_files(tmp_path) == CODE_OF_VMAMBA
+    assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == {
+        "AutoConfig": "configuration_remamber.VMambaConfig",
+        "AutoModel": "modeling_vmamba.VMambaModel",
+        "AutoBackbone": "modeling_vmamba.VMambaBackbone",
+        "AutoModelForImageClassification": "modeling_vmamba.VMambaForImageClassification",
+    }
+
+
+@pytest.mark.parametrize("model_class", [ReMamberModel, ReMamberForImageSegmentation])
+def test_remamber_is_saved_with_its_code_and_every_auto_class(model_class, tmp_path):
+    build(model_class).save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+    assert code_files(tmp_path) == CODE_OF_REMAMBER
+    assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == {
+        "AutoConfig": "configuration_remamber.ReMamberConfig",
+        "AutoModel": "modeling_remamber.ReMamberModel",
+        "AutoModelForImageSegmentation": "modeling_remamber.ReMamberForImageSegmentation",
+    }
+
+
+# ------------------------------------------------------------------------------------------------- without the package
+LOAD_REMAMBER = """
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForImageSegmentation
+
+for folder in ("conv", "mamba", "conv_again", "mamba_again"):
+    data = torch.load(folder.split("_")[0] + ".pt")
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    assert type(config).__module__.startswith("transformers_modules."), type(config)
+    model, info = AutoModelForImageSegmentation.from_pretrained(
+        folder, trust_remote_code=True, output_loading_info=True
+    )
+    assert type(model).__module__.startswith("transformers_modules."), type(model)
+    assert not info["missing_keys"] and not info["unexpected_keys"], info
+    with torch.no_grad():
+        assert torch.equal(model(**data["inputs"]).logits, data["logits"])
+
+    base = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    with torch.no_grad():
+        outputs = base(**data["inputs"])
+    assert all(torch.equal(*maps) for maps in zip(outputs.feature_maps, data["feature_maps"], strict=True))
+
+    half = AutoModelForImageSegmentation.from_pretrained(folder, trust_remote_code=True, dtype=torch.bfloat16)
+    kept = {name.rsplit(".", 1)[-1] for name, value in half.named_parameters() if value.dtype == torch.float32}
+    assert kept == {"A_log", "D", "dt_proj_bias"}, kept
+    with torch.no_grad():
+        logits = half(**data["inputs"]).logits.float()
+    assert (logits - data["logits"]).norm() < 0.05 * data["logits"].norm()
+    if not folder.endswith("_again"):
+        model.save_pretrained(folder + "_again")
+"""
+
+
+def test_remamber_loads_and_is_saved_again_where_the_package_is_not_installed(tmp_path):
+    inputs, logits = make_inputs(), {}
+    for mask_head in MASK_HEADS:
+        model = build(ReMamberForImageSegmentation, mask_head=mask_head)
+        model.save_pretrained(tmp_path / mask_head)
+        with torch.no_grad():
+            logits[mask_head] = model(**inputs).logits
+            feature_maps = model.remamber(**inputs).feature_maps
+        data = {"inputs": inputs, "logits": logits[mask_head], "feature_maps": feature_maps}
+        torch.save(data, tmp_path / f"{mask_head}.pt")
+    run_without_package(LOAD_REMAMBER, tmp_path)
+    for mask_head in MASK_HEADS:
+        folder = tmp_path / f"{mask_head}_again"
+        assert code_files(folder) == CODE_OF_REMAMBER
+        loaded = AutoModelForImageSegmentation.from_pretrained(folder, trust_remote_code=False)
+        assert type(loaded) is ReMamberForImageSegmentation
+        with torch.no_grad():
+            assert torch.equal(loaded(**inputs).logits, logits[mask_head])
+
+
+LOAD_VMAMBA = """
+import torch
+from transformers import AutoBackbone, AutoConfig, AutoModel, AutoModelForImageClassification
+
+data = torch.load("data.pt")
+for folder in ("saved", "saved_again"):
+    classifier = AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    backbone = AutoBackbone.from_config(config, trust_remote_code=True)
+    backbone.load_state_dict(model.state_dict())
+    assert all(type(m).__module__.startswith("transformers_modules.") for m in (classifier, model, backbone))
+    with torch.no_grad():
+        assert torch.equal(classifier(data["pixel_values"]).logits, data["logits"])
+        feature_maps = backbone.eval()(data["pixel_values"]).feature_maps
+    assert all(torch.equal(*maps) for maps in zip(feature_maps, data["feature_maps"], strict=True))
+    if folder == "saved":
+        classifier.save_pretrained("saved_again")
+"""
+
+
+def test_vmamba_loads_and_is_saved_again_where_the_package_is_not_installed(tmp_path):
+    model = build(VMambaForImageClassification)
+    model.save_pretrained(tmp_path / "saved")
+    backbone = VMambaBackbone.from_pretrained(tmp_path / "saved").eval()
+    pixel_values = make_inputs()["pixel_values"]
+    with torch.no_grad():
+        data = {"logits": model(pixel_values).logits, "feature_maps": backbone(pixel_values).feature_maps}
+    torch.save({"pixel_values": pixel_values, **data}, tmp_path / "data.pt")
+    run_without_package(LOAD_VMAMBA, tmp_path)
+    assert code_files(tmp_path / "saved_again") == CODE_OF_VMAMBA
+
+
+RUN_ALL = """
+import numpy as np
+import torch
+from transformers import AutoModelForImageSegmentation, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("saved", trust_remote_code=True)
+model = AutoModelForImageSegmentation.from_pretrained("saved", trust_remote_code=True)
+picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+inputs = processor(picture, ["cat", "the dog"], return_tensors="pt")
+with torch.no_grad():
+    outputs = model(**inputs)
+masks = processor.post_process_referring_segmentation(outputs, target_sizes=[(40, 60)] * 2)
+np.save("masks.npy", np.stack([mask.numpy() for mask in masks]))
+"""
+
+
+def test_processor_and_model_work_together_where_the_package_is_not_installed(tmp_path):
+    tokenizer = make_tokenizer()
+    text_fields = {
+        **TEXT_FIELDS,
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    model = build(ReMamberForImageSegmentation, text_config=text_fields)
+    image_processor = ReMamberImageProcessorPil(size={"height": 32, "width": 32})
+    processor = ReMamberProcessor(image_processor, tokenizer, text_length=model.config.text_length)
+    model.save_pretrained(tmp_path / "saved")
+    processor.save_pretrained(tmp_path / "saved")
+    run_without_package(RUN_ALL, tmp_path)
+
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    with torch.no_grad():
+        outputs = model(**processor(picture, ["cat", "the dog"], return_tensors="pt"))
+    masks = processor.post_process_referring_segmentation(outputs, target_sizes=[(40, 60)] * 2)
+    np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), torch.stack(masks).numpy())
