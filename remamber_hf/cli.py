@@ -14,13 +14,11 @@
 """The command `remamber`: finds the subcommand and turns bad input into one line and exit status 2."""
 
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from .convert_checkpoint import convert
-from .data.synthetic import synthesize
+from .data.commands import COMMANDS as DATA_COMMANDS
 from .run_training import main as run_training
 from .segment import segment
 
@@ -40,16 +38,8 @@ def train(context: typer.Context):
     run_training(context.args)
 
 
-@data_app.command("synthesize")
-def synthesize_command(
-    output_dir: Annotated[Path, typer.Argument(help="Folder to make.")],
-    images: Annotated[int, typer.Option(help="Number of pictures.")],
-    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
-    image_size: Annotated[int, typer.Option(help="Side of the pictures, in pixels.")] = 128,
-    style: Annotated[str, typer.Option(help="plain or rich.")] = "plain",
-):
-    """Render pictures of coloured shapes with expressions, as a REFER data set called "shapes"."""
-    synthesize(output_dir, images, seed, image_size=image_size, style=style)
+for name, command in DATA_COMMANDS.items():
+    data_app.command(name)(command)
 
 
 def main():

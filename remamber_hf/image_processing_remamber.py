@@ -112,7 +112,7 @@ def to_binary_map(segmentation_map, index: int) -> np.ndarray:
     values = np.asarray(segmentation_map)
     if values.ndim != 2:
         raise ValueError(f"Segmentation map {index} has shape {values.shape}; give one (height, width) map.")
-    return (values != 0).astype(np.uint8)
+    return (values != 0).view(np.uint8)
 
 
 def to_channels_first(image: Image.Image | np.ndarray) -> np.ndarray:
@@ -229,7 +229,8 @@ class ReMamberPreprocessing:
                     "(height, width); give each map at the size of its image."
                 )
         for_maps = {"resample": PILImageResampling.NEAREST, "do_rescale": False, "do_normalize": False}
-        labels = ReMamberImageProcessorPil()._preprocess(
+        pil_twin = self if isinstance(self, PilBackend) else ReMamberImageProcessorPil()
+        labels = pil_twin._preprocess(
             [Image.fromarray(segmentation_map) for segmentation_map in maps],
             return_tensors=None,
             **{**kwargs, **for_maps},

@@ -208,9 +208,7 @@ def cross_scan(maps: torch.Tensor, directions: tuple[Direction, ...]) -> torch.T
     return torch.stack(sequences, dim=1)
 
 
-def cross_merge(
-    sequences: torch.Tensor, size: tuple[int, int], directions: tuple[Direction, ...]
-) -> torch.Tensor:
+def cross_merge(sequences: torch.Tensor, size: tuple[int, int], directions: tuple[Direction, ...]) -> torch.Tensor:
     """
     Put `sequences` (batch, K, channels, height * width) back in pixel order and sum: (batch, height, width, channels).
     """

@@ -306,26 +306,20 @@ def test_half_precision_is_scanned_in_float32(dtype, backend, device):
     torch.testing.assert_close(y, selective_scan(**upcast, delta_softplus=True, backend=backend), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch"])
-def test_autocast_does_not_reach_the_scan(backend):
-    inputs = random_sequences(63, 2, 4)
-    expected = selective_scan(**inputs, delta_softplus=True, backend=backend)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(selective_scan(**inputs, delta_softplus=True, backend=backend), expected)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_weights_of_the_cross_scan_are_read_in_float32_under_autocast(dtype, monkeypatch):
+def test_autocast_stops_before_the_scan_and_its_weights_are_float32(dtype, monkeypatch):
     calls = []
 
     def record(x, projections, *weights):
         calls.append((torch.is_autocast_enabled("cpu"), projections.dtype, {tensor.dtype for tensor in weights[:4]}))
         return torch.zeros_like(x)
 
-    monkeypatch.setitem(BACKENDS, "torch", SimpleNamespace(cross_selective_scan=record, why_not=lambda device: ""))
+    stand_in = SimpleNamespace(selective_scan=record, cross_selective_scan=record, why_not=lambda device: "")
+    monkeypatch.setitem(BACKENDS, "torch", stand_in)
     with torch.autocast("cpu", dtype):
         cross_selective_scan(**random_map(5, 7), backend="torch")
-    assert calls == [(False, dtype, {torch.float32})]
+        selective_scan(**random_sequences(3), backend="torch")
+    assert calls == [(False, dtype, {torch.float32}), (False, torch.float32, {torch.float32})]
 
 
 # -------------------------------------------------------------------------------------------- memory and compilation

@@ -85,7 +85,7 @@ def preview_command(
     _, data = load_any(data_dir, dataset, split_by, generalized, on_error)
     if split is not None and split not in data:
         raise ValueError(f"There is no split {split!r}; the splits are {', '.join(data)}.")
-    rows = datasets.concatenate_datasets([data[name] for name in data ])
+    rows = datasets.concatenate_datasets([data[name] for name in data if split in (None, name)])
     chosen = np.random.default_rng(seed).permutation(len(rows))[:num_samples]
     samples = []
     for row in rows.select(chosen):

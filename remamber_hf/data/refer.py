@@ -282,14 +282,15 @@ def row_mask(row: dict, mask_overlap: str = "published") -> np.ndarray:
             evaluation of LAVT and ReMamber, which adds up the parts and keeps what equals 1; the evaluation of
             gRefCOCO (a row whose `ann_id` is a list) takes the union. "union": the object.
 
-    Returns the mask, bool (height, width); all False if the sentence means nothing in the picture.
+    Returns the mask, bool (height, width), in memory column by column, as pycocotools decodes and encodes; all False
+    if the sentence means nothing in the picture.
     """
     if mask_overlap not in MASK_OVERLAPS:
         raise ValueError(f"mask_overlap is {mask_overlap!r}; choose one of {', '.join(MASK_OVERLAPS)}.")
     height, width = int(row["height"]), int(row["width"])
     parts = [part for segmentation in row["segmentation"] for part in encode_parts(segmentation, height, width)]
     if not parts:
-        return np.zeros((height, width), dtype=bool)
+        return np.zeros((height, width), dtype=bool, order="F")
     union = coco_mask.merge(parts)
     mask = coco_mask.decode(union).view(bool)
     is_generalized = np.ndim(row["ann_id"]) == 1
@@ -299,7 +300,7 @@ def row_mask(row: dict, mask_overlap: str = "published") -> np.ndarray:
         for part in parts:
             num_covering += coco_mask.decode(part)
         mask = num_covering == 1
-    return np.ascontiguousarray(mask)  # pycocotools decodes column by column
+    return mask
 
 
 def encode_parts(segmentation: dict, height: int, width: int) -> list[dict]:

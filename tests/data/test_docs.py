@@ -1,0 +1,35 @@
+"""docs/data.md: every snippet that needs no archive runs, in order, in an empty folder."""
+
+import re
+import shlex
+from pathlib import Path
+
+import datasets
+import typer
+from typer.testing import CliRunner
+
+from remamber_hf.data.commands import COMMANDS
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+
+
+def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    app = typer.Typer()
+    for name, command in COMMANDS.items():
+        app.command(name)(command)
+    namespace = {}
+    snippets = re.findall(r"^```(python|bash)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(snippets) >= 7
+    for language, code in snippets:
+        if language == "python":
+            exec(compile(code, str(PAGE), "exec"), namespace)
+            continue
+        for line in code.splitlines():
+            remamber, data, *arguments = shlex.split(line)
+            assert (remamber, data) == ("remamber", "data")
+            result = CliRunner().invoke(app, arguments)
+            assert result.exit_code == 0, (line, result.output, result.exception)
+    assert all((tmp_path / name).is_file() for name in ("shapes.png", "scenes.png", "own.png", "exported/README.md"))
