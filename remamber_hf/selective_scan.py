@@ -19,8 +19,8 @@ Two operations, each with one contract and the same backends:
 - `cross_selective_scan` reads a map along several directions, scans each and sums the outputs in pixel order.
 
 The file goes contract, reference, composition over mamba-ssm's kernel, blocked PyTorch version, table of backends,
-dispatch. Letters are those of the paper: `u` input, `delta` time step, `A` decay, `B` input and `C` output
-projection, `D` skip, N state size, R time-step rank, K number of directions.
+dispatch; the C++ kernel for CPUs is in `cpu_scan.py`. Letters are those of the paper: `u` input, `delta` time step,
+`A` decay, `B` input and `C` output projection, `D` skip, N state size, R time-step rank, K number of directions.
 """
 
 import functools
@@ -33,6 +33,9 @@ from enum import IntEnum
 import torch
 import torch.nn.functional as F
 from transformers.utils import logging
+
+from .cpu_scan import cross_selective_scan_cpu, selective_scan_cpu
+from .cpu_scan import why_not as _why_not_cpu
 
 
 logger = logging.get_logger(__name__)
@@ -110,7 +113,7 @@ def selective_scan(
                 f"{name} has shape {tuple(tensor.shape)}; it must be (batch, groups, state_size, length) = "
                 f"({batch}, groups, {state_size}, {length}) with groups dividing the {channels} channels."
             )
-    scan = _find_backend(backend, u.device).selective_scan
+    scan = _find_backend(backend, u.device, u.dtype).selective_scan
     with torch.autocast(u.device.type, enabled=False):
         return scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
 
@@ -158,7 +161,7 @@ def cross_selective_scan(
             f"x_proj_weight has shape {tuple(x_proj_weight.shape)}; it must be (K, R + 2·N, channels) = "
             f"({num_directions}, {time_step_rank + 2 * state_size}, {channels})."
         )
-    scan = _find_backend(backend, x.device).cross_selective_scan
+    scan = _find_backend(backend, x.device, x.dtype).cross_selective_scan
     # 1×1 convolutions commute with the reading order: one matrix product in pixel order serves all directions.
     projections = F.linear(x, x_proj_weight.flatten(0, 1)).unflatten(-1, x_proj_weight.shape[:2])
     with torch.autocast(x.device.type, enabled=False):
@@ -651,16 +654,18 @@ def _why_not_mamba_ssm(device: torch.device) -> str:
 
 
 BACKENDS = {
+    "cpu": ScanBackend(selective_scan_cpu, cross_selective_scan_cpu, _why_not_cpu),
     "mamba_ssm": ScanBackend(selective_scan_mamba_ssm, cross_selective_scan_mamba_ssm, _why_not_mamba_ssm),
     "torch": ScanBackend(selective_scan_torch, cross_selective_scan_torch, lambda device: ""),
     "reference": ScanBackend(selective_scan_reference, cross_selective_scan_reference, lambda device: ""),
 }
 
 
-def _find_backend(name: str, device: torch.device) -> ScanBackend:
-    """The backend called `name`; for `"auto"` the fastest that runs on `device`."""
+def _find_backend(name: str, device: torch.device, dtype: torch.dtype) -> ScanBackend:
+    """The backend called `name`; for `"auto"` the fastest that runs on `device` and keeps float64."""
     if name == "auto":
-        return BACKENDS[_choose_backend(device.type)]
+        is_cpu_float64 = device.type == "cpu" and dtype == torch.float64  # the C++ kernel computes in float32
+        return BACKENDS["torch" if is_cpu_float64 else _choose_backend(device.type)]
     if name not in BACKENDS:
         raise ValueError(f"scan backend {name!r} is unknown; use 'auto' or one of {sorted(BACKENDS)}.")
     why_not = BACKENDS[name].why_not(device)
@@ -671,12 +676,15 @@ def _find_backend(name: str, device: torch.device) -> ScanBackend:
 
 @torch.compiler.assume_constant_result  # torch.compile takes the answer and does not trace the search for it
 def _choose_backend(device_type: str) -> str:
-    """Name of the fastest backend for a device; says so once when that is the slow one on a GPU."""
-    why_not = _why_not_mamba_ssm(torch.device(device_type))
+    """Name of the fastest backend for a device; says so once when the fast one for that device is missing."""
+    fast_backends = {"cuda": ("mamba_ssm", "CUDA"), "cpu": ("cpu", "C++")}
+    if device_type not in fast_backends:
+        return "torch"
+    name, kernel = fast_backends[device_type]
+    why_not = BACKENDS[name].why_not(torch.device(device_type))
     if not why_not:
-        return "mamba_ssm"
-    if device_type == "cuda":
-        logger.warning_once(
-            f"The scan runs in blocks of PyTorch operations, for the fast CUDA kernel is missing: {why_not}"
-        )
+        return name
+    logger.warning_once(
+        f"The scan runs in blocks of PyTorch operations, for the fast {kernel} kernel is missing: {why_not}"
+    )
     return "torch"

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import ModuleType, SimpleNamespace
 from typing import get_args
 
@@ -428,9 +428,9 @@ def stand_in_kernel(no_mamba_ssm, monkeypatch):
     return calls
 
 
-def test_auto_is_blocked_pytorch_on_a_cpu(no_mamba_ssm):
+def test_auto_is_blocked_pytorch_on_other_devices(no_mamba_ssm):
     with CaptureLogger(scan_module.logger) as log:
-        assert scan_module._choose_backend("cpu") == "torch"
+        assert scan_module._choose_backend("mps") == "torch"
     assert log.out == ""
 
 
@@ -447,8 +447,10 @@ def test_a_gpu_without_the_kernel_is_warned_of_once_with_the_install_line(no_mam
 
 
 def test_the_search_for_a_kernel_is_no_graph_break(no_mamba_ssm, monkeypatch):
-    why_not = scan_module._why_not_mamba_ssm
-    monkeypatch.setattr(scan_module, "_why_not_mamba_ssm", lambda device: why_not(torch.device("cuda")))
+    def as_if_on_a_gpu(device):
+        return scan_module._why_not_mamba_ssm(torch.device("cuda"))
+
+    monkeypatch.setitem(BACKENDS, "cpu", replace(BACKENDS["cpu"], why_not=as_if_on_a_gpu))
     compiled = torch.compile(cross_selective_scan, backend="eager", fullgraph=True)
     inputs = random_map(3, 4)
     torch.testing.assert_close(compiled(**inputs), cross_selective_scan(**inputs, backend="torch"))
@@ -466,7 +468,7 @@ def test_mamba_ssm_by_name_is_refused_where_it_is_not_installed(no_mamba_ssm):
     with pytest.raises(
         RuntimeError, match="'mamba_ssm' cannot run: .*install it with: MAMBA_KEEP_CUDA_BUILD=TRUE pip"
     ):
-        scan_module._find_backend("mamba_ssm", torch.device("cuda"))
+        scan_module._find_backend("mamba_ssm", torch.device("cuda"), torch.float32)
 
 
 def test_mamba_ssm_without_its_extension_is_as_good_as_none(stand_in_kernel, monkeypatch):

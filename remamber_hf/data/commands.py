@@ -24,11 +24,14 @@ DataDir = Annotated[
     Path,
     typer.Option("--data_dir", "--data-dir", help="Folder of the data sets and the pictures, or of your own data."),
 ]
-Dataset = Annotated[str | None, typer.Option(help="Such as refcoco. [default: what is there]")]
+Dataset = Annotated[str | None, typer.Option(help="Such as refcoco; by default what is there.")]
 SplitBy = Annotated[
-    str | None, typer.Option("--split_by", "--split-by", help="unc, google, umd or berkeley. [default: what is there]")
+    str | None,
+    typer.Option("--split_by", "--split-by", help="unc, google, umd or berkeley; by default what is there."),
 ]
-Generalized = Annotated[bool, typer.Option(help="Read grefs(...).json; by default only for grefcoco.")]
+Generalized = Annotated[
+    bool, typer.Option("--generalized", help="Read grefs(...).json, as is always done for grefcoco.")
+]
 OnError = Annotated[
     str, typer.Option("--on_error", "--on-error", help='"skip" leaves out what is wrong, "raise" stops there.')
 ]
@@ -70,7 +73,7 @@ def preview_command(
     data_dir: DataDir,
     dataset: Dataset = None,
     split_by: SplitBy = None,
-    split: Annotated[str | None, typer.Option(help="Such as val. [default: all of them]")] = None,
+    split: Annotated[str | None, typer.Option(help="Such as val; by default all of them.")] = None,
     output: Annotated[Path, typer.Option(help="Picture to write.")] = Path("preview.png"),
     num_samples: Annotated[int, typer.Option("--num_samples", "--num-samples", help="Samples to draw.")] = 12,
     seed: Annotated[int, typer.Option(help="The same seed draws the same samples.")] = 0,

@@ -124,7 +124,9 @@ def test_weight_decay_reaches_matrices_only(run, data_dir):
     model, processor = AutoModelForImageSegmentation.from_pretrained(run), AutoProcessor.from_pretrained(run)
     trainer = ReferringSegmentationTrainer(
         model=model,
-        args=ReMamberTrainingArguments(output_dir=str(run / "unused"), weight_decay=0.1, use_cpu=True, report_to="none"),
+        args=ReMamberTrainingArguments(
+            output_dir=str(run / "unused"), weight_decay=0.1, use_cpu=True, report_to="none"
+        ),
         data_collator=ReMamberCollator(processor),
         processing_class=processor,
     )

@@ -1,0 +1,384 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The scan's C++ kernel for CPUs (csrc/scan.cpp): the libraries, and the backend "cpu" of `selective_scan` over them.
+
+`selective_scan.py` has the contracts and the letters. The libraries are built when the package is installed, one per
+instruction set; where they are missing, as beside weights on the Hub, `why_not` says so and another backend runs.
+"""
+
+import ctypes
+import functools
+import platform
+from pathlib import Path
+
+import torch
+
+
+INSTALL = (
+    "pip install --force-reinstall --no-deps .  (in the folder of remamber_hf's source, with GCC or Clang installed)"
+)
+
+FOLDER = Path(__file__).parent  # where the libraries are
+BLOCK_STEPS = 32  # time steps whose states the backward pass computes again from the one that enters; STEPS in C++
+THREAD_STATES = 2**16  # a further thread is worth starting for this many states
+
+
+class _Arguments(ctypes.Structure):
+    """`ScanArguments` of csrc/scan.cpp, which says what each of them is."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "x delta projections dt_proj_weight bias A D directions y carries grad_y "
+                "grad_x grad_delta grad_projections grad_dt_proj_weight grad_bias grad_A grad_D"
+            ).split()
+        ),
+        *((name, ctypes.c_int64) for name in "batch height width parts channels rank states threads".split()),
+        *(
+            (name, ctypes.c_int32)
+            for name in "x_is_bfloat16 delta_is_bfloat16 projections_is_bfloat16 delta_softplus".split()
+        ),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- the libraries
+
+
+def library_names() -> list[str]:
+    """Libraries for this processor, the fastest first."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return ["_scan_baseline"]
+    capability = torch.backends.cpu.get_cpu_capability()
+    names = ["_scan_avx512", "_scan_avx2", "_scan_baseline"]
+    return names if capability.startswith("AVX512") else names[1:] if capability == "AVX2" else names[2:]
+
+
+def open_library(name: str) -> ctypes.CDLL:
+    """
+    The library called `name`, from `FOLDER`.
+
+    Raises:
+        FileNotFoundError: if it was not built.
+        OSError: if the system cannot load it.
+        RuntimeError: if it was built from another version of the source.
+    """
+    paths = sorted(FOLDER.glob(f"{name}.*so"))
+    if not paths:
+        raise FileNotFoundError(f"{name} was not built; build it with: {INSTALL}")
+    library = ctypes.CDLL(str(paths[0]))
+    constants = ("remamber_scan_argument_bytes", "remamber_scan_steps", "remamber_scan_panel")
+    for constant in constants:
+        getattr(library, constant).restype = ctypes.c_int64
+    found = (library.remamber_scan_argument_bytes(), library.remamber_scan_steps())
+    if found != (ctypes.sizeof(_Arguments), BLOCK_STEPS):
+        raise RuntimeError(
+            f"{paths[0].name} was built from another version of the source; build it again with: {INSTALL}"
+        )
+    for entry in (library.remamber_scan_forward, library.remamber_scan_backward):
+        entry.argtypes, entry.restype = [ctypes.POINTER(_Arguments)], ctypes.c_int32
+    return library
+
+
+@functools.cache
+def load_library() -> tuple[ctypes.CDLL | None, str]:
+    """The fastest library that runs here and its name, or `None` and the reason why there is none."""
+    reasons = []
+    for name in library_names():
+        try:
+            return open_library(name), name
+        except (OSError, RuntimeError) as error:  # FileNotFoundError is an OSError
+            reasons.append(str(error))
+    return None, reasons[-1]
+
+
+def why_not(device: torch.device) -> str:
+    """Why the kernel cannot run on `device`, or an empty string."""
+    if device.type != "cpu":
+        return f"the C++ kernel needs CPU tensors, these are on {device.type}; use scan_backend='auto'"
+    library, reason = load_library()
+    return "" if library else reason
+
+
+# ------------------------------------------------------------------------------------------------------------ the call
+
+
+def _num_threads(library: ctypes.CDLL, num_states: int, channels: int) -> int:
+    """Threads for a scan of `num_states` states in all, at most one for each panel of `channels`."""
+    panels = -(-channels // library.remamber_scan_panel())
+    return max(1, min(torch.get_num_threads(), panels, num_states // THREAD_STATES))
+
+
+def _run(entry, tensors: dict[str, torch.Tensor | None], sizes: dict[str, int]) -> None:
+    """Call a C function; every tensor must be contiguous and live until it returns."""
+    pointers = {name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
+    if entry(ctypes.byref(_Arguments(**pointers, **sizes))):
+        raise RuntimeError("The C++ scan ran out of memory for its buffers; use a smaller batch or fewer threads.")
+
+
+def _num_blocks(length: int) -> int:
+    return -(-length // BLOCK_STEPS)
+
+
+def _readable(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` in a type that the kernel reads: float32 or bfloat16."""
+    return tensor if tensor.dtype in (torch.float32, torch.bfloat16) else tensor.float()
+
+
+def _refuse_float64(tensor: torch.Tensor) -> None:
+    if tensor.dtype == torch.float64:
+        raise RuntimeError(
+            "scan backend 'cpu' computes in float32, these tensors are float64; use 'auto', 'torch' or 'reference'."
+        )
+
+
+# ------------------------------------------------------------------------------------------------ cross-selective-scan
+
+
+def _map_arguments(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+    """The library, what both passes give it, and the shape of the states that enter blocks."""
+    library, _ = load_library()
+    batch, height, width, channels = x.shape
+    parts, _, rank = dt_proj_weight.shape
+    states = A.shape[-1]
+    tensors = {
+        "x": x.contiguous(),
+        "projections": projections.contiguous(),
+        "dt_proj_weight": dt_proj_weight.contiguous(),
+        "bias": dt_proj_bias.contiguous(),
+        "A": A.contiguous(),
+        "D": D.contiguous(),
+        "directions": torch.tensor(directions, dtype=torch.int32),
+    }
+    sizes = {
+        "batch": batch,
+        "height": height,
+        "width": width,
+        "parts": parts,
+        "channels": channels,
+        "rank": rank,
+        "states": states,
+        "threads": _num_threads(library, x.numel() * parts * states, channels),
+        "x_is_bfloat16": x.dtype == torch.bfloat16,
+        "projections_is_bfloat16": projections.dtype == torch.bfloat16,
+    }
+    return library, tensors, sizes
+
+
+@torch.library.custom_op("remamber_hf::cross_selective_scan_cpu", mutates_args=(), device_types="cpu")
+def _cross_selective_scan_op(
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    directions: list[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output, and the states that enter each block (K, batch, blocks, N, channels)."""
+    library, tensors, sizes = _map_arguments(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)
+    y, carries = _map_outputs(x, dt_proj_weight, A)
+    _run(library.remamber_scan_forward, {**tensors, "y": y, "carries": carries}, sizes)
+    return y, carries
+
+
+@_cross_selective_scan_op.register_fake
+def _(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+    return _map_outputs(x, dt_proj_weight, A)
+
+
+def _map_outputs(x, dt_proj_weight, A):
+    batch, height, width, channels = x.shape
+    y = A.new_empty(x.shape)
+    return y, A.new_empty(dt_proj_weight.shape[0], batch, _num_blocks(height * width), A.shape[-1], channels)
+
+
+@torch.library.custom_op("remamber_hf::cross_selective_scan_cpu_backward", mutates_args=(), device_types="cpu")
+def _cross_selective_scan_backward_op(
+    grad_y: torch.Tensor,
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    carries: torch.Tensor,
+    directions: list[int],
+) -> list[torch.Tensor]:
+    """Gradients of x, projections, dt_proj_weight, dt_proj_bias, A, D."""
+    library, tensors, sizes = _map_arguments(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)
+    gradients = {
+        "grad_x": A.new_empty(x.shape),
+        "grad_projections": A.new_empty(sizes["threads"], *projections.shape),
+        "grad_dt_proj_weight": A.new_empty(dt_proj_weight.shape),
+        "grad_bias": A.new_empty(dt_proj_bias.shape),
+        "grad_A": A.new_empty(A.shape),
+        "grad_D": A.new_empty(D.shape),
+    }
+    tensors |= {"grad_y": grad_y.contiguous(), "carries": carries.contiguous(), **gradients}
+    _run(library.remamber_scan_backward, tensors, sizes)
+    grad_x, grad_projections, *grad_weights = gradients.values()
+    return [grad_x.to(x.dtype), _sum_threads(grad_projections).to(projections.dtype), *grad_weights]
+
+
+@_cross_selective_scan_backward_op.register_fake
+def _(grad_y, x, projections, dt_proj_weight, dt_proj_bias, A, D, carries, directions):
+    return [_empty_like(tensor) for tensor in (x, projections, dt_proj_weight, dt_proj_bias, A, D)]
+
+
+def _sum_threads(gradients: torch.Tensor) -> torch.Tensor:
+    return gradients[0] if gradients.shape[0] == 1 else gradients.sum(0)
+
+
+def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+def _cross_selective_scan_setup(ctx, inputs, output):
+    *tensors, ctx.directions = inputs
+    ctx.save_for_backward(*tensors, output[1])
+
+
+def _cross_selective_scan_autograd(ctx, grad_y, _):
+    return *_cross_selective_scan_backward_op(grad_y, *ctx.saved_tensors, ctx.directions), None
+
+
+_cross_selective_scan_op.register_autograd(_cross_selective_scan_autograd, setup_context=_cross_selective_scan_setup)
+
+
+def cross_selective_scan_cpu(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+    """`cross_selective_scan` by the C++ kernel: x and projections in any type but float64, weights in float32."""
+    _refuse_float64(x)
+    directions = [int(direction) for direction in directions]
+    x, projections = _readable(x), _readable(projections)
+    return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)[0]
+
+
+# ------------------------------------------------------------------------------------------------------ selective scan
+
+
+def _sequence_arguments(u, delta, A, B, C, D, delta_bias, delta_softplus):
+    """The library, and what both passes give it: groups are the parts of a map of one row."""
+    library, _ = load_library()
+    batch, channels, length = u.shape
+    groups, states = B.shape[1:3]
+    tensors = {
+        "x": u.contiguous(),
+        "delta": delta.contiguous(),
+        "projections": torch.cat([B, C], dim=2).float().permute(0, 3, 1, 2).contiguous(),
+        "bias": delta_bias.contiguous(),
+        "A": A.contiguous(),
+        "D": D.contiguous(),
+        "directions": torch.zeros(groups, dtype=torch.int32),
+    }
+    sizes = {
+        "batch": batch,
+        "height": 1,
+        "width": length,
+        "parts": groups,
+        "channels": channels // groups,
+        "states": states,
+        "threads": _num_threads(library, u.numel() * states, channels // groups),
+        "x_is_bfloat16": u.dtype == torch.bfloat16,
+        "delta_is_bfloat16": delta.dtype == torch.bfloat16,
+        "delta_softplus": delta_softplus,
+    }
+    return library, tensors, sizes
+
+
+@torch.library.custom_op("remamber_hf::selective_scan_cpu", mutates_args=(), device_types="cpu")
+def _selective_scan_op(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    delta_bias: torch.Tensor,
+    delta_softplus: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output, and the states that enter each block (groups, batch, blocks, N, channels / groups)."""
+    library, tensors, sizes = _sequence_arguments(u, delta, A, B, C, D, delta_bias, delta_softplus)
+    y, carries = _sequence_outputs(u, A, B)
+    _run(library.remamber_scan_forward, {**tensors, "y": y, "carries": carries}, sizes)
+    return y, carries
+
+
+@_selective_scan_op.register_fake
+def _(u, delta, A, B, C, D, delta_bias, delta_softplus):
+    return _sequence_outputs(u, A, B)
+
+
+def _sequence_outputs(u, A, B):
+    batch, channels, length = u.shape
+    groups, states = B.shape[1:3]
+    return A.new_empty(u.shape), A.new_empty(groups, batch, _num_blocks(length), states, channels // groups)
+
+
+@torch.library.custom_op("remamber_hf::selective_scan_cpu_backward", mutates_args=(), device_types="cpu")
+def _selective_scan_backward_op(
+    grad_y: torch.Tensor,
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    delta_bias: torch.Tensor,
+    carries: torch.Tensor,
+    delta_softplus: bool,
+) -> list[torch.Tensor]:
+    """Gradients of u, delta, A, B, C, D, delta_bias."""
+    library, tensors, sizes = _sequence_arguments(u, delta, A, B, C, D, delta_bias, delta_softplus)
+    gradients = {
+        "grad_x": A.new_empty(u.shape),
+        "grad_delta": A.new_empty(u.shape),
+        "grad_projections": A.new_empty(sizes["threads"], *tensors["projections"].shape),
+        "grad_A": A.new_empty(A.shape),
+        "grad_D": A.new_empty(D.shape),
+        "grad_bias": A.new_empty(D.shape),
+    }
+    tensors |= {"grad_y": grad_y.contiguous(), "carries": carries.contiguous(), **gradients}
+    _run(library.remamber_scan_backward, tensors, sizes)
+    grad_u, grad_delta, grad_projections, grad_A, grad_D, grad_bias = gradients.values()
+    grad_B, grad_C = _sum_threads(grad_projections).permute(0, 2, 3, 1).chunk(2, dim=2)
+    grad_B, grad_C = (grad.to(B.dtype).clone(memory_format=torch.contiguous_format) for grad in (grad_B, grad_C))
+    return [grad_u.to(u.dtype), grad_delta.to(delta.dtype), grad_A, grad_B, grad_C, grad_D, grad_bias]
+
+
+@_selective_scan_backward_op.register_fake
+def _(grad_y, u, delta, A, B, C, D, delta_bias, carries, delta_softplus):
+    return [_empty_like(tensor) for tensor in (u, delta, A, B, C, D, delta_bias)]
+
+
+def _selective_scan_setup(ctx, inputs, output):
+    *tensors, ctx.delta_softplus = inputs
+    ctx.save_for_backward(*tensors, output[1])
+
+
+def _selective_scan_autograd(ctx, grad_y, _):
+    return *_selective_scan_backward_op(grad_y, *ctx.saved_tensors, ctx.delta_softplus), None
+
+
+_selective_scan_op.register_autograd(_selective_scan_autograd, setup_context=_selective_scan_setup)
+
+
+def selective_scan_cpu(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):
+    """`selective_scan` by the C++ kernel, for any type but float64."""
+    _refuse_float64(u)
+    zeros = A.new_zeros(A.shape[0], dtype=torch.float32)
+    D = zeros if D is None else D.float()
+    delta_bias = zeros.clone() if delta_bias is None else delta_bias.float()
+    u, delta, B, C = _readable(u), _readable(delta), _readable(B), _readable(C)
+    return _selective_scan_op(u, delta, A.float(), B, C, D, delta_bias, delta_softplus)[0]
