@@ -15,7 +15,7 @@ setup: .venv/ready
 	touch $@
 
 demo: setup  ## segment a bundled picture with the bundled model; writes demo/
-	$(BIN)/remamber segment remamber_hf/examples/shapes_1.png "the yellow square" "the triangle" \
+	$(BIN)/remamber segment remamber_hf/examples/shapes_3.png "the purple star" "the orange square" \
 		--output demo/overlay.png --mask demo/mask.png
 
 test: setup lint
