@@ -25,9 +25,7 @@ from pathlib import Path
 import torch
 
 
-INSTALL = (
-    "pip install --force-reinstall --no-deps .  (in the folder of remamber_hf's source, with GCC or Clang installed)"
-)
+INSTALL = "pip install --force-reinstall --no-deps .  (in a copy of remamber_hf's source, with GCC or Clang installed)"
 
 FOLDER = Path(__file__).parent  # where the libraries are
 BLOCK_STEPS = 32  # time steps whose states the backward pass computes again from the one that enters; STEPS in C++

@@ -51,6 +51,8 @@ def parse_arguments(
     model_arguments, data_arguments, training_arguments = parser.parse_args_into_dataclasses(args=argv)
     if data_arguments.data_dir is None:
         raise ValueError("--data_dir is missing; give the folder that holds the data set and the pictures.")
+    if not (training_arguments.do_train or training_arguments.do_eval):
+        raise ValueError("there is nothing to do; give --do_train, --do_eval or both.")
     if (model_arguments.model is None) == (model_arguments.model_config is None):
         raise ValueError("give either --model, to train on, or --model_config, to start from nothing.")
     return model_arguments, data_arguments, training_arguments

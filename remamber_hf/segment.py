@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import typer
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoConfig
 from transformers.utils import logging
 
@@ -33,6 +34,9 @@ from .visualization import draw_overlay
 
 
 BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "shapes"
+BUNDLED_PICTURES = Path(__file__).parent / "examples"
+OVERLAY_FORMATS = (".png", ".jpg", ".jpeg", ".webp")
+MASK_FORMATS = (".png", ".bmp", ".tif", ".tiff")  # without loss, so that a mask stays black and white
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -55,11 +59,10 @@ class SegmentedObject:
         return int(self.mask.sum())
 
     def describe(self) -> str:
-        """The expression, its share of the picture and its mean probability, on one line."""
+        """Area, share of the picture and mean probability, in words."""
         if not self.area:
-            return f"{self.expression}: nothing found"
-        share = self.area / self.mask.size
-        return f"{self.expression}: {self.area} px ({share:.1%}), mean probability {self.probability:.2f}"
+            return "nothing found"
+        return f"{self.area} px ({self.area / self.mask.size:.1%}), mean probability {self.probability:.2f}"
 
 
 def segment_picture(
@@ -117,7 +120,7 @@ def load_model(name: str | Path, device: str = "auto") -> tuple[ReMamberForImage
     try:
         model, report = ReMamberForImageSegmentation.from_pretrained(name, output_loading_info=True)
         processor = ReMamberProcessor.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded: {error}") from None
     if report["missing_keys"]:
         raise ValueError(f"{name} lacks the weights of {sorted(report['missing_keys'])[0]}; it is no whole model.")
@@ -149,14 +152,14 @@ def save_picture(picture: Image.Image, path: Path) -> None:
         Path(unfinished).unlink(missing_ok=True)
 
 
-def check_target(path: Path, picture: Path) -> None:
-    """ValueError if `path` cannot become a picture, or is the picture itself."""
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"{path} names no picture format; end it in .png or .jpg.")
+def check_target(path: Path, taken: list[Path], formats: tuple[str, ...]) -> None:
+    """ValueError if `path` ends in none of `formats`, is a folder, or is one of the files in `taken`."""
+    if path.suffix.lower() not in formats:
+        raise ValueError(f"{path} names no format that fits; end it in {', '.join(formats)}.")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file in it.")
-    if path.resolve() == picture.resolve():
-        raise ValueError(f"{path} is the picture itself; name another file.")
+    if path.resolve() in [other.resolve() for other in taken]:
+        raise ValueError(f"{path} is the picture itself or is to be written twice; name another file.")
 
 
 def mask_paths(mask: Path, count: int) -> list[Path]:
@@ -176,7 +179,8 @@ def segment(
         Path | None, typer.Option(help="Overlay to write.", show_default="NAME_overlay.png in this folder")
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option(help="Write the bare mask too, white on black; numbered if there are several.")
+        Path | None,
+        typer.Option(help="Write the bare mask too, white on black; NAME_1, NAME_2 … if there are several."),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Probability above which a pixel belongs to the object.")] = 0.5,
     device: Annotated[str, typer.Option(help=f"One of {', '.join(DEVICES)}.")] = "auto",
@@ -184,7 +188,8 @@ def segment(
     """
     Segment what expressions mean in a picture.
 
-    Writes an overlay with each expression in its own colour, and prints area and mean probability for each.
+    Writes an overlay with a colour for each expression, and prints area and mean probability for each. A picture
+    narrower than 480 pixels is enlarged in the overlay; masks keep its size. Files of the same name are replaced.
 
     Example: remamber segment street.jpg "the left car" "woman in red" --mask mask.png
     """
@@ -194,21 +199,25 @@ def segment(
             raise ValueError(f"expression {index + 1} is empty; say which object is meant, as in 'the right dog'.")
     if not 0 <= threshold <= 1:
         raise ValueError(f"--threshold is {threshold}; it must be in [0, 1].")
-    for path in [output] if mask is None else [output, mask]:
-        check_target(path, picture)
+    masks = [] if mask is None else mask_paths(mask, len(expressions))
+    check_target(output, [picture], OVERLAY_FORMATS)
+    for path in masks:
+        check_target(path, [picture, output], MASK_FORMATS)
     image = open_picture(picture)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     loaded_model, processor = load_model(BUNDLED_MODEL if model is None else model, device)
 
+    for expression in expressions:
+        if len(processor.tokenizer(expression)["input_ids"]) > processor.text_length:
+            limit = f"the model reads {processor.text_length} tokens, the rest is cut off"
+            typer.echo(f"remamber: note: {limit}: {expression}", err=True)
+
     objects = segment_picture(loaded_model, processor, image, expressions, threshold)
-    descriptions = [found.describe() for found in objects]
-    save_picture(draw_overlay(image, [found.mask for found in objects], descriptions), output)
-    written = [output]
-    if mask is not None:
-        for path, found in zip(mask_paths(mask, len(objects)), objects):
-            save_picture(Image.fromarray(found.mask), path)
-            written.append(path)
-    for description in descriptions:
-        typer.echo(description)
-    typer.echo("written: " + ", ".join(str(path) for path in written))
+    labels = [(found.expression, f": {found.describe()}") for found in objects]
+    save_picture(draw_overlay(image, [found.mask for found in objects], labels), output)
+    for path, found in zip(masks, objects):
+        save_picture(Image.fromarray(found.mask), path)
+    for label in labels:
+        typer.echo("".join(label))
+    typer.echo("written: " + ", ".join(str(path) for path in [output, *masks]))

@@ -21,20 +21,22 @@ from PIL import Image, ImageDraw, ImageFont
 
 # Told apart with every common kind of colour blindness (Okabe and Ito), as RGB.
 PALETTE = [(213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233), (230, 159, 0)]
-MASK_OPACITY = 0.5
+MASK_OPACITY = 0.4
 TILE_WIDTH, TILE_GAP, TILE_INDENT, TILE_TEXT_SIZE = 320, 16, 16, 14  # pixels
 TILE_LINE_WIDTH = 2  # pixels
 FADE = 0.6  # share of white outside the mask
 TITLE_COLOUR = (110, 110, 110)
-MIN_OVERLAY_WIDTH = 480  # pixels; smaller pictures are enlarged so that outline and legend can be read
+MIN_OVERLAY_WIDTH = 480  # pixels; smaller pictures are enlarged so that outlines can be seen
+MAX_ENLARGED_SIDE = 2000  # pixels
 
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """A line of the legend: a swatch of `colour` (RGB), then `text`."""
+    """A line of the legend: a swatch of `colour` (RGB), then `text`, cut where it is too long, and `ending`, whole."""
 
     colour: tuple[int, int, int]
     text: str
+    ending: str = ""
 
 
 def colour_of(index: int) -> tuple[int, int, int]:
@@ -42,19 +44,19 @@ def colour_of(index: int) -> tuple[int, int, int]:
     return PALETTE[index % len(PALETTE)]
 
 
-def draw_overlay(picture: Image.Image, masks: list[np.ndarray], labels: list[str]) -> Image.Image:
+def draw_overlay(picture: Image.Image, masks: list[np.ndarray], labels: list[tuple[str, str]]) -> Image.Image:
     """
-    The picture with each mask tinted and outlined in its own colour, and a legend below.
+    The picture with each mask tinted and outlined in its colour, and a legend below.
 
     Args:
         picture: RGB.
         masks: bool (height, width), of the picture's size.
-        labels: a text for each mask.
+        labels: text and ending of the legend's line for each mask.
 
     Returns:
-        an RGB picture; one narrower than 480 px is enlarged by a whole factor first.
+        an RGB picture; one narrower than 480 px is enlarged by a whole factor first, to at most 2000 px a side.
     """
-    factor = -(-MIN_OVERLAY_WIDTH // picture.width)
+    factor = max(1, min(-(-MIN_OVERLAY_WIDTH // picture.width), MAX_ENLARGED_SIDE // max(picture.size)))
     size = (picture.width * factor, picture.height * factor)
     canvas = np.asarray(picture.resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
     line_width = max(1, min(size) // 200)
@@ -62,10 +64,11 @@ def draw_overlay(picture: Image.Image, masks: list[np.ndarray], labels: list[str
         mask = np.kron(mask, np.ones((factor, factor), dtype=bool))
         colour = np.array(colour_of(index), dtype=np.float32)
         opacity = np.where(mask, MASK_OPACITY, 0.0)
-        opacity[_outline(mask, line_width)] = 1.0
         canvas = canvas + opacity[..., None] * (colour - canvas)
+        canvas[_outline(mask, line_width)] = colour
+        canvas[_outline(~mask, line_width)] = 255  # a white line around it, should the object have that colour itself
     overlay = Image.fromarray(canvas.round().astype(np.uint8))
-    return add_legend(overlay, [LegendEntry(colour_of(index), text) for index, text in enumerate(labels)])
+    return add_legend(overlay, [LegendEntry(colour_of(index), *label) for index, label in enumerate(labels)])
 
 
 def _outline(mask: np.ndarray, width: int) -> np.ndarray:
@@ -78,11 +81,12 @@ def _outline(mask: np.ndarray, width: int) -> np.ndarray:
 
 
 def add_legend(picture: Image.Image, entries: list[LegendEntry]) -> Image.Image:
-    """The picture (RGB) with one line per entry on white below it; a text that is too long is cut with an ellipsis."""
-    text_size = int(np.clip(picture.width / 32, 14, 32))
+    """The picture (RGB) with one line per entry on white below it, at least 480 px wide."""
+    width = max(picture.width, MIN_OVERLAY_WIDTH)
+    text_size = int(np.clip(width / 32, 14, 32))
     font = ImageFont.load_default(text_size)
     line_height, margin = round(1.7 * text_size), round(0.6 * text_size)
-    sheet = Image.new("RGB", (picture.width, picture.height + line_height * len(entries) + margin), "white")
+    sheet = Image.new("RGB", (width, picture.height + line_height * len(entries) + margin), "white")
     sheet.paste(picture, (0, 0))
     draw = ImageDraw.Draw(sheet)
     for index, entry in enumerate(entries):
@@ -91,7 +95,8 @@ def add_legend(picture: Image.Image, entries: list[LegendEntry]) -> Image.Image:
         swatch = text_size / 2
         draw.rectangle([margin, middle - swatch, margin + 2 * swatch, middle + swatch], fill=entry.colour)
         left = margin + 2 * swatch + margin
-        text = _cut(draw, entry.text, font, picture.width - left - margin)
+        ending_width = draw.textlength(entry.ending, font=font)
+        text = _cut(draw, entry.text, font, width - left - margin - ending_width) + entry.ending
         draw.text((left, middle), text, fill="black", font=font, anchor="lm")
     return sheet
 

@@ -37,12 +37,14 @@ from remamber_hf import (
 )
 
 
-CODE_OF_VMAMBA = {"configuration_remamber.py", "modeling_vmamba.py", "selective_scan.py"}
+CODE_OF_VMAMBA = {"configuration_remamber.py", "cpu_scan.py", "modeling_vmamba.py", "selective_scan.py"}
 CODE_OF_REMAMBER = CODE_OF_VMAMBA | {"modeling_remamber.py"}
 
 
 def build(model_class, **fields):
+    """A model whose scan is the same where the package, and with it the C++ kernel, is missing."""
     torch.manual_seed(0)
+    fields = {"scan_backend": "torch", **fields}
     if issubclass(model_class, (ReMamberModel, ReMamberForImageSegmentation)):
         return model_class(remamber_config(**fields)).eval()
     return model_class(vision_config(num_labels=5, out_features=["stage2", "stage4"], **fields)).eval()

@@ -1,5 +1,6 @@
 """The command `remamber` as a person calls it."""
 
+import shutil
 import subprocess
 import sys
 
@@ -8,10 +9,10 @@ import pytest
 from PIL import Image
 
 from remamber_hf import cli
-from remamber_hf.segment import BUNDLED_MODEL
+from remamber_hf.segment import BUNDLED_MODEL, BUNDLED_PICTURES
 
 
-EXAMPLE = BUNDLED_MODEL.parent.parent / "examples" / "shapes_1.png"
+EXAMPLE = BUNDLED_PICTURES / "shapes_1.png"
 
 
 @pytest.fixture
@@ -56,13 +57,19 @@ def test_segment_in_a_process_of_its_own_writes_overlay_and_masks_and_says_what_
         ([EXAMPLE, " "], "expression 1 is empty"),
         ([EXAMPLE, "the dog", "--model", "."], "is no model"),
         ([EXAMPLE, "the dog", "--threshold", "1.5"], "--threshold is 1.5; it must be in [0, 1]"),
-        ([EXAMPLE, "the dog", "--output", "overlay.txt"], "names no picture format"),
+        ([EXAMPLE, "the dog", "--output", "overlay.txt"], "names no format that fits"),
         ([EXAMPLE, "the dog", "--device", "tpu"], "'tpu' is unknown"),
+        ([EXAMPLE, "the dog", "--output", "a.png", "--mask", "a.png"], "is to be written twice"),
+        (["m_1.png", "the dog", "the cat", "--mask", "m.png"], "m_1.png is the picture itself"),
+        ([EXAMPLE, "the dog", "--model", "cut"], "cut cannot be loaded"),
     ],
 )
 def test_bad_input_to_segment_is_one_line_and_status_2_and_writes_nothing(remamber, tmp_path, arguments, message):
     (tmp_path / "empty.png").touch()
     (tmp_path / "corrupt.jpg").write_bytes(b"\xff\xd8\xff\xe0 this is no picture")
+    (tmp_path / "m_1.png").write_bytes(EXAMPLE.read_bytes())
+    shutil.copytree(BUNDLED_MODEL, tmp_path / "cut")
+    (tmp_path / "cut" / "model.safetensors").write_bytes(b"\x10\x00\x00")
     before = sorted(tmp_path.iterdir())
     status, output, error = remamber("segment", *arguments)
     assert (status, output) == (2, "")
@@ -90,6 +97,19 @@ def test_segment_reads_every_kind_of_picture(remamber, tmp_path, mode):
     status, _, error = remamber("segment", path, "the triangle", "--mask", "mask.png")
     assert (status, error) == (0, "")
     assert Image.open(tmp_path / "mask.png").size == size
+
+
+def test_an_expression_that_is_too_long_is_said_to_be_cut(remamber):
+    status, output, error = remamber("segment", EXAMPLE, "the triangle " * 20)
+    assert status == 0 and output
+    assert error.startswith("remamber: note: the model reads 20 tokens, the rest is cut off: the triangle")
+
+
+def test_a_narrow_picture_gives_an_overlay_of_bounded_size(remamber, tmp_path):
+    Image.new("RGB", (1, 900)).save(tmp_path / "narrow.png")
+    assert remamber("segment", "narrow.png", "the triangle")[0] == 0
+    overlay = Image.open(tmp_path / "narrow_overlay.png")
+    assert overlay.width == 480 and overlay.height < 2100
 
 
 def test_convert_of_a_file_that_is_no_checkpoint_is_one_line_and_status_2(remamber, tmp_path):

@@ -15,6 +15,7 @@ from tiny import (
     golden_model,
     golden_tensors,
     remamber_config,
+    scan_backends,
     segmentation_inputs,
     vision_config,
 )
@@ -54,7 +55,7 @@ def golden_outputs(case, scan_backend):
     return {"logits": outputs.logits, **{f"features.stage{i}": outputs.hidden_states[i] for i in range(1, 5)}}
 
 
-@pytest.mark.parametrize("scan_backend", ["torch", "reference"])
+@pytest.mark.parametrize("scan_backend", scan_backends("cpu", "torch", "reference"))
 @pytest.mark.parametrize("case", SEGMENTATION_CASES)
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_outputs_equal_the_published_code(output, case, scan_backend):
@@ -63,17 +64,30 @@ def test_outputs_equal_the_published_code(output, case, scan_backend):
 
 
 @functools.cache
-def golden_training(case, scan_backend):
-    """Outputs and gradients of a reference case in train mode."""
+def golden_training(case, scan_backend, as_reference=False):
+    """
+    Outputs and gradients of a reference case in train mode, and the input of every ReLU.
+
+    as_reference: every ReLU passes on what it passes on with the reference scan, whatever the sign of its input.
+    """
     model = golden_model(case, scan_backend).train()
+    relus = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.ReLU)}
+    relu_inputs = {}
+    for name, relu in relus.items():
+        relu.register_forward_pre_hook(lambda _, args, name=name: relu_inputs.update({name: args[0].detach()}))
+        if as_reference:
+            is_passed = golden_training(case, "reference")[2][name] > 0
+            relu.register_forward_hook(lambda _, args, output, is_passed=is_passed: args[0] * is_passed)
     outputs = model(**golden_inputs(case), labels=golden_tensors(case)["labels"])
     outputs.loss.backward()
-    return outputs, {name: parameter.grad.double() for name, parameter in model.named_parameters()}
+    gradients = {name: parameter.grad.double() for name, parameter in model.named_parameters()}
+    return outputs, gradients, relu_inputs
 
 
+@pytest.mark.parametrize("scan_backend", scan_backends("cpu", "torch"))
 @pytest.mark.parametrize("case", SEGMENTATION_CASES)
-def test_loss_and_logits_in_training_equal_the_published_code(case):
-    outputs, _ = golden_training(case, "torch")
+def test_loss_and_logits_in_training_equal_the_published_code(case, scan_backend):
+    outputs, _, _ = golden_training(case, scan_backend)
     expected = golden_tensors(case)
     torch.testing.assert_close(outputs.loss, expected["train.loss"].squeeze(), rtol=1e-6, atol=0)
     torch.testing.assert_close(outputs.logits, expected["train.logits"], rtol=1e-5, atol=1e-4)
@@ -96,8 +110,7 @@ GRADIENT_TOLERANCE = 1e-3  # of the norm
 GRADIENT_NOISE = 1e-9  # the stored float32 norms below 1e-6 are 0.1-0.2 % off a run in float64
 
 
-def check_gradients(case, scan_backend):
-    _, gradients = golden_training(case, scan_backend)
+def check_gradients(case, gradients):
     published = golden_fill.manifest(case)["train_grad_norm_and_sum"]
     assert {convert_name(name) for name in published} == set(gradients)
     for name, (norm, total) in published.items():
@@ -112,14 +125,21 @@ def check_gradients(case, scan_backend):
 
 
 @pytest.mark.parametrize("case", SEGMENTATION_CASES)
-def test_gradients_equal_the_published_code(case):
-    check_gradients(case, "torch")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", SEGMENTATION_CASES)
 def test_gradients_of_the_reference_scan_equal_the_published_code(case):
-    check_gradients(case, "reference")
+    check_gradients(case, golden_training(case, "reference")[1])
+
+
+# In mamba_tiny a value or two of 200,000 meet the last ReLU so close to 0 that rounding decides their sign, in float64
+# as in float32, and one of them moves gradients by up to 0.4 %. So the fast scans are compared with those few decided
+# alike.
+@pytest.mark.parametrize("scan_backend", scan_backends("cpu", "torch"))
+@pytest.mark.parametrize("case", SEGMENTATION_CASES)
+def test_gradients_equal_the_published_code(case, scan_backend):
+    _, gradients, relu_inputs = golden_training(case, scan_backend, as_reference=True)
+    check_gradients(case, gradients)
+    for name, expected in golden_training(case, "reference")[2].items():
+        is_other = (relu_inputs[name] > 0) != (expected > 0)
+        assert is_other.sum() <= 4 and (expected[is_other].abs() < 1e-4).all(), name
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import golden_inputs, golden_model, golden_tensors, vision_config
+from tiny import golden_inputs, golden_model, golden_tensors, scan_backends, vision_config
 from torch import nn
 
 from remamber_hf import VMambaBackbone, VMambaForImageClassification, VMambaModel
@@ -30,7 +30,7 @@ def golden_outputs(scan_backend):
     return {"logits": outputs.logits, **{f"stage{i}": outputs.hidden_states[i] for i in range(1, 5)}}
 
 
-@pytest.mark.parametrize("scan_backend", ["torch", "reference"])
+@pytest.mark.parametrize("scan_backend", scan_backends("cpu", "torch", "reference"))
 @pytest.mark.parametrize("output", ["stage1", "stage2", "stage3", "stage4", "logits"])
 def test_outputs_equal_the_published_code(output, scan_backend):
     expected = golden_tensors("vmamba_tiny")[output]

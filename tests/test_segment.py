@@ -7,6 +7,9 @@ from PIL import Image
 
 from remamber_hf.segment import (
     BUNDLED_MODEL,
+    BUNDLED_PICTURES,
+    MASK_FORMATS,
+    OVERLAY_FORMATS,
     check_target,
     find_device,
     load_model,
@@ -14,9 +17,6 @@ from remamber_hf.segment import (
     save_picture,
     segment_picture,
 )
-
-
-EXAMPLES = BUNDLED_MODEL.parent.parent / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def test_the_bundled_model_finds_the_yellow_square(bundled):
-    picture = Image.open(EXAMPLES / "shapes_1.png").convert("RGB")
+    picture = Image.open(BUNDLED_PICTURES / "shapes_1.png").convert("RGB")
     (found,) = segment_picture(*bundled, picture, ["the yellow square"])
     colours = np.asarray(picture, dtype=int)
     is_yellow = (colours[..., 0] > 200) & (colours[..., 1] > 180) & (colours[..., 2] < 100)
@@ -40,7 +40,7 @@ def test_the_bundled_model_finds_the_yellow_square(bundled):
 
 
 def test_masks_have_the_size_of_the_picture_and_follow_the_order_of_the_expressions(bundled):
-    picture = Image.open(EXAMPLES / "shapes_1.png").convert("RGB").resize((301, 203))
+    picture = Image.open(BUNDLED_PICTURES / "shapes_1.png").convert("RGB").resize((301, 203))
     expressions = ["the yellow square", "the triangle"]
     found = segment_picture(*bundled, picture, expressions)
     assert [entry.expression for entry in found] == expressions
@@ -51,7 +51,7 @@ def test_masks_have_the_size_of_the_picture_and_follow_the_order_of_the_expressi
 
 
 def test_a_higher_threshold_gives_a_mask_inside_that_of_a_lower_one(bundled):
-    picture = Image.open(EXAMPLES / "shapes_1.png").convert("RGB")
+    picture = Image.open(BUNDLED_PICTURES / "shapes_1.png").convert("RGB")
     (low,), (high,) = (segment_picture(*bundled, picture, ["the triangle"], threshold) for threshold in (0.2, 0.8))
     assert (high.mask <= low.mask).all()
     assert high.area < low.area
@@ -59,7 +59,7 @@ def test_a_higher_threshold_gives_a_mask_inside_that_of_a_lower_one(bundled):
 
 def test_an_empty_mask_is_described_without_a_probability(bundled):
     (found,) = segment_picture(*bundled, Image.new("RGB", (40, 40)), ["the triangle"], threshold=1.0)
-    assert found.describe() == "the triangle: nothing found"
+    assert found.describe() == "nothing found"
 
 
 def test_one_mask_keeps_its_name_and_several_are_numbered(tmp_path):
@@ -70,12 +70,14 @@ def test_one_mask_keeps_its_name_and_several_are_numbered(tmp_path):
 def test_a_target_that_is_the_picture_a_folder_or_no_picture_format_is_refused(tmp_path):
     picture = tmp_path / "picture.png"
     with pytest.raises(ValueError, match="is the picture itself"):
-        check_target(picture, picture)
-    with pytest.raises(ValueError, match=r"names no picture format; end it in \.png or \.jpg"):
-        check_target(tmp_path / "overlay.txt", picture)
+        check_target(picture, [picture], OVERLAY_FORMATS)
+    with pytest.raises(ValueError, match=r"names no format that fits; end it in \.png, \.jpg"):
+        check_target(tmp_path / "overlay.txt", [picture], OVERLAY_FORMATS)
+    with pytest.raises(ValueError, match=r"names no format that fits; end it in \.png, \.bmp"):
+        check_target(tmp_path / "mask.jpg", [picture], MASK_FORMATS)
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ValueError, match="is a folder"):
-        check_target(tmp_path / "folder.png", picture)
+        check_target(tmp_path / "folder.png", [picture], OVERLAY_FORMATS)
 
 
 def test_a_picture_that_cannot_be_written_leaves_nothing_behind(tmp_path):

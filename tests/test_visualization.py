@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from remamber_hf.visualization import LegendEntry, add_legend, colour_of, draw_overlay
+from remamber_hf.visualization import MASK_OPACITY, LegendEntry, add_legend, colour_of, draw_overlay
 
 
 def square_mask() -> np.ndarray:
@@ -15,21 +15,22 @@ def square_mask() -> np.ndarray:
 
 def test_a_mask_is_tinted_and_outlined_and_the_rest_is_left():
     picture = Image.new("RGB", (500, 300), (100, 100, 100))
-    overlay = np.asarray(draw_overlay(picture, [square_mask()], ["a thing"]))
+    overlay = np.asarray(draw_overlay(picture, [square_mask()], [("a thing", "")]))
     colour = np.array(colour_of(0))
-    assert (overlay[150, 250] == np.round((colour + 100) / 2)).all()
+    assert (overlay[150, 250] == np.round(100 + MASK_OPACITY * (colour - 100))).all()
     assert (overlay[100, 250] == colour).all()
+    assert (overlay[99, 250] == 255).all()
     assert (overlay[50, 250] == 100).all()
 
 
 def test_a_small_picture_is_enlarged_by_a_whole_factor():
     picture = Image.new("RGB", (100, 60))
-    assert draw_overlay(picture, [np.zeros((60, 100), dtype=bool)], ["a thing"]).width == 500
+    assert draw_overlay(picture, [np.zeros((60, 100), dtype=bool)], [("a thing", "")]).width == 500
 
 
 def test_every_expression_has_a_line_and_a_colour_of_its_own():
     picture = Image.new("RGB", (500, 300))
-    one, three = (draw_overlay(picture, [square_mask()] * count, ["a thing"] * count) for count in (1, 3))
+    one, three = (draw_overlay(picture, [square_mask()] * count, [("a thing", ": found")] * count) for count in (1, 3))
     line = one.height - 300
     assert three.height > 300 + 2 * line
     legend = np.asarray(three)[300:]
@@ -39,6 +40,6 @@ def test_every_expression_has_a_line_and_a_colour_of_its_own():
 
 @pytest.mark.parametrize("text", ["the right dog", "a very long expression that no line can hold " * 20, "犬", "a\nb"])
 def test_a_legend_is_as_wide_as_the_picture_whatever_the_text(text):
-    sheet = add_legend(Image.new("RGB", (500, 300)), [LegendEntry((255, 0, 0), text)])
+    sheet = add_legend(Image.new("RGB", (500, 300)), [LegendEntry((255, 0, 0), text, ": 7 px")])
     assert sheet.width == 500
     assert (np.asarray(sheet)[300:, -5:] == 255).all()  # no text runs over the edge

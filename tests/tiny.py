@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers.pre_tokenizers import ByteLevel
@@ -13,6 +14,7 @@ from transformers import CLIPTokenizer
 
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, VMambaConfig, VMambaForImageClassification
 from remamber_hf.convert_checkpoint import convert_state_dict
+from remamber_hf.selective_scan import BACKENDS
 
 
 GOLDEN = Path(__file__).parent / "fixtures" / "golden"
@@ -118,3 +120,9 @@ def run_without_package(code: str, folder: Path) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def scan_backends(*names: str) -> list:
+    """Parameters for pytest: the named backends on a CPU, each skipped with the reason where it cannot run."""
+    reasons = {name: BACKENDS[name].why_not(torch.device("cpu")) for name in names}
+    return [pytest.param(name, marks=pytest.mark.skipif(bool(why), reason=why)) for name, why in reasons.items()]

@@ -127,6 +127,8 @@ def load_any(
 ) -> tuple[str, datasets.DatasetDict]:
     """Load all splits of the one data set that is meant, and its name; ValueError if several could be."""
     if dataset is None and find_metadata(data_dir) is not None:
+        if on_error == "skip":
+            raise ValueError("--on_error skip is for REFER sets; in your own folder, mend or remove the line instead.")
         return data_dir.resolve().name, load_referring_folder(data_dir)
     found = find_data_sets(data_dir)
     meant = [

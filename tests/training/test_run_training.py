@@ -155,8 +155,9 @@ def test_flags_overrule_the_recipe(tmp_path):
     [
         (["missing.yaml"], "missing.yaml is no file; give a recipe"),
         (["--model", "folder"], "--data_dir is missing"),
-        (["--data_dir", "folder"], "either --model, to train on, or --model_config"),
-        (["--data_dir", "folder", "--model", "a", "--model_config", "b"], "either --model"),
+        (["--data_dir", "folder", "--model", "a"], "there is nothing to do; give --do_train, --do_eval or both"),
+        (["--do_eval", "--data_dir", "folder"], "either --model, to train on, or --model_config"),
+        (["--do_eval", "--data_dir", "folder", "--model", "a", "--model_config", "b"], "either --model"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, flags, message):
