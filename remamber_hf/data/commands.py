@@ -46,13 +46,16 @@ def synthesize_command(
     image_size: Annotated[
         int, typer.Option("--image_size", "--image-size", help="Side of the pictures, in pixels.")
     ] = 128,
-    style: Annotated[str, typer.Option(help="plain or rich.")] = "plain",
+    style: Annotated[
+        str, typer.Option(help="rich: textures, overlaps, relations; or plain: flat shapes apart from each other.")
+    ] = "rich",
     no_target: Annotated[
         bool, typer.Option("--no_target", "--no-target", help="Also write grefs(unc).json, with untrue expressions.")
     ] = False,
 ):
     """Render pictures of coloured shapes with expressions, as a REFER data set called "shapes"."""
-    synthesize(output_dir, images, seed, image_size=image_size, style=style, no_target=no_target)
+    summary = synthesize(output_dir, images, seed, image_size=image_size, style=style, no_target=no_target)
+    typer.echo(f"written: {output_dir}, {summary['images']} pictures, {summary['sentences']} sentences")
 
 
 def check_command(data_dir: DataDir, dataset: Dataset = None, split_by: SplitBy = None):
