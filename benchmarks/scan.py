@@ -1,163 +1,382 @@
-"""Time the backends of `cross_selective_scan` on this CPU, forward and forward + backward, at the base model's shapes.
+"""Time the scan and SS2D's core on this CPU: our backends, other packages' scans, and the bound that hardware sets.
 
     python benchmarks/scan.py                       writes benchmarks/scan.json and benchmarks/scan.md
+    python benchmarks/scan.py --quick               tiny sizes, to see that it works; writes to build/bench-quick
 
-The shapes are those of ReMamber-base at 480×480, batch 1, N = 1: the four stages and the channel scan of the Twister.
-The backends take turns in one run and every figure is a median of wall time. First the outputs of each, and the
-gradients of all inputs, are compared with blocked PyTorch's, which the tests compare with the reference: one that
-differs gets no figure. The reference, whose backward pass is quadratic in the length, is timed forward only.
+The shapes are those of ReMamber-base at 480×480, batch 1: the four stages and the channel scan of the Twister.
+
+- "scan" is `selective_scan` on sequences of K·channels, with one group: transformers and mambapy know no more.
+- "core" is `cross_selective_scan`: map in, map out, x_proj included. The rivals run it in the published layout, on a
+  channels-first map. transformers and mambapy scan one direction after the other.
+
+All versions take turns in one run and every figure is a median of wall time. First the outputs, and the gradients of
+all inputs, are compared with the reference's: one that differs gets no figure. The plain loops' backward pass is
+quadratic in the length (the gradient of every slice is a tensor of full size). They are therefore timed forward and
+backward on a map cut to 15×15 pixels, together with all others; nothing is extrapolated. On whole maps gradients are
+compared with those of blocked PyTorch, which the same run has compared with the reference on the cut map.
+
+The bound is the larger of two times, both measured in the same run: the tensors that must be read or written once,
+at the speed of adding two large arrays; and the exp and softplus that must be taken, at the speed of the kernel's own
+functions on data in the first-level cache. Forward and backward take them twice, for no version that saves memory
+keeps them.
 """
 
 import argparse
-import json
-import os
-import platform
+import concurrent.futures
+import ctypes
+import shlex
+import subprocess
+import sysconfig
+import tempfile
 import time
-from datetime import date
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
+from common import (
+    HERE,
+    MAX_ROUNDS,
+    Bar,
+    bar_table,
+    describe,
+    largest_difference,
+    machine,
+    output_dir,
+    ratio,
+    time_in_turns,
+    write_report,
+)
+from rivals import cross_selective_scan_channels_first, plain_recurrence, rival_scans
 
 from remamber_hf import cpu_scan
-from remamber_hf.selective_scan import BACKENDS, Direction
+from remamber_hf.selective_scan import BACKENDS, Direction, cross_selective_scan, selective_scan
 
 
-# (name, height, width, channels, time-step rank)
+TOLERANCE = 1e-4  # of the largest value
+QUADRATIC = ("reference", "plain recurrence", "transformers")  # backward
+NAMES = {"cpu": "C++", "torch": "blocked PyTorch"}
+FORWARD, BOTH = "forward", "forward + backward"
+NUM_DIRECTIONS = len(Direction)
+FLAGS = {
+    "_scan_baseline": [],
+    "_scan_avx2": ["-mavx2", "-mfma"],
+    "_scan_avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    name: str
+    height: int
+    width: int
+    channels: int
+    rank: int
+
+    @property
+    def length(self) -> int:
+        return self.height * self.width
+
+    def cut(self, side: int) -> "Shape":
+        """At most `side`² pixels; the channel scan's map of height 1 stays one."""
+        if self.length <= side**2:
+            return self
+        height, width = (side, side) if self.height > 1 else (1, side**2)
+        return replace(self, name=f"{self.name}, cut to {height}×{width}", height=height, width=width)
+
+
 SHAPES = [
-    ("stage 1", 120, 120, 256, 8),
-    ("stage 2", 60, 60, 512, 16),
-    ("stage 3", 30, 30, 1024, 32),
-    ("stage 4", 15, 15, 2048, 64),
-    ("channel scan, stage 1", 1, 384, 512, 16),
-    ("channel scan, stage 4", 1, 3072, 512, 16),
+    Shape("stage 1", 120, 120, 256, 8),
+    Shape("stage 2", 60, 60, 512, 16),
+    Shape("stage 3", 30, 30, 1024, 32),
+    Shape("stage 4", 15, 15, 2048, 64),
+    Shape("channel scan, stage 1", 1, 384, 512, 16),
+    Shape("channel scan, stage 4", 1, 3072, 512, 16),
 ]
-TOLERANCE = 2e-5  # of the largest value, as in the tests
+CUT_SIDE = 15
+QUICK_SHAPES = [Shape("stage 1", 6, 5, 16, 2), Shape("channel scan, stage 1", 1, 30, 16, 2)]
+QUICK_CUT_SIDE = 4
+QUICK_ROUNDS = 1
 
 
-def make_inputs(height: int, width: int, channels: int, rank: int) -> dict[str, torch.Tensor]:
-    """Arguments of a backend, with time steps and decays as at initialisation: steps around 0.01, A around −1."""
-    generator = torch.Generator().manual_seed(0)
-    num_directions = len(Direction)
+# ---------------------------------------------------------------------------------------------------------- versions
 
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator)
 
-    inputs = {
-        "x": normal(1, height, width, channels),
-        "projections": normal(1, height, width, num_directions, rank + 2),
-        "dt_proj_weight": normal(num_directions, channels, rank) / (3 * rank) ** 0.5,
-        "dt_proj_bias": normal(num_directions, channels) - 4.5,
-        "A": -torch.exp(0.3 * normal(num_directions * channels, 1)),
-        "D": torch.ones(num_directions * channels),
+def scan_inputs(shape: Shape, state_size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Arguments of `selective_scan`, with time steps and decays as at initialisation: around 0.01 and −1."""
+    normal = partial(torch.randn, generator=generator)
+    channels = NUM_DIRECTIONS * shape.channels
+    return {
+        "u": normal(1, channels, shape.length),
+        "delta": normal(1, channels, shape.length) / 2,
+        "A": -torch.exp(0.3 * normal(channels, state_size)),
+        "B": normal(1, 1, state_size, shape.length),
+        "C": normal(1, 1, state_size, shape.length),
+        "D": torch.ones(channels),
+        "delta_bias": normal(channels) - 4.5,
     }
-    return {name: tensor.requires_grad_() for name, tensor in inputs.items()}
 
 
-def run_forward(backend: str, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    with torch.no_grad():
-        return [BACKENDS[backend].cross_selective_scan(**inputs, directions=tuple(Direction))]
+def core_inputs(shape: Shape, state_size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Arguments of `cross_selective_scan`, the same way."""
+    normal = partial(torch.randn, generator=generator)
+    channels, rank = shape.channels, shape.rank
+    return {
+        "x": normal(1, shape.height, shape.width, channels),
+        "x_proj_weight": normal(NUM_DIRECTIONS, rank + 2 * state_size, channels) / channels**0.5,
+        "dt_proj_weight": normal(NUM_DIRECTIONS, channels, rank) / (3 * rank) ** 0.5,
+        "dt_proj_bias": normal(NUM_DIRECTIONS, channels) - 4.5,
+        "A_log": 0.3 * normal(NUM_DIRECTIONS * channels, state_size),
+        "D": torch.ones(NUM_DIRECTIONS * channels),
+    }
 
 
-def run_forward_and_backward(backend: str, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    y = BACKENDS[backend].cross_selective_scan(**inputs, directions=tuple(Direction))
+def run(function: Callable, inputs: dict[str, torch.Tensor], with_backward: bool) -> list[torch.Tensor]:
+    """The output and, if asked for, the gradients of all inputs."""
+    with torch.set_grad_enabled(with_backward):
+        y = function(**inputs)
+    if not with_backward:
+        return [y]
     return [y.detach(), *torch.autograd.grad(y, list(inputs.values()), torch.ones_like(y))]
 
 
-def largest_difference(actual: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
-    """Largest difference of two lists of tensors, as a share of the largest value of each tensor."""
-    pairs = zip(actual, expected, strict=True)
-    return max(((a - e).abs().max() / e.abs().max()).item() for a, e in pairs)
+def run_channels_first(function: Callable, inputs: dict[str, torch.Tensor], with_backward: bool) -> list[torch.Tensor]:
+    """`run` on a channels-first map; what comes back is viewed channels-last."""
+    y, *gradients = run(function, inputs, with_backward)
+    return [y.permute(0, 2, 3, 1), *(tensor.permute(0, 2, 3, 1) for tensor in gradients[:1]), *gradients[1:]]
 
 
-def time_in_turns(run, backends: list[str], inputs: dict[str, torch.Tensor], repeats: int) -> dict[str, float]:
-    """Median wall time of each backend, in ms."""
-    times = {backend: [] for backend in backends}
-    for _ in range(repeats):
-        for backend in backends:
-            start = time.perf_counter()
-            run(backend, inputs)
-            times[backend].append(1e3 * (time.perf_counter() - start))
-    return {backend: median(values) for backend, values in times.items()}
+def versions(operation: str, shape: Shape, state_size: int, with_backward: bool) -> dict[str, Callable]:
+    """Every version of an operation as a function without arguments, all on equal inputs."""
+    make_inputs = {"scan": scan_inputs, "core": core_inputs}[operation]
+    inputs = make_inputs(shape, state_size, torch.Generator().manual_seed(0))
+    inputs = {name: tensor.requires_grad_(with_backward) for name, tensor in inputs.items()}
+    backends = [name for name, backend in BACKENDS.items() if not backend.why_not(torch.device("cpu"))]
+    if operation == "scan":
+        scans = {name: partial(selective_scan, backend=name) for name in backends} | rival_scans()
+        return {
+            name: partial(run, partial(scan, delta_softplus=True), inputs, with_backward)
+            for name, scan in scans.items()
+        }
+    cores = {
+        name: partial(run, partial(cross_selective_scan, backend=name), inputs, with_backward) for name in backends
+    }
+    x = inputs["x"].detach().permute(0, 3, 1, 2).contiguous().requires_grad_(with_backward)
+    for name, scan in rival_scans().items():
+        core = partial(cross_selective_scan_channels_first, scan)
+        cores[name] = partial(run_channels_first, core, {**inputs, "x": x}, with_backward)
+    return cores
 
 
-def compare(name: str, size: tuple[int, ...], repeats: int, with_reference: bool) -> list[dict]:
-    """One row for forward and one for forward + backward."""
-    inputs = make_inputs(*size)
-    rows = []
-    for run in (run_forward, run_forward_and_backward):
-        backends = ["cpu", "torch"]
-        if with_reference and run is run_forward:
-            backends.append("reference")
-        expected = run("torch", inputs)
-        differences = {backend: largest_difference(run(backend, inputs), expected) for backend in backends}
-        correct = [backend for backend in backends if differences[backend] <= TOLERANCE]
-        rows.append(
-            {
-                "shape": name,
-                "size": size,
-                "pass": "forward" if run is run_forward else "forward + backward",
-                "differences": differences,
-                "milliseconds": time_in_turns(run, correct, inputs, repeats),
-            }
-        )
-    return rows
+# --------------------------------------------------------------------------------------------------------- the bound
 
 
-def machine() -> dict[str, str | int | float]:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+def measure_bandwidth(num_values: int) -> float:
+    """Bytes per second of adding two arrays into a third."""
+    a, b, c = torch.ones(3, num_values)
+    return 3 * a.nbytes / median(_seconds(lambda: torch.add(a, b, out=c)) for _ in range(7))
+
+
+def measure_functions(rounds: int) -> dict[str, float] | None:
+    """
+    Values per second of the kernel's exp and softplus, on as many threads as torch has, or `None` without a compiler.
+    """
+    compiler = shlex.split(sysconfig.get_config_var("CXX") or "c++")
+    flags = ["-std=c++17", "-O3", "-shared", "-fPIC", "-pthread", *FLAGS[cpu_scan.load_library()[1]]]
+    threads, size = torch.get_num_threads(), 1024
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "exp_throughput.so")
+        try:
+            subprocess.run([*compiler, *flags, str(HERE / "exp_throughput.cpp"), "-o", path], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"The bound is not measured, for its C++ file does not compile: {error}")
+            return None
+        library = ctypes.CDLL(path)
+    buffers = [torch.linspace(-6, 0, 2 * size) for _ in range(threads)]
+    speeds = {}
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        for name in ("exp", "softplus"):
+            function = partial(_call, getattr(library, f"time_{name}"), size, rounds)
+            seconds = median(_seconds(lambda: list(pool.map(function, buffers))) for _ in range(7))  # noqa: B023
+            speeds[name] = threads * size * rounds / seconds
+    return speeds
+
+
+def _call(entry, size: int, rounds: int, buffer: torch.Tensor) -> None:
+    entry(ctypes.c_void_p(buffer.data_ptr()), ctypes.c_int64(size), ctypes.c_int64(rounds))
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def bound(operation: str, shape: Shape, state_size: int, with_backward: bool, speeds: dict) -> dict[str, float]:
+    """Times in ms below which no version can come: for memory and for exp and softplus."""
+    scanned = NUM_DIRECTIONS * shape.channels * shape.length
+    if operation == "scan":
+        read, written = 2 * scanned + 2 * state_size * shape.length, scanned
+    else:
+        read = written = shape.channels * shape.length
+    # Backward reads the inputs again and the gradient of the output, and writes the gradients of the inputs.
+    moved = read + written + (2 * read + written if with_backward else 0)
+    times = 2 if with_backward else 1
+    functions = scanned * times * (1 / speeds["softplus"] + state_size / speeds["exp"])
+    return {"memory": 1e3 * 4 * moved / speeds["bytes"], "exp and softplus": 1e3 * functions}
+
+
+# ----------------------------------------------------------------------------------------------------------- the run
+
+
+def compare(
+    operation: str, shape: Shape, state_size: int, which: str, with_loops: bool, speeds: dict | None, rounds: int
+) -> dict:
+    """Check, then time, all versions at one shape."""
+    functions = versions(operation, shape, state_size, which == BOTH)
+    if not with_loops:
+        functions = {name: function for name, function in functions.items() if name not in QUADRATIC}
+    expected = functions["reference" if with_loops else "torch"]()
+    differences = {name: largest_difference(function(), expected) for name, function in functions.items()}
+    correct = {name: functions[name] for name, difference in differences.items() if difference <= TOLERANCE}
     return {
-        "processor": models[0] if models else platform.processor(),
-        "library": cpu_scan.load_library()[1],
-        "threads": torch.get_num_threads(),
-        "load_at_start": round(os.getloadavg()[0], 1),
-        "torch": torch.__version__,
-        "date": date.today().isoformat(),
+        "operation": operation,
+        "shape": shape.name,
+        "size": [shape.height, shape.width, shape.channels, shape.rank],
+        "states": state_size,
+        "pass": which,
+        "differences": differences,
+        "milliseconds": time_in_turns(correct, rounds),
+        "bound": speeds and bound(operation, shape, state_size, which == BOTH, speeds),
     }
 
 
-def markdown(report: dict) -> str:
-    about = report["machine"]
-    lines = [
-        f"Cross-selective-scan on {about['processor']}, {about['threads']} thread(s), {about['library']}, "
-        f"torch {about['torch']}, {about['date']}, load {about['load_at_start']} at the start.",
-        "Medians of wall time in ms; the factor is how much longer than the C++ kernel.",
-        "",
-        "| shape | pass | C++ | blocked PyTorch | reference |",
-        "|---|---|---|---|---|",
+def measure(threads: int, state_sizes: list[int], is_quick: bool) -> dict:
+    """All rows for one number of threads."""
+    shapes, cut_side, rounds = (
+        (QUICK_SHAPES, QUICK_CUT_SIDE, QUICK_ROUNDS) if is_quick else (SHAPES, CUT_SIDE, MAX_ROUNDS)
+    )
+    torch.set_num_threads(threads)
+    speeds = measure_functions(100 if is_quick else 20000)
+    if speeds is not None:
+        speeds["bytes"] = measure_bandwidth(2**16 if is_quick else 2**26)
+    rows = []
+    for operation in ("core", "scan"):
+        for state_size in state_sizes:
+            for shape in shapes:
+                cut = shape.cut(cut_side)
+                cases = [(shape, FORWARD, True), (cut, BOTH, True)]
+                if cut != shape:
+                    cases.append((shape, BOTH, False))
+                for size, which, with_loops in cases:
+                    rows.append(compare(operation, size, state_size, which, with_loops, speeds, rounds))
+                    print(f"{threads} thread(s), {operation}, N = {state_size}, {size.name}, {which}", flush=True)
+    return {"threads": threads, "per_second": speeds, "rows": rows}
+
+
+def find_bars(run: dict) -> list[Bar]:
+    def milliseconds(version: str, which: str) -> float | None:
+        wanted = ("core", "stage 1", 1, which)
+        rows = [row for row in run["rows"] if (row["operation"], row["shape"], row["states"], row["pass"]) == wanted]
+        if version == "bound":
+            return rows[0]["bound"] and max(rows[0]["bound"].values())
+        return rows[0]["milliseconds"].get(version)
+
+    def times_faster(rival: str, which: str) -> float | None:
+        return ratio(milliseconds(rival, which), milliseconds("cpu", which))
+
+    return [
+        Bar("core forward, stage 1: over the plain recurrence", 25, times_faster("plain recurrence", FORWARD)),
+        Bar("core forward, stage 1: over mambapy", 8, times_faster("mambapy", FORWARD)),
+        Bar("core forward + backward, stage 1: over mambapy", 10, times_faster("mambapy", BOTH)),
+        Bar(
+            "core forward, stage 1: time over the bound",
+            3,
+            ratio(milliseconds("cpu", FORWARD), milliseconds("bound", FORWARD)),
+            is_minimum=False,
+        ),
     ]
-    for row in report["rows"]:
+
+
+def markdown(report: dict) -> list[str]:
+    lines = ["# Scan and core", "", *describe(report["machine"], report["is_quick"])]
+    lines += [
+        "Medians of wall time in ms, batch 1, float32; in brackets how much longer than the C++ kernel. The last "
+        "column is the bound (m: memory, e: exp and softplus) and how much longer than it the C++ kernel takes. "
+        f"`scan.py` says what is compared. Plain recurrence: {report['plain_recurrence']}.",
+        "",
+        *bar_table(report["bars"]),
+    ]
+    for run in report["runs"]:
+        lines += ["", f"## {run['threads']} thread(s)"]
+        if run["per_second"]:
+            speeds = {name: value / 1e9 for name, value in run["per_second"].items()}
+            lines += [
+                "",
+                f"Measured for the bound: {speeds['bytes']:.1f} GB/s, {speeds['exp']:.2f} · 10⁹ exp/s, "
+                f"{speeds['softplus']:.2f} · 10⁹ softplus/s.",
+            ]
+        for operation in ("core", "scan"):
+            for states in (1, 16):
+                rows = [row for row in run["rows"] if (row["operation"], row["states"]) == (operation, states)]
+                if rows:
+                    lines += ["", f"### {operation}, N = {states}", "", *table(rows)]
+    return lines
+
+
+def table(rows: list[dict]) -> list[str]:
+    columns = list(dict.fromkeys(name for row in rows for name in row["differences"]))
+    columns.sort(key=lambda name: name != "cpu")
+    lines = [
+        " | ".join(["| shape", "pass", *(NAMES.get(name, name) for name in columns), "bound |"]),
+        "|---" * (len(columns) + 3) + "|",
+    ]
+    for row in rows:
         times = row["milliseconds"]
-        cells = [f"{times['cpu']:.1f}" if "cpu" in times else "wrong"]
-        for backend in ("torch", "reference"):
-            if "cpu" in times and backend in times:
-                cells.append(f"{times[backend]:.1f} ({times[backend] / times['cpu']:.1f}×)")
-            else:
-                cells.append("wrong" if backend in row["differences"] else "–")
-        lines.append(" | ".join([f"| {row['shape']}", row["pass"], *cells]) + " |")
-    return "\n".join(lines) + "\n"
+        cells = [cell(times, row["differences"], name) for name in columns]
+        lines.append(" | ".join([f"| {row['shape']}", row["pass"], *cells, f"{bound_cell(row)} |"]))
+    return lines
+
+
+def cell(times: dict[str, float], differences: dict[str, float], name: str) -> str:
+    if name not in differences:
+        return "–"
+    if name not in times:
+        return "wrong"
+    factor = f" ({times[name] / times['cpu']:.1f}×)" if name != "cpu" and "cpu" in times else ""
+    return f"{times[name]:.3g}{factor}" if times[name] < 1000 else f"{times[name]:.0f}{factor}"
+
+
+def bound_cell(row: dict) -> str:
+    if row["bound"] is None:
+        return "–"
+    name = max(row["bound"], key=row["bound"].get)
+    over = ratio(row["milliseconds"].get("cpu"), row["bound"][name])
+    return f"{row['bound'][name]:.3g} {name[0]}" + ("" if over is None else f" ({over:.1f}×)")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--reference", action="store_true", help="time the plain recurrence as well, which takes long")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "scan", help="path without suffix")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="N = 16 is run with the last")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see that the script works")
+    parser.add_argument("--output_dir", type=Path)
     arguments = parser.parse_args()
     library, reason = cpu_scan.load_library()
     if library is None:
         raise SystemExit(f"There is no C++ kernel to time: {reason}")
-    torch.set_num_threads(arguments.threads)
-    report = {"machine": machine(), "rows": []}
-    for name, *size in SHAPES:
-        report["rows"] += compare(name, tuple(size), arguments.repeats, arguments.reference)
-        print(json.dumps(report["rows"][-2:]), flush=True)
-    arguments.output.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
-    arguments.output.with_suffix(".md").write_text(markdown(report))
-    print(markdown(report))
+    report = {
+        "machine": machine("mambapy"),
+        "plain_recurrence": plain_recurrence()[1],
+        "is_quick": arguments.quick,
+        "runs": [
+            measure(threads, [1] if threads != arguments.threads[-1] else [1, 16], arguments.quick)
+            for threads in arguments.threads
+        ],
+    }
+    report["bars"] = find_bars(report["runs"][-1])
+    write_report(output_dir(arguments.output_dir, arguments.quick), "scan", report, markdown(report))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,13 @@ from transformers import (
     AutoModelForImageSegmentation,
     AutoProcessor,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .image_processing_remamber import ReMamberImageProcessor, ReMamberImageProcessorPil
 from .modeling_remamber import ReMamberForImageSegmentation, ReMamberModel
 from .modeling_vmamba import VMambaBackbone, VMambaForImageClassification, VMambaModel
+from .pipeline_remamber import TASK, ReferringSegmentationPipeline
 from .processing_remamber import ReMamberProcessor
 
 
@@ -41,6 +43,7 @@ IMAGE_PROCESSORS = {"torchvision": ReMamberImageProcessor, "pil": ReMamberImageP
 AutoImageProcessor.register(ReMamberConfig, image_processor_classes=IMAGE_PROCESSORS)
 AutoImageProcessor.register(VMambaConfig, image_processor_classes=IMAGE_PROCESSORS)
 AutoProcessor.register(ReMamberConfig, ReMamberProcessor)
+PIPELINE_REGISTRY.register_pipeline(TASK, ReferringSegmentationPipeline, pt_model=AutoModelForImageSegmentation)
 
 # save_pretrained then writes the code files beside the weights, so that trust_remote_code loads them anywhere.
 VMambaConfig.register_for_auto_class()
@@ -61,6 +64,7 @@ __all__ = [
     "ReMamberImageProcessorPil",
     "ReMamberModel",
     "ReMamberProcessor",
+    "ReferringSegmentationPipeline",
     "VMambaBackbone",
     "VMambaConfig",
     "VMambaForImageClassification",

@@ -19,6 +19,7 @@ from huggingface_hub.dataclasses import strict
 from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.clip.configuration_clip import CLIPTextConfig
+from transformers.pipelines import PIPELINE_REGISTRY
 
 
 def _require_positive(config: PreTrainedConfig, *names: str) -> None:
@@ -177,6 +178,19 @@ class ReMamberConfig(SS2DConfig):
         elif isinstance(self.vision_config, dict):
             self.vision_config = VMambaConfig(**self.vision_config)
         super().__post_init__(**kwargs)
+
+    @property
+    def custom_pipelines(self) -> dict:
+        """
+        Pipelines whose code is in the folder, but for tasks that are registered: `pipeline()` would not take the
+        registered class before the folder's, and ask for `trust_remote_code`.
+        """
+        stored = self.__dict__.get("custom_pipelines", {})
+        return {task: info for task, info in stored.items() if task not in PIPELINE_REGISTRY.supported_tasks}
+
+    @custom_pipelines.setter
+    def custom_pipelines(self, value: dict):
+        self.__dict__["custom_pipelines"] = value
 
     def validate_sizes(self):
         _require_positive(

@@ -18,11 +18,13 @@ Maps are (batch, height, width, channels) inside; what the public classes return
 
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import product
 from os import PathLike
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from transformers.backbone_utils import filter_output_hidden_states
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
@@ -186,8 +188,65 @@ class TextFusion(nn.Module):
 # ------------------------------------------------------------------------------------------------------- mask heads
 
 
+COMMUTED_CHANNELS = 128  # in narrower convolutions the nine resizes cost more than the arithmetic that they save
+
+# For each row (or column) of a 3×3 kernel: the part of the output that it adds to, and what of its own map goes there.
+KERNEL_MOVES = (
+    (slice(1, None), slice(None, -1)),
+    (slice(None), slice(None)),
+    (slice(None, -1), slice(1, None)),
+)
+
+
+class ResizedConv2d(ChannelsLastConv2d):
+    """
+    Resize → concatenate another map → 3×3 convolution.
+
+    Each of the kernel's nine entries is a linear layer, and a linear layer and a resize commute. On a CPU the wide
+    convolutions, and those to one channel, run before the resize, on fewer pixels; the nine results are then resized,
+    moved and summed.
+    """
+
+    def __init__(self, input_size: int, output_size: int, bias: bool = True):
+        super().__init__(input_size, output_size, 3, padding=1, bias=bias)
+
+    def forward(
+        self, hidden_states: torch.Tensor, size: tuple[int, int] | None = None, skip: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Map (batch, height, width, channels), resized to `size`, and `skip`, of that size → map of that size."""
+        size = size or hidden_states.shape[1:3]
+        if self._commutes(hidden_states, is_resized=size != hidden_states.shape[1:3]):
+            return self._convolve_before_resize(hidden_states, size, skip)
+        hidden_states = resize(hidden_states, size, align_corners=True)
+        return super().forward(hidden_states if skip is None else torch.cat([hidden_states, skip], dim=-1))
+
+    def _commutes(self, hidden_states: torch.Tensor, is_resized: bool) -> bool:
+        # In half precision each of the nine results would be rounded.
+        device_type = hidden_states.device.type
+        is_half = self.weight.dtype.itemsize < 4 or torch.is_autocast_enabled(device_type)
+        is_worth_it = self.out_channels == 1 or (is_resized and hidden_states.shape[-1] >= COMMUTED_CHANNELS)
+        return device_type == "cpu" and is_worth_it and not is_half
+
+    def _convolve_before_resize(self, hidden_states, size, skip):
+        channels = hidden_states.shape[-1]
+        if skip is None:
+            output = hidden_states.new_zeros(len(hidden_states), *size, self.out_channels)
+            output = output if self.bias is None else output + self.bias
+        else:
+            skip_weight = self.weight[:, channels:]
+            output = channels_last(F.conv2d(channels_first(skip), skip_weight, self.bias, padding=1))
+        weight = self.weight[:, :channels].permute(2, 3, 0, 1).flatten(0, 2)  # (9 * output channels, channels)
+        parts = F.linear(hidden_states, weight).chunk(9, dim=-1)
+        for (rows, columns), part in zip(product(KERNEL_MOVES, repeat=2), parts):
+            part = resize(part, size, align_corners=True)
+            output[:, rows[0], columns[0]] += part[:, rows[1], columns[1]]
+        return output
+
+
 class ConvMixer(nn.Module):
     """linear → batch norm → hard swish → depthwise 3×3 → batch norm → hard swish → linear → batch norm."""
+
+    batch_norms = {"in_proj": "in_norm", "conv": "conv_norm", "out_proj": "out_norm"}
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
@@ -204,6 +263,22 @@ class ConvMixer(nn.Module):
         return self.out_norm(self.out_proj(hidden_states))
 
 
+class ConvNormReLU(nn.Sequential):
+    """3×3 convolution, with the resize before it → batch norm → ReLU."""
+
+    batch_norms = {"0": "1"}
+
+    def __init__(self, input_size: int, output_size: int, bias: bool = True):
+        super().__init__(
+            ResizedConv2d(input_size, output_size, bias), ChannelsLastBatchNorm2d(output_size), nn.ReLU()
+        )
+
+    def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        """Takes what `ResizedConv2d` takes."""
+        convolution, norm, relu = self
+        return relu(norm(convolution(hidden_states, *args, **kwargs)))
+
+
 class ConvMaskHead(nn.Module):
     """From the coarsest map up: mixer → ×2 → concatenate the next map, three times; then the neck to logits."""
 
@@ -212,27 +287,20 @@ class ConvMaskHead(nn.Module):
         stage1, stage2, stage3, stage4 = config.vision_config.hidden_sizes
         width = config.conv_head_ratio * stage1
         self.mixers = nn.ModuleList(ConvMixer(size, width) for size in (stage4, width + stage3, width + stage2))
-        self.neck = nn.ModuleList([conv_norm_relu(width + stage1, width), conv_norm_relu(width, width)])
-        self.classifier = ChannelsLastConv2d(width, 1, 3, padding=1)
+        self.neck = nn.ModuleList([ConvNormReLU(width + stage1, width), ConvNormReLU(width, width)])
+        self.classifier = ResizedConv2d(width, 1)
 
     def forward(self, feature_maps: tuple[torch.Tensor, ...], text_hidden_states: torch.Tensor) -> torch.Tensor:
         """Four maps (batch, height, width, channels), fine to coarse → logits (batch, height, width, 1), stride 1."""
-        *skips, hidden_states = feature_maps
-        for mixer, skip in zip(self.mixers, reversed(skips)):
+        stage1, stage2, stage3, stage4 = feature_maps
+        height, width = stage1.shape[1:3]
+        hidden_states = stage4
+        for mixer, skip in zip(self.mixers, (stage3, stage2)):
             hidden_states = resize(mixer(hidden_states), skip.shape[1:3], align_corners=True)
             hidden_states = torch.cat([hidden_states, skip], dim=-1)
-        for layer in self.neck:
-            hidden_states = double(layer(hidden_states), align_corners=True)
-        return self.classifier(hidden_states)
-
-
-def conv_norm_relu(input_size: int, output_size: int, bias: bool = True) -> nn.Sequential:
-    """3×3 convolution → batch norm → ReLU."""
-    return nn.Sequential(
-        ChannelsLastConv2d(input_size, output_size, 3, padding=1, bias=bias),
-        ChannelsLastBatchNorm2d(output_size),
-        nn.ReLU(),
-    )
+        hidden_states = self.neck[0](self.mixers[2](hidden_states), (height, width), skip=stage1)
+        hidden_states = self.neck[1](hidden_states, (2 * height, 2 * width))
+        return self.classifier(hidden_states, (4 * height, 4 * width))
 
 
 class MambaDecoderBlock(GradientCheckpointingLayer):
@@ -265,7 +333,7 @@ class MambaDecoderLevel(nn.Module):
         self.skip_fusion = None
         if has_skip:
             self.skip_fusion = nn.Sequential(
-                conv_norm_relu(hidden_size, half_size, bias=False), conv_norm_relu(half_size, half_size, bias=False)
+                ConvNormReLU(hidden_size, half_size, bias=False), ConvNormReLU(half_size, half_size, bias=False)
             )
 
     def forward(
@@ -295,8 +363,8 @@ class MambaMaskHead(nn.Module):
             for level, (hidden_size, depth) in enumerate(zip(hidden_sizes, config.decoder_depths))
         )
         width = hidden_sizes[-1] // 2
-        self.neck = conv_norm_relu(width, width, bias=False)
-        self.classifier = ChannelsLastConv2d(width, 1, 3, padding=1)
+        self.neck = ConvNormReLU(width, width, bias=False)
+        self.classifier = ResizedConv2d(width, 1)
 
     def forward(self, feature_maps: tuple[torch.Tensor, ...], text_hidden_states: torch.Tensor) -> torch.Tensor:
         """Four maps (batch, height, width, channels), fine to coarse → logits (batch, height, width, 1), stride 1."""
@@ -517,16 +585,27 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
+    def save_pretrained(self, save_directory: str | PathLike, *args, **kwargs):
+        """Writes the model and its code as every model does, and the pipeline's code, which `config.json` then names."""
+        # What is imported here is saved with this file.
+        from .pipeline_remamber import CUSTOM_PIPELINES
 
-def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self.config.custom_pipelines = deepcopy(CUSTOM_PIPELINES)
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+
+def segmentation_loss(
+    logits: torch.Tensor, labels: torch.Tensor, dice_weight: float = 1.0, cross_entropy_weight: float = 1.0
+) -> torch.Tensor:
     """
-    Dice plus binary cross-entropy, in float32 or more, as the released code trains.
+    Dice plus binary cross-entropy, in float32 or more; with weights of 1 as the released code trains.
 
     Dice is the mean over the batch of 1 − (2·Σpq + 1) / (Σp + Σq + 1), p the probabilities and q the mask.
 
     Args:
         logits: (batch, 1, height, width).
         labels: (batch, height, width) or (batch, 1, height, width) of 0 and 1, any dtype.
+        dice_weight, cross_entropy_weight: factors of the two.
 
     Raises:
         ValueError: if the two sizes differ.
@@ -541,7 +620,8 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
     probabilities = logits.sigmoid()
     overlap = (probabilities * labels).sum(1)
     dice = 1 - (2 * overlap + 1) / (probabilities.sum(1) + labels.sum(1) + 1)
-    return dice.mean() + F.binary_cross_entropy_with_logits(logits, labels)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, labels)
+    return dice_weight * dice.mean() + cross_entropy_weight * cross_entropy
 
 
 __all__ = ["ReMamberForImageSegmentation", "ReMamberModel", "ReMamberPreTrainedModel"]

@@ -11,64 +11,194 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Command: train ReMamber on a REFER data set and evaluate it. Only wires; see `training/` and `data/`."""
+"""Command: train ReMamber on referring data and evaluate it. Only wires; see `training/` and `data/`."""
 
+import difflib
 import json
 import sys
 from pathlib import Path
+from typing import NoReturn, get_args, get_type_hints
 
+import datasets
 import yaml
-from transformers import HfArgumentParser, set_seed
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import CLIPTextConfig, CLIPTokenizer, HfArgumentParser, set_seed
+from transformers.integrations import (
+    get_reporting_integration_callbacks,
+    is_tensorboard_available,
+    is_trackio_available,
+)
 
-from .configuration_remamber import ReMamberConfig
+from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .data.collator import ReMamberCollator
-from .data.refer import load_refer
+from .data.mixture import DataSource, load_sources, mix_training_rows
+from .data.refer import ON_ERROR, one_row_per_sentence
 from .image_processing_remamber import ReMamberImageProcessorPil
 from .modeling_remamber import ReMamberForImageSegmentation
 from .processing_remamber import ReMamberProcessor
+from .segment import load_model
 from .training.arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
+from .training.callbacks import Curves, SamplePredictions, choose_samples
+from .training.lora import add_lora, merge_lora
+from .training.model_card import TrainingRun, push_folder, write_model_card
 from .training.tokenizer import train_tokenizer
 from .training.trainer import ReferringSegmentationTrainer
 
 
+ARGUMENT_CLASSES = (ModelArguments, DataArguments, ReMamberTrainingArguments)
+REPORTERS = {"tensorboard": is_tensorboard_available, "trackio": is_trackio_available}
+STORED = ("auto_map", "custom_pipelines", "use_cache")  # in a config.json, besides the fields
+HELP = "`remamber train --help` lists what there is"
+
+
+class OneLineParser(HfArgumentParser):
+    """Raises a ValueError instead of printing all options; an unknown name brings the one that is most like it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message.rstrip('.')}; {HELP}.")
+
+    def refuse(self, name: str, where: str) -> NoReturn:
+        names = [action.dest for action in self._actions]
+        similar = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {similar[0]}?" if similar else f"{HELP}."
+        raise ValueError(f"{where} {name}, which is no argument; {hint}")
+
+
 def parse_arguments(
     argv: list[str],
-) -> tuple[ModelArguments, DataArguments, ReMamberTrainingArguments]:
+) -> tuple[ModelArguments, DataArguments, ReMamberTrainingArguments, dict]:
     """
     Read `[RECIPE.yaml] [--name value …]`: the recipe gives values, flags overrule them.
 
+    Returns:
+        the arguments, and by name those that differ from their defaults.
+
     Raises:
-        ValueError: if the recipe cannot be read or names something unknown, or the data folder is missing.
+        ValueError: if something is unknown, of another type than it should be, missing, or at odds with another.
+        FileNotFoundError: if the recipe or a file that an argument names is not there.
     """
-    parser = HfArgumentParser((ModelArguments, DataArguments, ReMamberTrainingArguments), prog="remamber train")
+    parser = OneLineParser(ARGUMENT_CLASSES, prog="remamber train", allow_abbrev=False)
+    defaults = vars(parser.parse_args([]))
     if argv and argv[0].endswith((".yaml", ".yml")):
-        recipe = read_recipe(argv.pop(0))
-        known = {action.dest for action in parser._actions}
-        unknown = sorted(recipe.keys() - known)
-        if unknown:
-            raise ValueError(f"the recipe names {', '.join(unknown)}; `remamber train --help` lists what there is.")
-        parser.set_defaults(**recipe)
-    model_arguments, data_arguments, training_arguments = parser.parse_args_into_dataclasses(args=argv)
-    if data_arguments.data_dir is None:
-        raise ValueError("--data_dir is missing; give the folder that holds the data set and the pictures.")
+        argv = read_recipe(argv[0], parser) + argv[1:]
+    namespace, unknown = parser.parse_known_args(argv)
+    if unknown:
+        if unknown[0].endswith((".yaml", ".yml")):
+            raise ValueError(f"{unknown[0]} stands after other arguments; the recipe comes first.")
+        parser.refuse(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "the command names")
+    values = vars(namespace)
+    for name in ("model_config", "lora"):
+        values[name] = read_fields(name, values[name])
+    given = {name: value for name, value in values.items() if value != defaults[name]}
+    check_arguments(given)
+    model_arguments, data_arguments, training_arguments = parser.parse_dict(values)
     if not (training_arguments.do_train or training_arguments.do_eval):
         raise ValueError("there is nothing to do; give --do_train, --do_eval or both.")
-    if (model_arguments.model is None) == (model_arguments.model_config is None):
-        raise ValueError("give either --model, to train on, or --model_config, to start from nothing.")
-    return model_arguments, data_arguments, training_arguments
+    for name in training_arguments.report_to:
+        try:
+            get_reporting_integration_callbacks([name])
+        except ValueError as error:
+            raise ValueError(f"--report_to: {error}") from None
+        if name in REPORTERS and not REPORTERS[name]():
+            raise ValueError(f"--report_to {name} needs a package: pip install {name}.")
+    return model_arguments, data_arguments, training_arguments, given
 
 
-def read_recipe(path: str) -> dict:
-    """The mapping in a YAML file."""
+def read_recipe(path: str, parser: OneLineParser) -> list[str]:
+    """The flags that a YAML file of arguments stands for; lists and mappings become defaults of the parser."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is no file; give a recipe such as recipes/shapes.yaml.")
     try:
-        recipe = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
+        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no valid YAML: {error}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} holds no mapping; write one `name: value` per line.")
-    return recipe
+    types = {name: hint for each in ARGUMENT_CLASSES for name, hint in get_type_hints(each).items()}
+    known = {action.dest for action in parser._actions}
+    flags = []
+    for name, value in recipe.items():
+        if name not in known:
+            parser.refuse(str(name), f"{path} names")
+        if isinstance(value, (list, dict)):
+            if not any(issubclass(type(value), kind) for kind in _classes(types[name])):
+                raise ValueError(
+                    f"{path}: {name} is {value!r:.100}; one value is needed, see `remamber train --help`."
+                )
+            parser.set_defaults(**{name: value})
+        elif value is None:
+            parser.set_defaults(**{name: None})
+        elif list in _classes(types[name]) and str not in _classes(types[name]):
+            parser.set_defaults(**{name: [value]})
+        else:
+            flags.append(f"--{name}={value}")
+    return flags
+
+
+def _classes(hint) -> set[type]:
+    """The classes in a type hint, without what they hold."""
+    parts = get_args(hint) or (hint,)
+    return {
+        getattr(part, "__origin__", part)
+        for part in (hint, *parts)
+        if isinstance(getattr(part, "__origin__", part), type)
+    }
+
+
+def read_fields(name: str, value: str | dict | None) -> dict | None:
+    """A mapping that is given as such, as JSON or as the name of a JSON file."""
+    if not isinstance(value, str):
+        return value
+    is_json = value.lstrip().startswith("{")
+    if not is_json and not Path(value).is_file():
+        raise FileNotFoundError(f"--{name} {value} is no file; give a JSON file, or a mapping in a recipe.")
+    try:
+        fields = json.loads(value if is_json else Path(value).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--{name} {value} is no valid JSON: {error}.") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"--{name} {value} holds no mapping; give an object with fields and values.")
+    return fields
+
+
+def check_arguments(given: dict) -> None:
+    """ValueError for what is missing, or at odds with something else; before anything is loaded or made."""
+    if given.get("output_dir") is None:
+        raise ValueError("--output_dir is missing; give the folder to write to.")
+    parts = [name for name in ("text_model", "vision_model") if name in given]
+    if len(parts) == 1:
+        raise ValueError(f"--{parts[0]} comes alone; give --text_model and --vision_model.")
+    if "model" in given and (parts or "model_config" in given):
+        raise ValueError("--model is a whole model; leave out --text_model, --vision_model and --model_config.")
+    if not (parts or "model" in given or "model_config" in given):
+        raise ValueError(
+            "no model is named; give --model, to train on, --text_model and --vision_model, to start from these, or "
+            "--model_config, to start from nothing."
+        )
+    if "lora" in given and given.get("ema_decay") is not None:
+        raise ValueError("--lora and --ema_decay do not go together; leave one out.")
+    if given.get("push_to_hub") and "hub_model_id" not in given:
+        raise ValueError(
+            "--push_to_hub comes without --hub_model_id; give its name there, as in you/remamber-refcoco."
+        )
+    if given.get("on_error", "raise") not in ON_ERROR:
+        raise ValueError(f"--on_error is {given['on_error']!r}; choose one of {', '.join(ON_ERROR)}.")
+    for name, least in (("max_eval_samples", 1), ("sample_predictions", 0), ("image_size", 32)):
+        if given.get(name, least) < least:
+            raise ValueError(f"--{name} is {given[name]}; give at least {least}.")
+
+
+def check_fields(fields: dict) -> None:
+    """ValueError for a name that no config has: the configs themselves take any."""
+    known = {"": ReMamberConfig(), "vision_config": VMambaConfig(), "text_config": CLIPTextConfig()}
+    for part, config in known.items():
+        names = {*config.to_dict(), *STORED}
+        for name in fields.get(part, {}) if part else fields:
+            if name not in names:
+                similar = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean {similar[0]}?" if similar else f"see {type(config).__name__}."
+                raise ValueError(f"model_config names {f'{part}.' if part else ''}{name}, which is no field; {hint}")
 
 
 def build_model(
@@ -76,11 +206,26 @@ def build_model(
 ) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
     """The model to train on and its processor; from nothing, the tokenizer is trained on `sentences`."""
     if arguments.model is not None:
-        model = ReMamberForImageSegmentation.from_pretrained(arguments.model)
-        return model, ReMamberProcessor.from_pretrained(arguments.model)
-    fields = arguments.model_config
-    if isinstance(fields, str):
-        fields = json.loads(Path(fields).read_text())
+        return load_model(arguments.model, "cpu")
+    fields = arguments.model_config or {}
+    check_fields(fields)
+    image_processor = ReMamberImageProcessorPil(size={"height": arguments.image_size, "width": arguments.image_size})
+    if arguments.text_model is not None:
+        if {"text_config", "vision_config"} & fields.keys():
+            raise ValueError(
+                "model_config has text_config or vision_config; text_model and vision_model bring theirs."
+            )
+        try:
+            tokenizer = CLIPTokenizer.from_pretrained(arguments.text_model)
+            model = ReMamberForImageSegmentation.from_text_vision_pretrained(
+                arguments.text_model, arguments.vision_model, **fields
+            )
+        except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
+            raise ValueError(
+                f"--text_model {arguments.text_model} and --vision_model {arguments.vision_model} cannot be put "
+                f"together: {' '.join(str(error).split())}"
+            ) from None
+        return model, ReMamberProcessor(image_processor, tokenizer, text_length=model.config.text_length)
     text_length = fields.get("text_length", ReMamberConfig.text_length)
     tokenizer = train_tokenizer(sentences, arguments.vocabulary_size, text_length)
     text_fields = {
@@ -90,48 +235,117 @@ def build_model(
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    model = ReMamberForImageSegmentation(ReMamberConfig(**{**fields, "text_config": text_fields}))
-    size = {"height": arguments.image_size, "width": arguments.image_size}
-    image_processor = ReMamberImageProcessorPil(size=size)
+    try:
+        config = ReMamberConfig(**{**fields, "text_config": text_fields})
+    except StrictDataclassError as error:
+        raise ValueError(f"model_config is refused: {str(error).splitlines()[-1].strip()}") from None
+    model = ReMamberForImageSegmentation(config)
     return model, ReMamberProcessor(image_processor, tokenizer, text_length=text_length)
 
 
+def read_evaluation_rows(sources: list[DataSource], arguments: DataArguments) -> dict[str, datasets.Dataset]:
+    """One row per sentence of the evaluation split, by data set."""
+    rows = {}
+    for source in sources:
+        split = source.rows(arguments.eval_split, "--eval_split")
+        # A row has a sentence at least, so this many are enough.
+        count = min(arguments.max_eval_samples or len(split), len(split))
+        expanded = one_row_per_sentence(split.select(range(count)))
+        rows[source.name] = expanded.select(range(min(arguments.max_eval_samples or len(expanded), len(expanded))))
+    return rows
+
+
 def main(argv: list[str] | None = None):
-    """Train if `--do_train`, evaluate if `--do_eval`; the output folder holds model, processor and metrics."""
+    """Train if `--do_train`, evaluate if `--do_eval`; the output folder holds model, card and metrics."""
     arguments = parse_arguments(list(sys.argv[1:] if argv is None else argv))
-    model_arguments, data_arguments, training_arguments = arguments
+    model_arguments, data_arguments, training_arguments, given = arguments
+    # The Trainer would ask the Hub before it trains, and write a card of its own; everything is sent at the end.
+    is_pushed, training_arguments.push_to_hub = training_arguments.push_to_hub, False
+    is_main = training_arguments.process_index == 0
     set_seed(training_arguments.seed)
 
-    source = {
-        "dataset": data_arguments.dataset,
-        "split_by": data_arguments.split_by,
-        "data_dir": data_arguments.data_dir,
-    }
-    with training_arguments.main_process_first(desc="reading the data set"):
-        train_rows = load_refer(**source, split=data_arguments.train_split)
-        eval_rows = load_refer(**source, split=data_arguments.eval_split, expand_sentences=True)
-    if data_arguments.max_eval_samples is not None:
-        eval_rows = eval_rows.select(range(min(data_arguments.max_eval_samples, len(eval_rows))))
+    with training_arguments.main_process_first(desc="reading the data"):
+        sources = load_sources(
+            data_arguments.dataset, data_arguments.split_by, data_arguments.data_dir, data_arguments.on_error
+        )
+        train_rows, num_removed = mix_training_rows(sources, data_arguments.train_split)
+        eval_rows = read_evaluation_rows(sources, data_arguments) if training_arguments.do_eval else {}
+    if is_main:
+        print(describe_rows(sources, train_rows, num_removed, eval_rows))
 
     sentences = [sentence for row in train_rows.select_columns("sentences") for sentence in row["sentences"]]
     model, processor = build_model(model_arguments, sentences)
+    config = model.config
+    if model_arguments.lora is not None:
+        model = add_lora(model, model_arguments.lora)
     trainer = ReferringSegmentationTrainer(
         model=model,
         args=training_arguments,
         data_collator=ReMamberCollator(processor),
         train_dataset=train_rows,
-        eval_dataset=eval_rows,
+        eval_dataset=next(iter(eval_rows.values())) if len(eval_rows) == 1 else eval_rows or None,
         processing_class=processor,
+        callbacks=[Curves()],
     )
+    if eval_rows and data_arguments.sample_predictions:
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            print("sample predictions are not drawn: no process holds the whole model.")
+        else:
+            rows = choose_samples(list(eval_rows.values()), data_arguments.sample_predictions)
+            trainer.add_callback(SamplePredictions(rows, processor))
+
+    metrics, train_metrics = {}, {}
     if training_arguments.do_train:
-        trainer.train(resume_from_checkpoint=training_arguments.resume_from_checkpoint)
+        train_metrics = trainer.train(resume_from_checkpoint=training_arguments.resume_from_checkpoint).metrics
+        if model_arguments.lora is not None:
+            trainer.model = trainer.model_wrapped = merge_lora(trainer.model, Path(training_arguments.output_dir))
         trainer.save_model()
+        trainer.log_metrics("train", train_metrics)
+        trainer.save_metrics("train", train_metrics)
         trainer.save_state()
     if training_arguments.do_eval:
         metrics = trainer.evaluate()
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
+    if training_arguments.do_train and is_main:
+        run = TrainingRun(
+            sources=sources,
+            num_rows=len(train_rows),
+            num_removed=num_removed,
+            train_split=data_arguments.train_split,
+            eval_split=data_arguments.eval_split,
+            given=given,
+            license=model_arguments.license,
+            metrics=metrics,
+            runtime=train_metrics["train_runtime"],
+            steps=trainer.state.global_step,
+            epochs=trainer.state.epoch,
+        )
+        write_model_card(config, processor, run, training_arguments)
+        if is_pushed:
+            print(f"pushed: {push_folder(training_arguments)}")
+
+
+def describe_rows(
+    sources: list[DataSource],
+    train_rows: datasets.Dataset,
+    num_removed: dict[str, int],
+    eval_rows: dict[str, datasets.Dataset],
+) -> str:
+    """What is trained and evaluated on, in a line or two."""
+    lines = [f"data: {len(train_rows)} objects to train on, from {', '.join(map(str, sources))}"]
+    if len(sources) > 1:
+        counts = ", ".join(f"{count} of {name}" for name, count in num_removed.items())
+        lines.append(f"left out, their pictures being in another split of one of these: {counts}")
+    if eval_rows:
+        lines.append(
+            "evaluation: " + ", ".join(f"{len(rows)} expressions of {name}" for name, rows in eval_rows.items())
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    from .cli import main as remamber
+
+    sys.argv.insert(1, "train")
+    remamber()

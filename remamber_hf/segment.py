@@ -11,106 +11,105 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Command: the masks of the objects that expressions mean in a picture."""
+"""Command: the masks of the objects that expressions mean, in one picture or in many."""
 
+import csv
+import json
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from io import BytesIO
+from pathlib import Path, PurePosixPath
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 import typer
 from PIL import Image
+from pycocotools import mask as coco_mask
 from safetensors import SafetensorError
+from tqdm import tqdm
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from .image_processing_remamber import open_picture
+from .explanation import draw_explanation, explain_mask
 from .modeling_remamber import ReMamberForImageSegmentation
+from .pipeline_remamber import TASK, WEB, ReferringSegmentationPipeline, read_picture
 from .processing_remamber import ReMamberProcessor
-from .visualization import draw_overlay
+from .visualization import blur_background, cut_out, draw_overlay
 
 
 BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "shapes"
 BUNDLED_PICTURES = Path(__file__).parent / "examples"
-OVERLAY_FORMATS = (".png", ".jpg", ".jpeg", ".webp")
-MASK_FORMATS = (".png", ".bmp", ".tif", ".tiff")  # without loss, so that a mask stays black and white
 DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
+STANDARD = Path("-")  # standard input or output
+MANY_FOLDER = Path("segmented")
+CSV_COLUMNS = ("file_name", "expression")  # those of `metadata.csv` in people's own data
+MAX_TOGETHER = 16  # expressions of a picture that go through the model at once, to bound the memory
 
 
 @dataclass(frozen=True)
-class SegmentedObject:
+class Format:
+    """A kind of file to write: the endings it may have, the usual one first, and if each expression has its own."""
+
+    endings: tuple[str, ...]
+    is_per_expression: bool = False
+
+
+FORMATS = {
+    "overlay": Format((".png", ".jpg", ".jpeg", ".webp")),
+    # without loss, so that a mask stays black and white
+    "mask": Format((".png", ".bmp", ".tif", ".tiff"), is_per_expression=True),
+    "cutout": Format((".png", ".webp", ".tif", ".tiff"), is_per_expression=True),  # with transparency
+    "blur": Format((".png", ".jpg", ".jpeg", ".webp")),
+    "explain": Format((".png", ".jpg", ".jpeg", ".webp"), is_per_expression=True),
+    "json": Format((".jsonl", ".json")),
+}
+
+
+@dataclass(frozen=True)
+class Task:
     """
-    What an expression means in a picture.
+    A picture and what is looked for in it.
 
-    mask: bool (height, width) at the picture's size.
-    probability: mean over the mask, in [0, 1]; nan where it is empty.
+    source: path, URL or "-". name: of the files to write, in their folder and without ending.
     """
 
-    expression: str
-    mask: np.ndarray
-    probability: float
-
-    @property
-    def area(self) -> int:
-        """Pixels of the mask."""
-        return int(self.mask.sum())
-
-    def describe(self) -> str:
-        """Area, share of the picture and mean probability, in words."""
-        if not self.area:
-            return "nothing found"
-        return f"{self.area} px ({self.area / self.mask.size:.1%}), mean probability {self.probability:.2f}"
+    source: str
+    name: Path
+    expressions: list[str]
 
 
-def segment_picture(
-    model: ReMamberForImageSegmentation,
-    processor: ReMamberProcessor,
-    picture: Image.Image,
-    expressions: list[str],
-    threshold: float = 0.5,
-) -> list[SegmentedObject]:
-    """
-    Segment the object that each expression means.
-
-    Args:
-        model, processor: as loaded by `load_model`.
-        picture: RGB.
-        expressions: one or several, none empty.
-        threshold: a pixel belongs to the object if its probability is above it.
-
-    Raises:
-        ValueError: if an expression is empty or the threshold is outside [0, 1].
-    """
-    inputs = processor(images=picture, text=expressions, return_tensors="pt").to(model.device)
-    with torch.inference_mode():
-        outputs = model(**inputs)
-    masks, probabilities = processor.post_process_referring_segmentation(
-        outputs,
-        target_sizes=[(picture.height, picture.width)] * len(expressions),
-        threshold=threshold,
-        return_probabilities=True,
-    )
-    return [
-        SegmentedObject(expression, mask.cpu().numpy(), probability[mask].mean().item())
-        for expression, mask, probability in zip(expressions, masks, probabilities)
-    ]
+# --------------------------------------------------------------------------------------------------------------- model
+def load_pipeline(name: str | Path, device: str = "auto", dtype: str = "auto") -> ReferringSegmentationPipeline:
+    """A model as a pipeline; see `load_model`."""
+    model, processor = load_model(name, device, dtype)
+    return ReferringSegmentationPipeline(model=model, processor=processor, device=model.device, task=TASK)
 
 
-def load_model(name: str | Path, device: str = "auto") -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
+def load_model(
+    name: str | Path, device: str = "auto", dtype: str = "auto"
+) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
     """
     Load a model for inference and its processor.
 
     Args:
         name: folder, or name on the Hub.
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "mps".
+        dtype: "auto" (as saved), "float32", "bfloat16" or "float16".
 
     Raises:
-        ValueError: if it is no ReMamber model, lacks weights or a tokenizer, or the device is not there.
+        ValueError: if it is no ReMamber model, lacks weights or a tokenizer, or device or dtype is not there.
     """
     target = find_device(device)
+    if dtype not in DTYPES:
+        raise ValueError(f"the dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}.")
     try:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -118,7 +117,7 @@ def load_model(name: str | Path, device: str = "auto") -> tuple[ReMamberForImage
     if config.model_type != "remamber":
         raise ValueError(f"{name} is a model of type {config.model_type!r}; give one of type 'remamber'.")
     try:
-        model, report = ReMamberForImageSegmentation.from_pretrained(name, output_loading_info=True)
+        model, report = ReMamberForImageSegmentation.from_pretrained(name, dtype=dtype, output_loading_info=True)
         processor = ReMamberProcessor.from_pretrained(name)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded: {error}") from None
@@ -139,85 +138,407 @@ def find_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture whole or not at all, in the format that the name's ending says."""
+# ---------------------------------------------------------------------------------------------------------- what to do
+def read_tasks(inputs: list[str], expressions: list[str], from_csv: Path | None) -> tuple[list[Task], bool]:
+    """
+    What to do, from the arguments of the command, and whether it counts as many pictures.
+
+    Args:
+        inputs: a picture and expressions; with `expressions` or `from_csv`, only pictures or nothing.
+        expressions: what to look for in each of `inputs`.
+        from_csv: a file with the columns `CSV_COLUMNS`, or `STANDARD`; its paths start from its folder.
+
+    Raises:
+        ValueError: if a part is missing, empty or given twice.
+        FileNotFoundError: if there is no such CSV file.
+    """
+    if from_csv is not None:
+        if inputs or expressions:
+            raise ValueError("--from-csv names pictures and expressions itself; leave out all others.")
+        wanted = read_csv(from_csv)
+        is_many = True
+    else:
+        if inputs and not expressions:
+            inputs, expressions = inputs[:1], inputs[1:]
+            files = [text for text in expressions if Path(text).is_file()]
+            if files:
+                raise ValueError(f"{files[0]} is a file, no expression; with several pictures, use -e EXPRESSION.")
+        if not inputs or not expressions:
+            raise ValueError('give a picture and an expression, as in: remamber segment street.jpg "the left car"')
+        pictures = [file for source in inputs for file in list_pictures(source)]
+        wanted = dict.fromkeys(pictures, expressions)
+        is_many = len(wanted) > 1 or any(Path(source).is_dir() for source in inputs)
+    for texts in wanted.values():
+        for index, text in enumerate(texts):
+            if not text.strip():
+                raise ValueError(f"expression {index + 1} is empty; say which object is meant, as in 'the right dog'.")
+    names = name_outputs(list(wanted))
+    return [Task(source, name, texts) for (source, texts), name in zip(wanted.items(), names)], is_many
+
+
+def list_pictures(source: str) -> list[str]:
+    """The pictures right in a folder, sorted, and anything else as it is; ValueError if the folder has none."""
+    if not Path(source).is_dir():
+        return [source]
+    found = sorted(str(path) for path in Path(source).iterdir() if path.suffix.lower() in PICTURE_ENDINGS)
+    if not found:
+        raise ValueError(f"the folder {source} has no pictures right in it: no {', '.join(PICTURE_ENDINGS)}.")
+    return found
+
+
+def read_csv(path: Path) -> dict[str, list[str]]:
+    """The expressions of each picture that a CSV file names, in the order in which pictures first come up."""
+    if path == STANDARD:
+        lines, folder = sys.stdin.read().splitlines(), Path()
+    else:
+        lines, folder = path.read_text(encoding="utf-8-sig").splitlines(), path.parent
+    rows = csv.DictReader(lines)
+    missing = [name for name in CSV_COLUMNS if name not in (rows.fieldnames or [])]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r}; its first line must be {','.join(CSV_COLUMNS)}.")
+    wanted = {}
+    for row in rows:
+        file, expression = (row[name] for name in CSV_COLUMNS)
+        if not file or not (expression or "").strip():
+            raise ValueError(f"line {rows.line_num} of {path} lacks a file name or an expression.")
+        file = file if file.startswith(WEB) else str(folder / file)
+        wanted.setdefault(file, []).append(expression)
+    if not wanted:
+        raise ValueError(f"{path} names no pictures.")
+    return wanted
+
+
+def name_outputs(sources: list[str]) -> list[Path]:
+    """Names for what is written about each picture: where it lies below the folder that holds them all, no ending."""
+    files = [Path(source).absolute() for source in sources if is_file_name(source)]
+    root = os.path.commonpath([file.parent for file in files]) if files else None
+    names = []
+    for source in sources:
+        if is_file_name(source):
+            names.append(Path(source).absolute().relative_to(root).with_suffix(""))
+        elif source == str(STANDARD):
+            names.append(Path("stdin"))
+        else:
+            names.append(Path(PurePosixPath(urlsplit(source).path).stem or "picture"))
+    return names
+
+
+def is_file_name(source: str) -> bool:
+    """Whether a picture is a file, and not a URL or standard input."""
+    return source != str(STANDARD) and not source.startswith(WEB)
+
+
+# ------------------------------------------------------------------------------------------------------ what to write
+def plan_files(task: Task, outputs: dict[str, Path], is_many: bool) -> dict[str, list[Path]]:
+    """
+    The picture files to write for a task, by format.
+
+    Args:
+        outputs: where each format goes: a file for one picture, a folder for many, or `STANDARD`.
+    """
+    files = {}
+    for name, path in outputs.items():
+        if name == "json":
+            continue
+        if is_many and path != STANDARD:
+            path = path / task.name.with_name(f"{task.name.name}_{name}{FORMATS[name].endings[0]}")
+        is_numbered = FORMATS[name].is_per_expression and len(task.expressions) > 1
+        files[name] = number(path, len(task.expressions)) if is_numbered else [path]
+    return files
+
+
+def number(path: Path, count: int) -> list[Path]:
+    """A path for each of several files, numbered from 1."""
+    return [path.with_name(f"{path.stem}_{index}{path.suffix}") for index in range(1, count + 1)]
+
+
+def check_outputs(tasks: list[Task], outputs: dict[str, Path], is_many: bool) -> None:
+    """ValueError if a format or a folder does not fit, or if a file is a picture itself or is to be written twice."""
+    standard = [name for name, path in outputs.items() if path == STANDARD]
+    if len(standard) > 1:
+        raise ValueError(f"{' and '.join(standard)} both go to standard output; give one of them a file.")
+    if standard and standard != ["json"]:
+        is_several = FORMATS[standard[0]].is_per_expression and len(tasks[0].expressions) > 1
+        if is_many or is_several:
+            raise ValueError(f"standard output takes one {standard[0]}, this makes several; name a file or folder.")
+    taken = {Path(task.source).resolve() for task in tasks}
+    for name, path in outputs.items():
+        if path == STANDARD:
+            continue
+        if is_many and name != "json":
+            if path.exists() and not path.is_dir():
+                raise ValueError(f"{path} is a file; with many pictures, name a folder.")
+            continue
+        endings = FORMATS[name].endings
+        if path.suffix.lower() not in endings:
+            raise ValueError(f"{path} names no format that fits; end it in {', '.join(endings)}.")
+    files = [path for task in tasks for paths in plan_files(task, outputs, is_many).values() for path in paths]
+    files += [outputs["json"]] if "json" in outputs else []
+    for path in files:
+        if path == STANDARD:
+            continue
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; name a file in it.")
+        if path.resolve() in taken:
+            raise ValueError(f"{path} is the picture itself or is to be written twice; use another name.")
+        taken.add(path.resolve())
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[Path]:
+    """A path to write to beside `path`, which it becomes if all goes well; else it is gone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, unfinished = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
-        picture.save(unfinished)
+        yield Path(unfinished)
         os.chmod(unfinished, 0o644)
         os.replace(unfinished, path)
     finally:
         Path(unfinished).unlink(missing_ok=True)
 
 
-def check_target(path: Path, taken: list[Path], formats: tuple[str, ...]) -> None:
-    """ValueError if `path` ends in none of `formats`, is a folder, or is one of the files in `taken`."""
-    if path.suffix.lower() not in formats:
-        raise ValueError(f"{path} names no format that fits; end it in {', '.join(formats)}.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file in it.")
-    if path.resolve() in [other.resolve() for other in taken]:
-        raise ValueError(f"{path} is the picture itself or is to be written twice; name another file.")
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all, in the format that the name's ending says; to standard output as PNG."""
+    if path == STANDARD:
+        buffer = BytesIO()
+        picture.save(buffer, "PNG")
+        sys.stdout.buffer.write(buffer.getvalue())
+        return
+    with open_whole(path) as unfinished:
+        picture.save(unfinished)
 
 
-def mask_paths(mask: Path, count: int) -> list[Path]:
-    """The path itself for one mask, numbered from 1 for several."""
-    if count == 1:
-        return [mask]
-    return [mask.with_name(f"{mask.stem}_{number}{mask.suffix}") for number in range(1, count + 1)]
+def render(name: str, picture: Image.Image, results: list[dict]) -> list[Image.Image]:
+    """The pictures of a format, from what the pipeline returned."""
+    masks = [np.asarray(result["mask"]) > 0 for result in results]
+    if name == "overlay":
+        return [draw_overlay(picture, masks, [(result["expression"], f": {describe(result)}") for result in results])]
+    if name == "mask":
+        return [result["mask"] for result in results]
+    if name == "cutout":
+        return [cut_out(picture, mask) for mask in masks]
+    return [blur_background(picture, np.logical_or.reduce(masks))]
+
+
+def explain_results(
+    pipe: ReferringSegmentationPipeline, picture: Image.Image, results: list[dict], threshold: float
+) -> Iterator[Image.Image]:
+    """The figure that explains each mask."""
+    for result in results:
+        explanation = explain_mask(pipe.model, pipe.processor, picture, result["expression"])
+        yield draw_explanation(picture, explanation, threshold)
+
+
+def describe(result: dict) -> str:
+    """Area, share of the picture and mean probability, in words."""
+    area = area_of(result["mask"])
+    if not area:
+        return "nothing found"
+    share = area / (result["mask"].width * result["mask"].height)
+    return f"{area} px ({share:.1%}), mean probability {result['score']:.2f}"
+
+
+def area_of(mask: Image.Image) -> int:
+    """Pixels of a mask."""
+    return mask.histogram()[255]
+
+
+def to_json(source: str, result: dict) -> str:
+    """One line about one expression; the mask is COCO's run-length encoding."""
+    mask = np.asfortranarray(np.asarray(result["mask"]) > 0).astype(np.uint8)
+    rle = coco_mask.encode(mask)
+    record = {
+        "file_name": source,
+        "expression": result["expression"],
+        "score": round(result["score"], 4),
+        "area": area_of(result["mask"]),
+        "box": result["box"],
+        "rle": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+    }
+    return json.dumps(record, ensure_ascii=False)
+
+
+# --------------------------------------------------------------------------------------------------------- the command
+def run_task(pipe: ReferringSegmentationPipeline, task: Task, threshold: float) -> tuple[Image.Image, list[dict]]:
+    """The picture of a task, and what the pipeline returns for each of its expressions."""
+    picture = read_picture(BytesIO(sys.stdin.buffer.read()) if task.source == str(STANDARD) else task.source)
+    results = []
+    for start in range(0, len(task.expressions), MAX_TOGETHER):
+        texts = task.expressions[start : start + MAX_TOGETHER]
+        results += pipe(picture, texts, threshold=threshold, return_box=True)
+    return picture, results
+
+
+def note_cut_expressions(pipe: ReferringSegmentationPipeline, tasks: list[Task]) -> None:
+    """Say which expressions the model does not read to their end."""
+    length = pipe.processor.text_length
+    for expression in dict.fromkeys(text for task in tasks for text in task.expressions):
+        if len(pipe.tokenizer(expression)["input_ids"]) > length:
+            limit = f"the model reads {length} tokens, the rest is cut off"
+            typer.echo(f"remamber: note: {limit}: {expression}", err=True)
+
+
+def complete(*values: str):
+    """A shell completion of these values."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
 
 
 def segment(
-    picture: Annotated[Path, typer.Argument(help="A picture: JPEG, PNG or another format that Pillow reads.")],
-    expressions: Annotated[list[str], typer.Argument(help='What to segment, such as "the right dog".')],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PICTURE EXPRESSION",
+            help='A picture (a file, a URL, "-" for standard input) or a folder of pictures, and what to segment in '
+            "it. With -e: pictures and folders only.",
+        ),
+    ] = None,
+    expression: Annotated[
+        list[str] | None,
+        typer.Option("--expression", "-e", metavar="TEXT", help="What to segment in every picture; may be repeated."),
+    ] = None,
+    from_csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Read pictures and expressions from a CSV file with the columns {' and '.join(CSV_COLUMNS)}; "
+            "paths start from its folder.",
+        ),
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Folder or Hub name of a ReMamber model.", show_default="the bundled one")
+        str | None,
+        typer.Option(metavar="NAME", help="Folder or Hub name of a ReMamber model.", show_default="the bundled one"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Overlay to write.", show_default="NAME_overlay.png in this folder")
-    ] = None,
-    mask: Annotated[
         Path | None,
-        typer.Option(help="Write the bare mask too, white on black; NAME_1, NAME_2 … if there are several."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help='File to write, for many pictures a folder; "-" for standard output.',
+            show_default=f"NAME_overlay.png, for many pictures {MANY_FOLDER}/, for json -",
+        ),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Probability above which a pixel belongs to the object.")] = 0.5,
-    device: Annotated[str, typer.Option(help=f"One of {', '.join(DEVICES)}.")] = "auto",
+    format: Annotated[
+        str,
+        typer.Option(metavar="NAME", autocompletion=complete(*FORMATS), help=f"What to write: {', '.join(FORMATS)}."),
+    ] = "overlay",
+    mask: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write the masks too; files or folder as for --output.")
+    ] = None,
+    cutout: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write the objects on a transparent ground too.")
+    ] = None,
+    blurred: Annotated[
+        Path | None,
+        typer.Option("--blur-background", metavar="PATH", help="Write the picture too, blurred but for the objects."),
+    ] = None,
+    explain: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write a figure too of how each mask came about.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Probability above which a pixel belongs to the object.")
+    ] = 0.5,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", autocompletion=complete(*DEVICES), help=f"Where to compute: {', '.join(DEVICES)}."
+        ),
+    ] = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=complete(*DTYPES),
+            help=f"Numbers to compute in: {', '.join(DTYPES)}; auto is as saved.",
+        ),
+    ] = "auto",
 ):
     """
-    Segment what expressions mean in a picture.
+    Segment what expressions mean, in one picture or in many.
 
-    Writes an overlay with a colour for each expression, and prints area and mean probability for each. A picture
-    narrower than 480 pixels is enlarged in the overlay; masks keep its size. Files of the same name are replaced.
+    remamber segment street.jpg "the left car" "woman in red"
+    remamber segment photos/ *.png -e "the dog" -o found/
+    remamber segment --from-csv wanted.csv --format json > found.jsonl
+    remamber segment cat.jpg "the cat" --format cutout -o cat.png
+    cat cat.jpg | remamber segment - "the cat" --format mask -o - > mask.png
 
-    Example: remamber segment street.jpg "the left car" "woman in red" --mask mask.png
+    Formats:
+    overlay  the picture with a colour for each expression and a legend;
+             one narrower than 480 pixels is enlarged
+    mask     white on black, one file for each expression
+    cutout   the object on a transparent ground, one file for each expression
+    blur     the picture, blurred but for the objects of all expressions
+    explain  text-image correlation per token and stage, and the mask by stage,
+             one figure for each expression
+    json     a line for each expression: file_name, expression, score, area,
+             box, rle (COCO's run-length encoding of the mask)
+
+    Several files of a kind about one picture are numbered NAME_1, NAME_2 ….
+    Files of the same name are replaced. A picture among many that cannot be
+    read is named and does not stop the rest.
+
+    Exit status: 0 if all went well, 1 if some of many pictures failed, 2 if
+    the arguments or the only picture are wrong.
     """
-    output = Path(f"{picture.stem}_overlay.png") if output is None else output
-    for index, expression in enumerate(expressions):
-        if not expression.strip():
-            raise ValueError(f"expression {index + 1} is empty; say which object is meant, as in 'the right dog'.")
+    if format not in FORMATS:
+        raise ValueError(f"--format is {format!r}; use one of {', '.join(FORMATS)}.")
     if not 0 <= threshold <= 1:
         raise ValueError(f"--threshold is {threshold}; it must be in [0, 1].")
-    masks = [] if mask is None else mask_paths(mask, len(expressions))
-    check_target(output, [picture], OVERLAY_FORMATS)
-    for path in masks:
-        check_target(path, [picture, output], MASK_FORMATS)
-    image = open_picture(picture)
+    tasks, is_many = read_tasks(inputs or [], expression or [], from_csv)
+    if output is None:
+        one = Path(f"{tasks[0].name}_{format}.png")
+        output = STANDARD if format == "json" else MANY_FOLDER if is_many else one
+    outputs = {format: output}
+    for name, path in (("mask", mask), ("cutout", cutout), ("blur", blurred), ("explain", explain)):
+        if path is not None and name in outputs:
+            raise ValueError(f"--format {name} goes to --output; leave out the option that writes it too.")
+        if path is not None:
+            outputs[name] = path
+    check_outputs(tasks, outputs, is_many)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    loaded_model, processor = load_model(BUNDLED_MODEL if model is None else model, device)
+    pipe = load_pipeline(BUNDLED_MODEL if model is None else model, device, dtype)
+    note_cut_expressions(pipe, tasks)
 
-    for expression in expressions:
-        if len(processor.tokenizer(expression)["input_ids"]) > processor.text_length:
-            limit = f"the model reads {processor.text_length} tokens, the rest is cut off"
-            typer.echo(f"remamber: note: {limit}: {expression}", err=True)
-
-    objects = segment_picture(loaded_model, processor, image, expressions, threshold)
-    labels = [(found.expression, f": {found.describe()}") for found in objects]
-    save_picture(draw_overlay(image, [found.mask for found in objects], labels), output)
-    for path, found in zip(masks, objects):
-        save_picture(Image.fromarray(found.mask), path)
-    for label in labels:
-        typer.echo("".join(label))
-    typer.echo("written: " + ", ".join(str(path) for path in [output, *masks]))
+    report = sys.stderr if STANDARD in outputs.values() else sys.stdout
+    written, failed = [], 0
+    with ExitStack() as stack:
+        lines = sys.stdout
+        if outputs.get("json", STANDARD) != STANDARD:
+            lines = stack.enter_context(stack.enter_context(open_whole(outputs["json"])).open("w", encoding="utf-8"))
+        for task in tqdm(tasks, desc="segment", unit="picture", disable=None if is_many else True):
+            try:
+                picture, results = run_task(pipe, task, threshold)
+                for name, paths in plan_files(task, outputs, is_many).items():
+                    if name == "explain":
+                        pictures = explain_results(pipe, picture, results, threshold)
+                    else:
+                        pictures = render(name, picture, results)
+                    for path, rendered in zip(paths, pictures):
+                        save_picture(rendered, path)
+                    written += [path for path in paths if path != STANDARD]
+            except (ValueError, OSError) as error:
+                if not is_many or isinstance(error, BrokenPipeError):
+                    raise
+                failed += 1
+                message = " ".join(str(error).split())
+                about = "" if task.source in message else f"{task.source}: "
+                tqdm.write(f"remamber: failed: {about}{message}", file=sys.stderr)
+                continue
+            for result in results:
+                if "json" in outputs:
+                    tqdm.write(to_json(task.source, result), file=lines)
+                else:
+                    start = f"{task.source}: " if is_many else ""
+                    tqdm.write(f"{start}{result['expression']}: {describe(result)}", file=report)
+            lines.flush()
+        if lines is not sys.stdout:
+            written.append(outputs["json"])
+    if written:
+        folders = dict.fromkeys(str(path) for name, path in outputs.items() if path != STANDARD)
+        summary = f"{len(written)} files in {', '.join(folders)}" if is_many else ", ".join(map(str, written))
+        typer.echo(f"written: {summary}", file=report)
+    if failed:
+        typer.echo(f"remamber: {failed} of {len(tasks)} pictures failed", err=True)
+        raise typer.Exit(1)

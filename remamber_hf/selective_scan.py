@@ -371,12 +371,12 @@ class _SequenceBlocks:
     def sequence(self, tensor: torch.Tensor, start: int) -> torch.Tensor:
         """Block of (batch, channels, length) as (batch, time, groups, channels / groups)."""
         block = tensor[..., start : start + self.block].transpose(1, 2)
-        return block.unflatten(2, (self.groups, self.inner)).to(self.dtype, memory_format=torch.contiguous_format)
+        return block.unflatten(2, (self.groups, self.inner)).to(self.dtype).contiguous()
 
     def projection(self, tensor: torch.Tensor, start: int) -> torch.Tensor:
         """Block of (batch, groups, N, length) as (batch, time, groups, N)."""
         block = tensor[..., start : start + self.block].permute(0, 3, 1, 2)
-        return block.to(self.dtype, memory_format=torch.contiguous_format)
+        return block.to(self.dtype).contiguous()
 
     def inputs(self, start: int):
         delta = self.sequence(self.delta, start) + self.delta_bias

@@ -14,13 +14,26 @@
 """Pictures that people look at: masks over a picture with a legend, and sheets of many samples."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 
-# Told apart with every common kind of colour blindness (Okabe and Ito), as RGB.
-PALETTE = [(213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233), (230, 159, 0)]
+# RGB. The first seven are told apart with every common kind of colour blindness (Okabe and Ito); each further one is
+# as far from all before it, and from black and white, as the Lab space allows.
+PALETTE = [
+    *[(213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233), (230, 159, 0)],
+    *[(0, 0, 255), (0, 240, 0), (255, 0, 225), (75, 30, 150), (255, 0, 90), (120, 15, 30), (90, 90, 0)],
+    *[(90, 165, 15), (255, 165, 135), (195, 135, 255), (0, 240, 135), (195, 210, 135), (210, 0, 135)],
+]
+# Looked for on the system when a text has letters that Pillow's own font lacks: wide coverage first.
+SYSTEM_FONTS = (
+    *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "PingFang.ttc"),
+    *("arial.ttf", "msyh.ttc", "YuGothM.ttc", "malgun.ttf"),
+)
+NO_LETTER = "\U0010ffff"  # no font has one; what is drawn for it is the box
+BLUR_SHARE = 1 / 60  # of the picture's longer side: the blur's radius
 MASK_OPACITY = 0.4
 TILE_WIDTH, TILE_GAP, TILE_INDENT, TILE_TEXT_SIZE = 320, 16, 16, 14  # pixels
 TILE_LINE_WIDTH = 2  # pixels
@@ -44,6 +57,51 @@ def colour_of(index: int) -> tuple[int, int, int]:
     return PALETTE[index % len(PALETTE)]
 
 
+@lru_cache(maxsize=64)
+def load_font(name: str | None, size: int) -> ImageFont.FreeTypeFont | None:
+    """The font of that file name on this system, Pillow's own for None; None if there is no such file."""
+    if name is None:
+        return ImageFont.load_default(size)
+    try:
+        return ImageFont.truetype(name, size)
+    except OSError:
+        return None
+
+
+def find_font(text: str, size: int) -> ImageFont.FreeTypeFont:
+    """The first font that has all letters of a text: Pillow's own, then the system's; Pillow's own if none has."""
+    for name in (None, *SYSTEM_FONTS):
+        font = load_font(name, size)
+        if font is not None:
+            box = bytes(font.getmask(NO_LETTER))
+            if not any(bytes(font.getmask(letter)) == box for letter in set(text) if letter.isprintable()):
+                return font
+    return load_font(None, size)
+
+
+def cut_out(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+    """The picture (RGB) as RGBA of the same size, transparent outside the mask, bool (height, width)."""
+    hidden = Image.new("RGBA", picture.size)
+    return Image.composite(picture.convert("RGBA"), hidden, Image.fromarray(mask))
+
+
+def blur_background(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+    """
+    The picture (RGB), blurred outside the mask, bool (height, width).
+
+    Only pixels outside the mask are mixed, so that the object leaves no halo.
+    """
+    blur = ImageFilter.GaussianBlur(BLUR_SHARE * max(picture.size))
+    pixels = np.asarray(picture, dtype=np.float32)
+    outside = Image.fromarray(np.where(mask, 0, 255).astype(np.uint8))
+    background = Image.composite(picture, Image.new("RGB", picture.size), outside)
+    share = np.asarray(outside.filter(blur), dtype=np.float32)[..., None] / 255
+    background = np.asarray(background.filter(blur), dtype=np.float32) / np.maximum(share, 1 / 255)
+    edge = np.asarray(outside.filter(ImageFilter.GaussianBlur(1)), dtype=np.float32)[..., None] / 255
+    mixed = pixels + edge * (background - pixels)
+    return Image.fromarray(mixed.clip(0, 255).round().astype(np.uint8))
+
+
 def draw_overlay(picture: Image.Image, masks: list[np.ndarray], labels: list[tuple[str, str]]) -> Image.Image:
     """
     The picture with each mask tinted and outlined in its colour, and a legend below.
@@ -65,13 +123,13 @@ def draw_overlay(picture: Image.Image, masks: list[np.ndarray], labels: list[tup
         colour = np.array(colour_of(index), dtype=np.float32)
         opacity = np.where(mask, MASK_OPACITY, 0.0)
         canvas = canvas + opacity[..., None] * (colour - canvas)
-        canvas[_outline(mask, line_width)] = colour
-        canvas[_outline(~mask, line_width)] = 255  # a white line around it, should the object have that colour itself
+        canvas[outline_of(mask, line_width)] = colour
+        canvas[outline_of(~mask, line_width)] = 255  # a white line around it, should the object have that colour itself
     overlay = Image.fromarray(canvas.round().astype(np.uint8))
     return add_legend(overlay, [LegendEntry(colour_of(index), *label) for index, label in enumerate(labels)])
 
 
-def _outline(mask: np.ndarray, width: int) -> np.ndarray:
+def outline_of(mask: np.ndarray, width: int) -> np.ndarray:
     """Pixels of a mask that are at most `width` steps from its edge; the border of the picture is no edge."""
     inner = mask
     for _ in range(width):
@@ -84,7 +142,6 @@ def add_legend(picture: Image.Image, entries: list[LegendEntry]) -> Image.Image:
     """The picture (RGB) with one line per entry on white below it, at least 480 px wide."""
     width = max(picture.width, MIN_OVERLAY_WIDTH)
     text_size = int(np.clip(width / 32, 14, 32))
-    font = ImageFont.load_default(text_size)
     line_height, margin = round(1.7 * text_size), round(0.6 * text_size)
     sheet = Image.new("RGB", (width, picture.height + line_height * len(entries) + margin), "white")
     sheet.paste(picture, (0, 0))
@@ -95,8 +152,9 @@ def add_legend(picture: Image.Image, entries: list[LegendEntry]) -> Image.Image:
         swatch = text_size / 2
         draw.rectangle([margin, middle - swatch, margin + 2 * swatch, middle + swatch], fill=entry.colour)
         left = margin + 2 * swatch + margin
+        font = find_font(entry.text + entry.ending, text_size)
         ending_width = draw.textlength(entry.ending, font=font)
-        text = _cut(draw, entry.text, font, width - left - margin - ending_width) + entry.ending
+        text = cut_text(draw, entry.text, font, width - left - margin - ending_width) + entry.ending
         draw.text((left, middle), text, fill="black", font=font, anchor="lm")
     return sheet
 
@@ -140,12 +198,12 @@ def _draw_tile(sample: Sample) -> Image.Image:
     size = (max(1, round(sample.picture.width * scale)), max(1, round(sample.picture.height * scale)))
     picture = sample.picture.resize(size, Image.Resampling.BICUBIC)
     mask = np.asarray(Image.fromarray(sample.mask).resize(size, Image.Resampling.NEAREST))
-    overlay = _fade(picture, mask)
-    font = ImageFont.load_default(TILE_TEXT_SIZE)
+    overlay = fade(picture, mask)
+    font = find_font(sample.title + "".join(sample.texts), TILE_TEXT_SIZE)
     draw = ImageDraw.Draw(overlay)
-    lines = [(_cut(draw, sample.title, font, TILE_WIDTH), TITLE_COLOUR)]
+    lines = [(cut_text(draw, sample.title, font, TILE_WIDTH), TITLE_COLOUR)]
     for text in sample.texts:
-        wrapped = _wrap(draw, text, font, TILE_WIDTH - TILE_INDENT)
+        wrapped = wrap_text(draw, text, font, TILE_WIDTH - TILE_INDENT)
         lines += [(line, "black") for line in ["- " + wrapped[0], *("  " + line for line in wrapped[1:])]]
     line_height = round(1.4 * TILE_TEXT_SIZE)
     tile = Image.new("RGB", (TILE_WIDTH, overlay.height + line_height * len(lines) + line_height // 2), "white")
@@ -157,15 +215,15 @@ def _draw_tile(sample: Sample) -> Image.Image:
     return tile
 
 
-def _fade(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+def fade(picture: Image.Image, mask: np.ndarray) -> Image.Image:
     """The picture (RGB), mixed with white outside the mask, bool (height, width), and the mask's outline."""
     canvas = np.asarray(picture, dtype=np.float32)
     canvas = np.where(mask[..., None], canvas, canvas + FADE * (255 - canvas))
-    canvas[_outline(mask, TILE_LINE_WIDTH)] = colour_of(0)
+    canvas[outline_of(mask, TILE_LINE_WIDTH)] = colour_of(0)
     return Image.fromarray(canvas.round().astype(np.uint8))
 
 
-def _wrap(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+def wrap_text(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     """Break a text between words into lines of at most `width` pixels; a word that is too long is cut."""
     lines = [""]
     for word in text.split():
@@ -173,13 +231,13 @@ def _wrap(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, wi
         if draw.textlength(longer, font=font) <= width:
             lines[-1] = longer
         elif lines[-1]:
-            lines.append(_cut(draw, word, font, width))
+            lines.append(cut_text(draw, word, font, width))
         else:
-            lines[-1] = _cut(draw, word, font, width)
+            lines[-1] = cut_text(draw, word, font, width)
     return lines
 
 
-def _cut(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+def cut_text(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     text = " ".join(text.split())
     if draw.textlength(text, font=font) <= width:
         return text

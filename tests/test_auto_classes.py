@@ -38,7 +38,8 @@ from remamber_hf import (
 
 
 CODE_OF_VMAMBA = {"configuration_remamber.py", "cpu_scan.py", "modeling_vmamba.py", "selective_scan.py"}
-CODE_OF_REMAMBER = CODE_OF_VMAMBA | {"modeling_remamber.py"}
+CODE_OF_PIPELINE = {"image_processing_remamber.py", "pipeline_remamber.py"}
+CODE_OF_REMAMBER = CODE_OF_VMAMBA | CODE_OF_PIPELINE | {"modeling_remamber.py"}
 
 
 def build(model_class, **fields):

@@ -1,83 +1,274 @@
-"""The command `remamber segment`, on the bundled model and on pictures of every kind."""
+"""The command `remamber segment`: what it reads, what it writes, and what it refuses."""
+
+import importlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+import typer
+from PIL import Image, ImageFilter
+from pycocotools import mask as coco_mask
+from typer.testing import CliRunner
 
 from remamber_hf.segment import (
     BUNDLED_MODEL,
     BUNDLED_PICTURES,
-    MASK_FORMATS,
-    OVERLAY_FORMATS,
-    check_target,
+    Task,
+    check_outputs,
     find_device,
     load_model,
-    mask_paths,
+    load_pipeline,
+    read_tasks,
     save_picture,
-    segment_picture,
+    segment,
 )
 
 
+EXAMPLE = BUNDLED_PICTURES / "shapes_1.png"
+SQUARE, TRIANGLE = "the yellow square", "the triangle"
+APP = typer.Typer()
+APP.command()(segment)
+
+
 @pytest.fixture(scope="module")
-def bundled():
-    return load_model(BUNDLED_MODEL, "cpu")
+def pipe():
+    return load_pipeline(BUNDLED_MODEL, "cpu")
 
 
-def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return columns[0], rows[0], columns[-1], rows[-1]
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Calls the command in `tmp_path`; a failure that is no exit status is raised."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, **options):
+        arguments = [str(argument) for argument in arguments]
+        return CliRunner().invoke(APP, [*arguments, "--device", "cpu"], catch_exceptions=False, **options)
+
+    return call
 
 
-def test_the_bundled_model_finds_the_yellow_square(bundled):
-    picture = Image.open(BUNDLED_PICTURES / "shapes_1.png").convert("RGB")
-    (found,) = segment_picture(*bundled, picture, ["the yellow square"])
-    colours = np.asarray(picture, dtype=int)
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def mask_of(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path)) > 0
+
+
+# ------------------------------------------------------------------------------------------------------- what is found
+def test_the_bundled_model_finds_the_yellow_square(pipe):
+    picture = Image.open(EXAMPLE).convert("RGB")
+    found = pipe(picture, SQUARE)
+    mask, colours = np.asarray(found["mask"]) > 0, np.asarray(picture, dtype=int)
     is_yellow = (colours[..., 0] > 200) & (colours[..., 1] > 180) & (colours[..., 2] < 100)
-    overlap = (found.mask & is_yellow).sum() / (found.mask | is_yellow).sum()
-    assert overlap > 0.5
-    assert 0.5 < found.probability <= 1
+    assert (mask & is_yellow).sum() / (mask | is_yellow).sum() > 0.5
+    assert 0.5 < found["score"] <= 1
 
 
-def test_masks_have_the_size_of_the_picture_and_follow_the_order_of_the_expressions(bundled):
-    picture = Image.open(BUNDLED_PICTURES / "shapes_1.png").convert("RGB").resize((301, 203))
-    expressions = ["the yellow square", "the triangle"]
-    found = segment_picture(*bundled, picture, expressions)
-    assert [entry.expression for entry in found] == expressions
-    assert [entry.mask.shape for entry in found] == [(203, 301)] * 2
-    alone = [segment_picture(*bundled, picture, [expression])[0] for expression in expressions]
-    for together, single in zip(found, alone):
-        assert (together.mask == single.mask).mean() > 0.999
+# ------------------------------------------------------------------------------------------------------- many pictures
+def test_a_broken_picture_among_many_is_named_and_the_rest_is_written(run, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "c.png"):
+        (tmp_path / "photos" / name).write_bytes(EXAMPLE.read_bytes())
+    (tmp_path / "photos" / "b.jpg").write_text("no picture")
+    (tmp_path / "photos" / "notes.txt").write_text("no picture by its name")
+    result = run("photos", "none.png", "-e", SQUARE, "-e", TRIANGLE, "--mask", "masks")
+    assert result.exit_code == 1
+    first, second, last = result.stderr.splitlines()
+    assert first.startswith("remamber: failed: The picture 'photos/b.jpg' cannot be read")
+    assert second.startswith("remamber: failed: There is no file 'none.png'")
+    assert last == "remamber: 2 of 4 pictures failed"
+    lines = result.stdout.splitlines()
+    assert [line.split(": ")[:2] for line in lines[:-1]] == [
+        [f"photos/{name}", text] for name in ("a.png", "c.png") for text in (SQUARE, TRIANGLE)
+    ]
+    assert lines[-1] == "written: 6 files in segmented, masks"
+    expected = [f"masks/photos/{name}_mask_{number}.png" for name in "ac" for number in (1, 2)]
+    expected += [f"segmented/photos/{name}_overlay.png" for name in "ac"]
+    assert [file for file in files_in(tmp_path) if "_" in file] == expected
 
 
-def test_a_higher_threshold_gives_a_mask_inside_that_of_a_lower_one(bundled):
-    picture = Image.open(BUNDLED_PICTURES / "shapes_1.png").convert("RGB")
-    (low,), (high,) = (segment_picture(*bundled, picture, ["the triangle"], threshold) for threshold in (0.2, 0.8))
-    assert (high.mask <= low.mask).all()
-    assert high.area < low.area
+def test_a_csv_gives_a_json_line_for_each_expression_with_the_mask_the_pipeline_gives(run, tmp_path, pipe):
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "shapes.png").write_bytes(EXAMPLE.read_bytes())
+    table = f"file_name,expression,remark\nshapes.png,{SQUARE},\nshapes.png,{TRIANGLE},x\n"
+    (tmp_path / "list" / "wanted.csv").write_text("\ufeff" + table)  # as Excel writes it
+    result = run("--from-csv", "list/wanted.csv", "--format", "json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(record["file_name"], record["expression"]) for record in records] == [
+        ("list/shapes.png", SQUARE),
+        ("list/shapes.png", TRIANGLE),
+    ]
+    for record, found in zip(records, pipe(EXAMPLE, [SQUARE, TRIANGLE], return_box=True), strict=True):
+        mask = np.asarray(found["mask"]) > 0
+        np.testing.assert_array_equal(coco_mask.decode(record["rle"]), mask)
+        assert record["area"] == mask.sum() and record["box"] == found["box"]
+        assert record["score"] == pytest.approx(found["score"], abs=1e-4)
 
 
-def test_an_empty_mask_is_described_without_a_probability(bundled):
-    (found,) = segment_picture(*bundled, Image.new("RGB", (40, 40)), ["the triangle"], threshold=1.0)
-    assert found.describe() == "nothing found"
+def test_pictures_keep_their_folders_and_a_name_that_two_would_write_is_refused(run, tmp_path):
+    for name in ("x/a.png", "y/a.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    result = run("x/a.png", "y/a.png", "-e", TRIANGLE, "--format", "mask", "-o", "masks")
+    assert result.exit_code == 0
+    assert files_in(tmp_path / "masks") == ["x/a_mask.png", "y/a_mask.png"]
+    Image.new("RGB", (32, 32)).save(tmp_path / "x/a.jpg")
+    with pytest.raises(ValueError, match="a_overlay.png is the picture itself or is to be written twice"):
+        run("x", "-e", TRIANGLE)
 
 
-def test_one_mask_keeps_its_name_and_several_are_numbered(tmp_path):
-    assert mask_paths(tmp_path / "mask.png", 1) == [tmp_path / "mask.png"]
-    assert mask_paths(tmp_path / "mask.png", 2) == [tmp_path / "mask_1.png", tmp_path / "mask_2.png"]
+def test_json_lines_in_a_file_are_whole_or_absent(run, tmp_path, monkeypatch):
+    assert run(EXAMPLE, SQUARE, "--format", "json", "-o", "found.jsonl").stdout.endswith("written: found.jsonl\n")
+    assert json.loads((tmp_path / "found.jsonl").read_text())["expression"] == SQUARE
+    module = importlib.import_module("remamber_hf.segment")
+    tasks = []
+
+    def run_out_of_memory(pipe, task, threshold):
+        tasks.append(task)
+        if len(tasks) == 2:
+            raise RuntimeError("out of memory")
+        return run_task(pipe, task, threshold)
+
+    run_task = module.run_task
+    monkeypatch.setattr(module, "run_task", run_out_of_memory)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(EXAMPLE, BUNDLED_PICTURES / "shapes_2.png", "-e", SQUARE, "--format", "json", "-o", "other.jsonl")
+    assert files_in(tmp_path) == ["found.jsonl"]
 
 
-def test_a_target_that_is_the_picture_a_folder_or_no_picture_format_is_refused(tmp_path):
-    picture = tmp_path / "picture.png"
-    with pytest.raises(ValueError, match="is the picture itself"):
-        check_target(picture, [picture], OVERLAY_FORMATS)
-    with pytest.raises(ValueError, match=r"names no format that fits; end it in \.png, \.jpg"):
-        check_target(tmp_path / "overlay.txt", [picture], OVERLAY_FORMATS)
-    with pytest.raises(ValueError, match=r"names no format that fits; end it in \.png, \.bmp"):
-        check_target(tmp_path / "mask.jpg", [picture], MASK_FORMATS)
+def test_many_expressions_of_a_picture_go_through_the_model_in_parts(monkeypatch, pipe):
+    module = importlib.import_module("remamber_hf.segment")
+    sizes = []
+    forward = pipe.model.forward
+    monkeypatch.setattr(module, "MAX_TOGETHER", 2)
+    monkeypatch.setattr(
+        pipe.model, "forward", lambda *values, **named: (sizes.append(len(named["input_ids"])), forward(**named))[1]
+    )
+    texts = [SQUARE, TRIANGLE, "the star"]
+    _, results = module.run_task(pipe, Task(str(EXAMPLE), Path("shapes_1"), texts), 0.5)
+    assert sizes == [2, 1]
+    assert [result["expression"] for result in results] == texts
+
+
+# ------------------------------------------------------------------------------------------------------------- formats
+def test_standard_input_and_output_carry_a_picture_and_its_mask(run, tmp_path):
+    assert run(EXAMPLE, SQUARE, "--mask", "mask.png").exit_code == 0
+    result = run("-", SQUARE, "--format", "mask", "--output", "-", input=EXAMPLE.read_bytes())
+    assert result.exit_code == 0
+    assert result.stdout_bytes == (tmp_path / "mask.png").read_bytes()
+    assert result.stderr.startswith(f"{SQUARE}: ")
+
+
+def test_a_cutout_shows_the_object_only_and_a_blurred_picture_keeps_it_sharp(run, tmp_path):
+    result = run(EXAMPLE, SQUARE, TRIANGLE, "--mask", "m.png", "--cutout", "c.png", "--blur-background", "b.png")
+    assert result.stdout.endswith("written: shapes_1_overlay.png, m_1.png, m_2.png, c_1.png, c_2.png, b.png\n")
+    picture = np.asarray(Image.open(EXAMPLE).convert("RGB"))
+    masks = [mask_of(tmp_path / f"m_{number}.png") for number in (1, 2)]
+    for number, mask in enumerate(masks, 1):
+        cutout = np.asarray(Image.open(tmp_path / f"c_{number}.png"))
+        np.testing.assert_array_equal(cutout[..., 3], 255 * mask)
+        np.testing.assert_array_equal(cutout[..., :3], picture * mask[..., None])  # nothing hidden behind it either
+    blurred = np.asarray(Image.open(tmp_path / "b.png"), dtype=int)
+    changed = np.abs(blurred - picture).max(-1) > 8
+    inside = np.asarray(Image.fromarray(masks[0] | masks[1]).convert("L").filter(ImageFilter.MinFilter(9))) > 0
+    assert inside.any() and not changed[inside].any()
+    assert changed[~masks[0] & ~masks[1]].any()
+
+
+def test_a_higher_threshold_gives_a_mask_inside_that_of_a_lower_one(run, tmp_path):
+    for name, threshold in (("low", 0.2), ("high", 0.8)):
+        run(EXAMPLE, TRIANGLE, "--format", "mask", "-o", f"{name}.png", "--threshold", threshold)
+    low, high = mask_of(tmp_path / "low.png"), mask_of(tmp_path / "high.png")
+    assert (high <= low).all() and high.sum() < low.sum()
+
+
+def test_an_empty_mask_is_described_without_a_probability(run):
+    assert run(EXAMPLE, TRIANGLE, "--threshold", 1).stdout.startswith(f"{TRIANGLE}: nothing found\n")
+
+
+def test_half_precision_finds_nearly_the_same(run, tmp_path):
+    for dtype in ("float32", "bfloat16"):
+        assert run(EXAMPLE, SQUARE, "--format", "mask", "-o", f"{dtype}.png", "--dtype", dtype).exit_code == 0
+    assert (mask_of(tmp_path / "float32.png") == mask_of(tmp_path / "bfloat16.png")).mean() > 0.99
+
+
+# ------------------------------------------------------------------------------------------------- help and completion
+def test_help_fits_80_columns_and_shows_every_example_on_a_line_of_its_own(run):
+    result = CliRunner().invoke(APP, ["--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert max(map(len, lines)) <= 80
+    examples = [line.strip() for line in segment.__doc__.splitlines() if "remamber segment " in line]
+    assert len(examples) == 5 and set(examples) <= set(lines)
+
+
+def test_the_shell_completes_the_names_of_devices():
+    words = {
+        "COMP_WORDS": "segment picture.png dog --device c",
+        "COMP_CWORD": "4",
+        "_SEGMENT_COMPLETE": "complete_bash",
+    }
+    assert CliRunner().invoke(APP, [], prog_name="segment", env=words).stdout.split() == ["cpu", "cuda"]
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+@pytest.mark.parametrize(
+    ("inputs", "expressions", "table", "message"),
+    [
+        ([], [], None, "give a picture and an expression, as in: remamber segment"),
+        (["a.png"], [], None, "give a picture and an expression"),
+        (["a.png", "b.png"], [], None, "b.png is a file, no expression; with several pictures, use -e EXPRESSION"),
+        (["a.png"], ["the dog", " "], None, "expression 2 is empty"),
+        (["empty"], ["the dog"], None, "the folder empty has no pictures right in it"),
+        (["a.png"], [], "file_name,expression\na.png,x\n", "--from-csv names pictures and expressions itself"),
+        ([], [], "a.png,the dog\n", "has no column 'file_name'; its first line must be file_name,expression"),
+        ([], [], "file_name,expression\na.png,x\nb.png\n", "line 3 of .* lacks a file name or an expression"),
+        ([], [], "file_name,expression\n", "names no pictures"),
+    ],
+)
+def test_arguments_that_do_not_say_what_to_do_are_refused(tmp_path, monkeypatch, inputs, expressions, table, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.png").touch()
+    (tmp_path / "empty").mkdir()
+    if table is not None:
+        (tmp_path / "wanted.csv").write_text(table)
+    with pytest.raises(ValueError, match=message):
+        read_tasks(inputs, expressions, None if table is None else Path("wanted.csv"))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "is_many", "message"),
+    [
+        ({"overlay": "a.png"}, False, "a.png is the picture itself"),
+        ({"overlay": "new.txt"}, False, r"names no format that fits; end it in \.png, \.jpg"),
+        ({"mask": "new.jpg"}, False, r"names no format that fits; end it in \.png, \.bmp"),
+        ({"cutout": "new.jpg"}, False, r"names no format that fits; end it in \.png, \.webp"),
+        ({"json": "new.png"}, False, r"end it in \.jsonl, \.json"),
+        ({"overlay": "folder.png"}, False, "is a folder; name a file in it"),
+        ({"overlay": "new.png", "blur": "new.png"}, False, "is to be written twice"),
+        ({"overlay": "-", "blur": "-"}, False, "overlay and blur both go to standard output"),
+        ({"mask": "-"}, False, "standard output takes one mask, this makes several"),
+        ({"overlay": "-"}, True, "standard output takes one overlay, this makes several"),
+        ({"overlay": "a.png"}, True, "a.png is a file; with many pictures, name a folder"),
+    ],
+)
+def test_outputs_that_do_not_fit_are_refused(tmp_path, monkeypatch, outputs, is_many, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(ValueError, match="is a folder"):
-        check_target(tmp_path / "folder.png", [picture], OVERLAY_FORMATS)
+    tasks = [Task("a.png", Path("a"), [SQUARE, TRIANGLE])]
+    with pytest.raises(ValueError, match=message):
+        check_outputs(tasks, {name: Path(path) for name, path in outputs.items()}, is_many)
+
+
+def test_a_format_that_is_unknown_or_given_twice_is_refused(run):
+    with pytest.raises(ValueError, match="--format is 'svg'; use one of overlay, mask, cutout, blur, json"):
+        run(EXAMPLE, SQUARE, "--format", "svg")
+    with pytest.raises(ValueError, match="--format mask goes to --output; leave out the option"):
+        run(EXAMPLE, SQUARE, "--format", "mask", "--mask", "m.png")
 
 
 def test_a_picture_that_cannot_be_written_leaves_nothing_behind(tmp_path):
@@ -86,9 +277,11 @@ def test_a_picture_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_a_device_that_is_unknown_or_missing_is_refused():
+def test_a_device_or_dtype_that_is_unknown_or_missing_is_refused():
     with pytest.raises(ValueError, match="'tpu' is unknown; use one of auto, cpu, cuda, mps"):
         find_device("tpu")
+    with pytest.raises(ValueError, match="the dtype 'int8' is unknown; use one of auto, float32, bfloat16, float16"):
+        load_model(BUNDLED_MODEL, "cpu", "int8")
     if torch.cuda.is_available():
         pytest.skip("a GPU is here, so --device cuda is no error")
     with pytest.raises(ValueError, match="'cuda' is not available on this machine"):
@@ -103,10 +296,9 @@ def test_a_folder_that_is_no_remamber_model_is_refused(tmp_path):
         load_model(tmp_path)
 
 
-def test_a_model_that_lacks_weights_is_refused(tmp_path, bundled):
-    model, processor = bundled
-    processor.save_pretrained(tmp_path)
-    weights = {name: tensor for name, tensor in model.state_dict().items() if "classifier.bias" not in name}
-    model.save_pretrained(tmp_path, state_dict=weights)
+def test_a_model_that_lacks_weights_is_refused(tmp_path, pipe):
+    pipe.processor.save_pretrained(tmp_path)
+    weights = {name: tensor for name, tensor in pipe.model.state_dict().items() if "classifier.bias" not in name}
+    pipe.model.save_pretrained(tmp_path, state_dict=weights)
     with pytest.raises(ValueError, match="lacks the weights of mask_head.classifier.bias"):
         load_model(tmp_path)

@@ -200,6 +200,15 @@ def test_sequences_and_their_gradients_equal_the_reference(length, state_size, g
 
 
 @pytest.mark.parametrize(("backend", "device"), RUNNABLE)
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_single_sequence_and_its_gradients_equal_the_reference(groups, backend, device):
+    inputs = random_sequences(64, state_size=16, groups=groups, batch=1)
+    actual = outputs_and_gradients(selective_scan, inputs, device, delta_softplus=True, backend=backend)
+    expected = outputs_and_gradients(selective_scan, inputs, delta_softplus=True, backend="reference")
+    assert_equal_to_reference(actual, expected, torch.float32)
+
+
+@pytest.mark.parametrize(("backend", "device"), RUNNABLE)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("state_size", [1, 16])
 @pytest.mark.parametrize("size", [(1, 1), (1, 63), (63, 1), (1, 197), (197, 1), (7, 9), (8, 8)])

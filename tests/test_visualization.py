@@ -2,9 +2,19 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter, ImageFont
 
-from remamber_hf.visualization import MASK_OPACITY, LegendEntry, add_legend, colour_of, draw_overlay
+from remamber_hf.visualization import (
+    MASK_OPACITY,
+    PALETTE,
+    LegendEntry,
+    add_legend,
+    blur_background,
+    colour_of,
+    cut_out,
+    draw_overlay,
+    find_font,
+)
 
 
 def square_mask() -> np.ndarray:
@@ -43,3 +53,46 @@ def test_a_legend_is_as_wide_as_the_picture_whatever_the_text(text):
     sheet = add_legend(Image.new("RGB", (500, 300)), [LegendEntry((255, 0, 0), text, ": 7 px")])
     assert sheet.width == 500
     assert (np.asarray(sheet)[300:, -5:] == 255).all()  # no text runs over the edge
+
+
+def test_twenty_colours_are_told_apart():
+    assert len(PALETTE) == 20
+    colours = np.array([colour_of(index) for index in range(20)] + [(0, 0, 0), (255, 255, 255)])
+    distances = np.linalg.norm(colours[:, None] - colours, axis=-1)
+    assert distances[~np.eye(len(colours), dtype=bool)].min() > 50
+
+
+def test_letters_that_pillows_font_lacks_are_drawn_in_a_font_of_the_system():
+    own = find_font("the right dog", 20)
+    assert find_font("\U0010ffff", 20).path == own.path  # no font has this one
+    try:
+        ImageFont.truetype("DejaVuSans.ttf", 20)
+    except OSError:
+        pytest.skip("DejaVu Sans is not on this system")
+    found = find_font("правая собака", 20)
+    assert found.path != own.path
+    assert bytes(found.getmask("п")) != bytes(found.getmask("\U0010ffff"))
+
+
+def test_a_cut_out_is_transparent_and_empty_outside_the_mask():
+    cutout = np.asarray(cut_out(Image.new("RGB", (500, 300), (100, 110, 120)), square_mask()))
+    assert (cutout[square_mask()] == (100, 110, 120, 255)).all()
+    assert not cutout[~square_mask()].any()
+
+
+def test_a_blurred_background_has_nothing_of_the_object_and_leaves_the_object_alone():
+    pixels = np.zeros((300, 500, 3), dtype=np.uint8)
+    pixels[square_mask()] = (255, 0, 0)
+    pixels[:, 400:] = (0, 0, 255)
+    blurred = np.asarray(blur_background(Image.fromarray(pixels), square_mask()), dtype=int)
+    assert (blurred[105:195, 155:345] == pixels[105:195, 155:345]).all()
+    around = np.asarray(Image.fromarray(square_mask()).convert("L").filter(ImageFilter.MaxFilter(9))) == 0
+    assert blurred[around][:, 0].max() <= 2  # no red halo
+    assert 0 < blurred[50, 399, 2] < 255  # but the blue border is soft
+
+
+def test_an_empty_mask_blurs_everything_and_a_full_one_nothing():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    mask = np.ones((60, 80), dtype=bool)
+    assert (np.asarray(blur_background(picture, mask)) == np.asarray(picture)).all()
+    assert np.asarray(blur_background(picture, ~mask)).std() < np.asarray(picture).std()

@@ -16,7 +16,8 @@ class ReMamberCollator:
     A row with several sentences gives one of them, drawn from the default generator of PyTorch. In a worker of a
     DataLoader that is the worker's own, which the DataLoader seeds anew in every epoch from the seed of the run;
     without workers its state is part of the checkpoints of Trainer. A row with one sentence draws nothing, so
-    evaluation on `expand_sentences` rows leaves the generator alone.
+    evaluation on `expand_sentences` rows leaves the generator alone, and so does `ReferringSegmentationTrainer`,
+    whose rows come with the sentence drawn (`DrawnSentences`).
 
     Args:
         processor (`ReMamberProcessor`): makes the inputs of one picture and one sentence.
@@ -29,13 +30,14 @@ class ReMamberCollator:
         self.mask_overlap = mask_overlap
         self.keep_masks = keep_masks
 
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor | list[dict]]:
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor | list]:
         """Make a batch, one entry per row.
 
         Returns:
             pixel_values: (batch, 3, height, width), float32.
             input_ids, attention_mask: (batch, text_length), int64.
             labels: (batch, height, width), uint8, 0 or 1, at the size of pixel_values.
+            ref_ids: a list of the rows' ids, to name a batch by; no input of the model.
             original_masks: with `keep_masks`, a list of RLE dicts for `decode_mask`.
         """
         tokens = self.processor(text=[draw_sentence(row["sentences"]) for row in rows], return_tensors="pt")
@@ -48,7 +50,7 @@ class ReMamberCollator:
                 original_masks.append(encode_mask(mask))
             del mask
         # In a worker it stacks into memory that is shared with the main process, so nothing is copied twice.
-        batch = {**tokens, **default_collate(samples)}
+        batch = {**tokens, **default_collate(samples), "ref_ids": [row["ref_id"] for row in rows]}
         return {**batch, "original_masks": original_masks} if self.keep_masks else batch
 
 

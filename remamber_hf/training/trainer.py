@@ -11,39 +11,135 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The Trainer for referring segmentation: weight decay on matrices only, evaluation as pixel counts."""
+"""The Trainer for referring segmentation: ReMamber's parts and loss, evaluation as pixel counts, exact resume."""
+
+import json
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import EvalPrediction, Trainer
+from torch.utils.data import IterableDataset
+from transformers import EvalPrediction, Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.utils import logging
 
 from ..data.collator import ReMamberCollator, decode_mask
 from ..metrics.referring_iou.scores import count_pixels, referring_iou
+from ..modeling_remamber import ReMamberForImageSegmentation, segmentation_loss
 from ..modeling_vmamba import SS2D
+from .checkpoints import STAGING, newest_whole_checkpoint, publish, require_whole
+from .drawn_sentences import DrawnSentences
+from .ema import WeightAverage
+from .nonfinite import NonFiniteSteps
+from .sync_batch_norm import synchronize_batch_norm
+
+
+logger = logging.get_logger(__name__)
+
+AVERAGE = "ema.safetensors"  # in a checkpoint: what WeightAverage resumes from
+AVERAGED_MODEL = "ema"  # beside a finished model: a model folder with the averaged weights
+PROGRESS = "progress.json"
+NOT_OF_THIS_MODEL = "The checkpoint is not of this model; resume with the model and config it was saved with"
 
 
 class ReferringSegmentationTrainer(Trainer):
     """
-    Trains [`ReMamberForImageSegmentation`] on rows of `load_refer`.
+    Trains [`ReMamberForImageSegmentation`] on rows of `load_refer`, as [`ReMamberTrainingArguments`] say.
 
-    Evaluation turns each sample into its intersection and union at the picture's own size, so that no mask is
-    gathered; the metrics are those of `metrics/referring_iou`.
+    - Each part (text encoder, backbone, fusion, mask head) has its learning rate, or is frozen.
+    - Evaluation turns each sample into its intersection and union at the picture's own size, so that no mask is
+      gathered; the metrics are those of `metrics/referring_iou`. With `ema_decay` the averaged weights are evaluated
+      too, as `eval_ema_*`.
+    - A run that is killed and resumed goes on as if nothing had happened: the sentences that are drawn depend on seed,
+      epoch and row, evaluation leaves the random state alone, and checkpoints are whole or not there.
+    - A step whose loss or gradient is not finite changes nothing, see `NonFiniteSteps`. The schedule goes on.
+
+    `save_model` writes the trained weights and, with `ema_decay`, a folder `ema` beside them with the averaged ones.
+
+    Raises:
+        ValueError: if the arguments ask for what the model or the device cannot do.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, compute_metrics=compute_metrics, **kwargs)
+        self._check_arguments()
         self.eval_collator = ReMamberCollator(self.processing_class, keep_masks=True)
+        if self.train_dataset is not None and not isinstance(self.train_dataset, IterableDataset):
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            self.train_dataset = DrawnSentences(self.train_dataset, seed)
+        for part in self.args.freeze:
+            model_parts(self.model)[part].requires_grad_(False)
+        if self.args.sync_batch_norm and self.args.world_size > 1:
+            synchronize_batch_norm(self.model)
+        self.average: WeightAverage | None = None
+        self.nonfinite_steps = NonFiniteSteps(self.accelerator, self.args.output_dir, self.args.max_nonfinite_steps)
+        self.is_staging = False
+        self.checkpoint: str | None = None  # that training was resumed from
+        self.grad_norm: float | None = None
+        self.add_callback(StepHooks(self))
 
-    def get_eval_dataloader(self, eval_dataset=None):
-        train_collator, self.data_collator = self.data_collator, self.eval_collator
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = train_collator
+    def _check_arguments(self):
+        model_parts(self.model)
+        if self.args.fp16 and self.args.device.type == "cpu":
+            raise ValueError("fp16 is on and there is no GPU; give --bf16, or neither to train in float32.")
+        if self.args.ema_decay is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError(
+                "ema_decay is given, and FSDP or DeepSpeed would split the weights that are averaged; train without "
+                "one of the two."
+            )
+
+    # ------------------------------------------------------------------------------------------------------ training
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+        """
+        Train, from the start or on from a checkpoint.
+
+        Args:
+            resume_from_checkpoint: folder of a checkpoint; or true for the newest whole one in `output_dir`, and from
+                the start if there is none.
+
+        Raises:
+            FileNotFoundError: if the checkpoint does not exist.
+            ValueError: if it is not whole, or none in `output_dir` is.
+            RuntimeError: after `max_nonfinite_steps` in a row.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = newest_whole_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                logger.warning(f"There is no checkpoint in {self.args.output_dir}; training starts from the start.")
+        elif resume_from_checkpoint:
+            require_whole(resume_from_checkpoint)
+        self.checkpoint = resume_from_checkpoint or None
+        return super().train(resume_from_checkpoint=self.checkpoint, **kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            optimizer = super().create_optimizer(model)
+            rates = {
+                "fusion": self.args.learning_rate,
+                "mask_head": self.args.learning_rate,
+                "backbone": self.args.backbone_learning_rate or self.args.learning_rate,
+                "text_encoder": self.args.text_encoder_learning_rate or self.args.learning_rate,
+            }
+            parts = model_parts(self.model if model is None else model)
+            groups = []
+            for part, rate in rates.items():
+                members = {id(parameter) for parameter in parts[part].parameters()}
+                for group in optimizer.param_groups:
+                    parameters = [parameter for parameter in group["params"] if id(parameter) in members]
+                    if parameters:
+                        groups.append({**group, "params": parameters, "lr": rate})
+            optimizer.param_groups = groups
+        return self.optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Matrices and convolutions; not the scan's A_log, D and step bias, nor any norm, bias or embedding."""
+        if self.args.weight_decay_mode == "published":
+            return [name for name, _ in model.named_parameters()]
         kept = (nn.Linear, nn.Conv2d)
         names = []
         for module_name, module in model.named_modules():
@@ -54,20 +150,221 @@ class ReferringSegmentationTrainer(Trainer):
                 names += [f"{prefix}x_proj_weight", f"{prefix}dt_proj_weight"]
         return names
 
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if model.training:  # a frozen part keeps its statistics of batch norm, and all of its blocks
+            for part in self.args.freeze:
+                model_parts(model)[part].eval()
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = self.weighted_loss(outputs.logits, labels)
+        return (loss, outputs) if return_outputs else loss
+
+    def weighted_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return segmentation_loss(logits, labels, self.args.dice_weight, self.args.cross_entropy_weight)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        ref_ids = inputs.pop("ref_ids")
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.nonfinite_steps.add_batch(loss, ref_ids)
+        return loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        self.grad_norm = None if grad_norm is None else float(grad_norm)
+        return grad_norm
+
+    def log(self, logs: dict[str, float], *args, **kwargs):
+        if self.nonfinite_steps.count and ("loss" in logs or "train_loss" in logs):
+            logs["nonfinite_steps"] = self.nonfinite_steps.count
+        super().log(logs, *args, **kwargs)
+
+    # ---------------------------------------------------------------------------------------------------- evaluation
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        train_collator, self.data_collator = self.data_collator, self.eval_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = train_collator
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Metrics of the trained weights and, with `ema_decay`, of the averaged ones, as `eval_ema_*`."""
+        if isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict):
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # comes back for each of them
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+            if self.average is not None:
+                with self.average.in_place(self.model):
+                    metrics |= super().evaluate(eval_dataset, ignore_keys, f"{metric_key_prefix}_ema")
+        return metrics
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Loss, and per sample the pixels of intersection and union at the picture's own size, as int64 (batch)."""
+        """
+        Per sample of the batch its intersection in pixels and its loss, then its union; at the picture's own size.
+
+        The loss goes with the counts: the mean that the Trainer makes of batches is wrong for an uneven last one.
+        """
         masks = [decode_mask(rle) for rle in inputs.pop("original_masks")]
+        del inputs["ref_ids"]
         inputs = self._prepare_inputs(inputs)
+        labels = inputs["labels"]
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+            _, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        losses = torch.stack([self.weighted_loss(*sample) for sample in zip(outputs.logits.split(1), labels.split(1))])
         predictions = self.processing_class.post_process_referring_segmentation(
             outputs, target_sizes=[mask.shape for mask in masks]
         )
         counts = [count_pixels(found.cpu().numpy(), mask)[:2] for found, mask in zip(predictions, masks)]
-        intersections, unions = torch.tensor(counts, device=loss.device).unbind(1)
-        return loss.detach().mean(), intersections, unions
+        intersections, unions = torch.tensor(counts, device=losses.device).unbind(1)
+        return None, (intersections, losses), unions
+
+    # --------------------------------------------------------------------------------------------------- checkpoints
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        """Save trained weights and processor and, except in a checkpoint, the averaged model in the folder `ema`."""
+        if self.average is not None and not _internal_call:
+            with self.average.in_place(self.model):
+                self._save(os.path.join(output_dir or self.args.output_dir, AVERAGED_MODEL))
+        super().save_model(output_dir, _internal_call)
+
+    def _get_output_dir(self, trial) -> str:
+        run_dir = super()._get_output_dir(trial)
+        return os.path.join(run_dir, STAGING) if self.is_staging else run_dir
+
+    def _save_checkpoint(self, model, trial):
+        """Write the checkpoint aside, then give it its name: what has the name is whole."""
+        run_dir = Path(self._get_output_dir(trial))
+        final = run_dir / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        staged = run_dir / STAGING / final.name
+        self.remove_unfinished(run_dir)
+        self.accelerator.wait_for_everyone()
+        self.is_staging = True
+        try:
+            super()._save_checkpoint(model, trial)
+            self._save_own_state(staged, final)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                publish(staged, final)
+            self.accelerator.wait_for_everyone()
+            if self.is_local_process_zero() and staged.exists():  # a node with a disk of its own
+                publish(staged, final)
+        finally:
+            self.is_staging = False
+            self.remove_unfinished(run_dir)
+        if self.args.should_save:
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(str(run_dir), self.args.save_total_limit, best, use_mtime=True)
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(final))
+
+    def _save_own_state(self, staged: Path, final: Path):
+        loss_since_log = self.accelerator.gather(self._tr_loss).mean().item()
+        if self.state.best_model_checkpoint == str(staged):
+            self.state.best_model_checkpoint = str(final)
+        if not self.args.should_save:
+            return
+        self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
+        if self.average is not None:
+            self.average.save(staged / AVERAGE)
+        progress = {
+            "loss_since_log": loss_since_log,
+            "last_logged_step": self._globalstep_last_logged,
+            "nonfinite_steps": self.nonfinite_steps.count,
+            "nonfinite_in_a_row": self.nonfinite_steps.in_a_row,
+        }
+        (staged / PROGRESS).write_text(json.dumps(progress) + "\n")
+
+    def load_own_state(self, checkpoint: Path):
+        """Take up the average and the counts where the checkpoint left them."""
+        if self.average is not None:
+            if not (checkpoint / AVERAGE).exists():
+                raise ValueError(f"{checkpoint} was saved without ema_decay; resume without it.")
+            self.average.load(checkpoint / AVERAGE)
+        progress = json.loads((checkpoint / PROGRESS).read_text())
+        self._tr_loss += progress["loss_since_log"]
+        self._globalstep_last_logged = progress["last_logged_step"]
+        self.nonfinite_steps.count = progress["nonfinite_steps"]
+        self.nonfinite_steps.in_a_row = progress["nonfinite_in_a_row"]
+
+    def remove_unfinished(self, run_dir: Path):
+        if self.is_local_process_zero():
+            shutil.rmtree(run_dir / STAGING, ignore_errors=True)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str):
+        if not self.is_staging:
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _load_best_model(self):
+        super()._load_best_model()
+        if self.average is not None:
+            self.average.load(Path(self.state.best_model_checkpoint) / AVERAGE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        try:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        except RuntimeError as error:  # sizes that differ
+            raise ValueError(f"{NOT_OF_THIS_MODEL} ({str(error).splitlines()[-1].strip()}).") from None
+
+    def _issue_warnings_after_load(self, load_result):
+        names = [*load_result.missing_keys, *load_result.unexpected_keys]
+        if names:
+            raise ValueError(f"{NOT_OF_THIS_MODEL} ({len(names)} weights are in one of the two only: {names[0]} …).")
+
+
+class StepHooks(TrainerCallback):
+    """What the Trainer has no method to override for."""
+
+    def __init__(self, trainer: ReferringSegmentationTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        trainer = self.trainer
+        trainer.remove_unfinished(Path(args.output_dir))
+        if args.ema_decay is not None:
+            trainer.average = WeightAverage(model, args.ema_decay, args.ema_start_step)
+        if trainer.checkpoint is not None:
+            trainer.load_own_state(Path(trainer.checkpoint))
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        epoch = int(state.epoch)
+        if isinstance(self.trainer.train_dataset, DrawnSentences):
+            self.trainer.train_dataset.set_epoch(epoch)
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        self.trainer.nonfinite_steps.begin_step(model)
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        trainer = self.trainer
+        self.is_finite = trainer.nonfinite_steps.end_step(model, trainer.grad_norm, state.global_step + 1)
+
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+        trainer = self.trainer
+        is_skipped = trainer.accelerator.optimizer_step_was_skipped or not self.is_finite
+        if trainer.average is not None and not is_skipped:
+            trainer.average.update(model, state.global_step + 1)
+
+
+def model_parts(model: nn.Module) -> dict[str, nn.Module]:
+    """
+    The parts of a ReMamber, however it is wrapped.
+
+    Raises:
+        ValueError: if `model` is or holds no [`ReMamberForImageSegmentation`].
+    """
+    for module in model.modules():
+        if isinstance(module, ReMamberForImageSegmentation):
+            return {
+                "text_encoder": module.remamber.text_encoder,
+                "backbone": module.remamber.backbone,
+                "fusion": module.remamber.fusions,
+                "mask_head": module.mask_head,
+            }
+    raise ValueError(f"The model is a {type(model).__name__}; give a ReMamberForImageSegmentation.")
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """The papers' metrics, from the pixel counts of `prediction_step`."""
-    return referring_iou(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
+    """The papers' metrics and the mean loss, from what `prediction_step` counted."""
+    intersections, losses = prediction.predictions
+    scores = referring_iou(np.asarray(intersections), np.asarray(prediction.label_ids))
+    return {**scores, "loss": float(np.mean(losses, dtype=np.float64))}

@@ -1,21 +1,39 @@
-"""`remamber train` from nothing on a small synthetic set, and the Trainer behind it."""
+"""`remamber train`: from nothing, from parts, from a model, with adapters; what it reads, writes and refuses."""
 
 import json
+import pickle
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
 import torch
 import yaml
-from transformers import AutoModelForImageSegmentation, AutoProcessor
+from huggingface_hub import ModelCard
+from PIL import Image
+from safetensors.torch import load_file
+from tiny import make_tokenizer, run_without_package, vision_config
+from transformers import AutoModelForImageSegmentation, AutoProcessor, CLIPTextConfig, CLIPTextModel
 
+from remamber_hf import ReMamberForImageSegmentation, VMambaForImageClassification
+from remamber_hf.cli import main as remamber
 from remamber_hf.data.collator import ReMamberCollator
 from remamber_hf.data.refer import load_refer, row_mask
 from remamber_hf.data.synthetic import synthesize
-from remamber_hf.run_training import main, parse_arguments
-from remamber_hf.training.arguments import ReMamberTrainingArguments
+from remamber_hf.run_training import build_model, check_fields, main, parse_arguments
+from remamber_hf.training import model_card
+from remamber_hf.training.arguments import ModelArguments, ReMamberTrainingArguments
 from remamber_hf.training.trainer import ReferringSegmentationTrainer
 
 
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+QUIET = ["--use_cpu", "--disable_tqdm", "true", "--save_strategy", "no", "--max_steps", "1"]
 RECIPE = {
     "dataset": "shapes",
     "image_size": 64,
@@ -50,9 +68,12 @@ RECIPE = {
     "per_device_train_batch_size": 8,
     "max_steps": 12,
     "logging_steps": 1,
+    "eval_strategy": "steps",
+    "eval_steps": 6,
     "save_strategy": "no",
-    "report_to": "none",
+    "report_to": "tensorboard",
     "disable_tqdm": True,
+    "license": "apache-2.0",
 }
 
 
@@ -139,6 +160,229 @@ def test_weight_decay_reaches_matrices_only(run, data_dir):
     assert kept_matrices == {"A_log", "dt_proj_bias", "weight"} and len(embeddings) == 2
 
 
+# What a run leaves
+
+
+def test_curves_and_samples_of_every_evaluation_are_drawn(run):
+    assert sorted(path.name for path in (run / "samples").iterdir()) == ["step-0000006.png", "step-0000012.png"]
+    assert Image.open(run / "curves.png").width > 1000
+
+
+def test_tensorboard_has_loss_and_metrics(run):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = {}
+    for path in (run / "runs").glob("*/events*"):
+        accumulator = accumulators.EventAccumulator(str(path)).Reload()
+        for tag in accumulator.Tags()["scalars"]:
+            found.setdefault(tag, {}).update({event.step: event.value for event in accumulator.Scalars(tag)})
+    assert list(found["train/loss"].values()) == pytest.approx(losses_of(run), abs=1e-3)
+    assert set(found["eval/miou"]) == {6, 12}
+
+
+def test_the_card_has_the_metrics_and_the_arguments_of_the_run(run):
+    card = ModelCard.load(run / "README.md")
+    metrics = json.loads((run / "eval_results.json").read_text())
+    values = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert values["miou"] == pytest.approx(metrics["eval_miou"], abs=1e-4) and len(values) == 7
+    recipe = yaml.safe_load(card.text.split("```yaml\n")[1].split("```")[0])
+    # What is not in the card is a default, or the place of the data.
+    assert {**RECIPE, **recipe} == {**RECIPE} | {name: recipe[name] for name in recipe}
+    assert recipe["model_config"] == RECIPE["model_config"] and recipe["learning_rate"] == RECIPE["learning_rate"]
+    assert str(run.parent) not in card.content
+
+
+def test_the_snippet_of_the_card_runs_where_the_package_is_not_installed(run, tmp_path):
+    (snippet,) = re.findall(r"```python\n(.*?)```", (run / "README.md").read_text(), flags=re.DOTALL)
+    Image.new("RGB", (90, 70), "red").save(tmp_path / "picture.jpg")
+    shutil.copytree(run, tmp_path / "FOLDER")
+    assert run_without_package(snippet + "print(tuple(mask.shape), mask.dtype)", tmp_path) == "(70, 90) torch.bool\n"
+
+
+def test_a_push_comes_last_and_its_failure_costs_nothing(start, tmp_path, monkeypatch, capsys):
+    calls = []
+
+    class Hub:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, repo_id, **kwargs):
+            calls.append(repo_id)
+            if len(calls) > 1:
+                raise ConnectionError("no network")
+            return "https://huggingface.co/me/model"
+
+        def upload_folder(self, allow_patterns, **kwargs):
+            calls.append(sorted(allow_patterns))
+
+    monkeypatch.setattr(model_card, "HfApi", Hub)
+    flags = ["--model", start / "conv", "--data_dir", start / "data" / "shapes", "--do_train", *QUIET]
+    flags = [str(flag) for flag in [*flags, "--push_to_hub", "--hub_model_id", "me/model"]]
+    main([*flags, "--output_dir", str(tmp_path / "a")])
+    assert "pushed: https://huggingface.co/me/model" in capsys.readouterr().out
+    assert {"README.md", "model.safetensors", "modeling_remamber.py", "tokenizer.json"} <= set(calls[1])
+    with pytest.raises(ValueError, match="the model is whole in .* `hf upload me/model"):
+        main([*flags, "--output_dir", str(tmp_path / "b")])
+    assert {path.name for path in (tmp_path / "b").iterdir()} >= set(calls[1])
+    assert ModelCard.load(tmp_path / "b" / "README.md").data.model_name == "model"
+
+
+# Where a model comes from
+
+
+def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
+    tokenizer = make_tokenizer()
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    text = CLIPTextModel(CLIPTextConfig(**runs.TEXT_FIELDS, vocab_size=len(tokenizer), **ids))
+    text.save_pretrained(tmp_path / "clip")
+    tokenizer.save_pretrained(tmp_path / "clip")
+    vision = VMambaForImageClassification(vision_config(num_labels=3))
+    vision.save_pretrained(tmp_path / "vmamba")
+    fields = {"mask_head": "mamba", "text_length": 9, "correlation_size": 8, "decoder_depths": [1, 1, 1, 1]}
+    parts = {"text_model": str(tmp_path / "clip"), "vision_model": str(tmp_path / "vmamba")}
+    model, processor = build_model(ModelArguments(**parts, model_config=fields, image_size=64), [])
+    assert model.config.mask_head == "mamba" and processor.text_length == 9
+    assert dict(processor.image_processor.size) == {"height": 64, "width": 64}
+    for ours, theirs in ((model.remamber.text_encoder, text), (model.remamber.backbone, vision.base_model)):
+        for name, tensor in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], tensor), name
+    with pytest.raises(ValueError, match="text_model and vision_model bring theirs"):
+        build_model(ModelArguments(**parts, model_config={"text_config": {}}), [])
+    with pytest.raises(ValueError, match="--text_model .*vmamba and --vision_model .* cannot be put together"):
+        build_model(ModelArguments(text_model=parts["vision_model"], vision_model=parts["vision_model"]), [])
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing is no model that can be loaded"):
+        build_model(ModelArguments(model=str(tmp_path / "nothing")), [])
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"mask_hed": "conv"}, "model_config names mask_hed, which is no field; did you mean mask_head?"),
+        ({"vision_config": {"depth": [1]}}, "model_config names vision_config.depth, .* did you mean depths?"),
+        ({"mask_head": "convv"}, "model_config is refused: .*mask_head.* expected one of"),
+        ({"text_length": 0}, "model_config is refused: .*text_length is 0"),
+    ],
+)
+def test_fields_of_the_config_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(ModelArguments(model_config=fields, vocabulary_size=600), ["a dog"])
+
+
+def test_the_config_of_a_model_can_be_given_as_it_is(start):
+    check_fields(json.loads((start / "conv" / "config.json").read_text()))
+
+
+# Adapters
+
+
+@pytest.fixture(scope="module")
+def adapted(start, tmp_path_factory):
+    """A run of recipes/lora.yaml, and its checkpoint resumed for as many steps again."""
+    pytest.importorskip("peft")
+    folder = tmp_path_factory.mktemp("lora")
+    flags = ["--model", start / "conv", "--data_dir", start / "data" / "shapes", "--use_cpu", "--disable_tqdm", "true"]
+    flags += ["--dataloader_num_workers", 0, "--report_to", "none", "--max_eval_samples", 4, "--sample_predictions", 0]
+    flags += ["--eval_strategy", "steps", "--eval_steps", 2, "--save_strategy", "steps", "--save_steps", 2]
+    flags += ["--load_best_model_at_end", "false", "--warmup_steps", 0, "--learning_rate", 0.01]
+    for steps, resume in ((2, "false"), (4, "true")):
+        last = ["--max_steps", steps, "--resume_from_checkpoint", resume, "--output_dir", folder]
+        main([str(ROOT / "recipes" / "lora.yaml"), *map(str, [*flags, *last])])
+    return folder
+
+
+def test_adapters_are_merged_into_a_model_of_the_same_weights(adapted, start):
+    before, after = load_file(start / "conv" / "model.safetensors"), load_file(adapted / "model.safetensors")
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("mask_head.") for name in changed)
+    others = {name for name in changed if not name.startswith("mask_head.")}
+    adapted_layers = ("q_proj", "k_proj", "v_proj", "in_proj", "out_proj", "fc1", "fc2")
+    assert others and all(name.split(".")[-2] in adapted_layers and name.endswith(".weight") for name in others)
+    assert type(AutoModelForImageSegmentation.from_pretrained(adapted)) is ReMamberForImageSegmentation
+
+
+def test_the_merged_model_is_the_one_that_was_trained(adapted):
+    log = json.loads((adapted / "trainer_state.json").read_text())["log_history"]
+    (trained,) = [entry["eval_loss"] for entry in log if entry["step"] == 4 and "eval_loss" in entry]
+    merged = json.loads((adapted / "eval_results.json").read_text())["eval_loss"]
+    assert merged == pytest.approx(trained, rel=1e-4)
+
+
+def test_the_adapters_are_there_alone_and_small(adapted):
+    adapters = load_file(adapted / "adapter" / "adapter_model.safetensors")
+    assert {"lora_A", "lora_B"} <= {part for name in adapters for part in name.split(".")}
+    assert not any("backbone" in name and "lora" not in name for name in adapters)
+    assert not (adapted / "checkpoint-4" / "model.safetensors").exists()
+
+
+def test_adapters_that_peft_refuses_are_one_line(start, tmp_path):
+    pytest.importorskip("peft")
+    flags = ["--model", str(start / "conv"), "--data_dir", str(start / "data" / "shapes"), "--do_train", *QUIET]
+    flags += ["--output_dir", str(tmp_path)]
+    for fields, message in (({"rank": 3}, "unexpected keyword"), ({"target_modules": ["no_layer"]}, "not found")):
+        with pytest.raises(ValueError, match=f"--lora is refused by peft: .*{message}"):
+            main([*flags, "--lora", json.dumps(fields)])
+
+
+# What is read
+
+
+def test_a_mixture_is_evaluated_set_by_set_and_trained_without_leaks(start, tmp_path, capsys):
+    data_dir = tmp_path / "data"
+    shutil.copytree(start / "data" / "shapes", data_dir)
+    shutil.copytree(data_dir / "shapes", data_dir / "others")
+    refs_path = data_dir / "others" / "refs(unc).p"
+    refs = pickle.loads(refs_path.read_bytes())
+    moved = next(ref["image_id"] for ref in refs if ref["split"] == "train")
+    for ref in refs:
+        ref["split"] = "val" if ref["image_id"] == moved else "train" if ref["split"] == "val" else ref["split"]
+    refs_path.write_bytes(pickle.dumps(refs))
+    flags = [
+        "--model",
+        start / "conv",
+        "--data_dir",
+        data_dir,
+        "--dataset",
+        "shapes,others",
+        "--do_train",
+        "--do_eval",
+    ]
+    main([str(flag) for flag in [*flags, *QUIET, "--output_dir", tmp_path / "out", "--max_eval_samples", 2]])
+    before = runs.load_rows(start, "train")["image_id"]
+    leaked_from_val = len({*runs.load_rows(start, "val")["ref_id"]})
+    removed = f"{before.count(moved)} of shapes, {leaked_from_val} of others"
+    printed = capsys.readouterr().out
+    assert f"left out, their pictures being in another split of one of these: {removed}" in printed
+    metrics = json.loads((tmp_path / "out" / "eval_results.json").read_text())
+    assert {"eval_shapes_miou", "eval_others_miou"} <= metrics.keys()
+    assert removed in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[path.name for path in RECIPES])
+def test_every_recipe_is_read(path, tmp_path):
+    model, data, training, given = parse_arguments([str(path), "--output_dir", str(tmp_path / "out")])
+    recipe = yaml.safe_load(path.read_text())
+    assert recipe.keys() - given.keys() <= {"image_size", "seed", "per_device_train_batch_size", "learning_rate"} | {
+        name for name in recipe if not recipe[name] or recipe[name] in ("none", 5.0e-5, 8, 16, 1.0)
+    }
+    for name, value in recipe.items():
+        held = next(getattr(each, name) for each in (model, data, training) if hasattr(each, name))
+        assert held == value or str(getattr(held, "value", held)) == str(value) or held in ([value], []), name
+
+
+@pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "mixed"])
+def test_the_published_recipe_is_the_published_one(name, tmp_path):
+    recipe = ROOT / "recipes" / f"{name}.yaml"
+    model, data, training, _ = parse_arguments([str(recipe), "--output_dir", str(tmp_path / "out")])
+    assert (training.learning_rate, training.weight_decay, training.num_train_epochs) == (5e-5, 1e-4, 50)
+    assert training.text_encoder_learning_rate == training.backbone_learning_rate == 2.5e-5
+    assert training.per_device_train_batch_size == 8 and training.fp16 and model.image_size == 480
+    assert training.weight_decay_mode == "published" and training.lr_scheduler_kwargs == {"min_lr": 1e-6}
+    assert data.dataset == ("refcoco,refcoco+,refcocog" if name == "mixed" else name)
+
+
 def test_flags_overrule_the_recipe(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE))
@@ -150,16 +394,127 @@ def test_flags_overrule_the_recipe(tmp_path):
     assert model_arguments.model_config["mask_head"] == "mamba"
 
 
+def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "model: m\ndo_eval: true\nlearning_rate: 2e-4\nfreeze: [text_encoder, backbone]\nreport_to: [tensorboard]\n"
+        "max_eval_samples:\nlr_scheduler_kwargs: {min_lr: 1.0e-6}\n"
+    )
+    _, data, training, given = parse_arguments([str(recipe), "--output_dir", str(tmp_path)])
+    assert training.learning_rate == 2e-4 and training.freeze == ["text_encoder", "backbone"]
+    assert training.report_to == ["tensorboard"] and training.lr_scheduler_kwargs == {"min_lr": 1e-6}
+    assert data.max_eval_samples is None and "max_eval_samples" not in given
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
         (["missing.yaml"], "missing.yaml is no file; give a recipe"),
-        (["--model", "folder"], "--data_dir is missing"),
-        (["--data_dir", "folder", "--model", "a"], "there is nothing to do; give --do_train, --do_eval or both"),
-        (["--do_eval", "--data_dir", "folder"], "either --model, to train on, or --model_config"),
-        (["--do_eval", "--data_dir", "folder", "--model", "a", "--model_config", "b"], "either --model"),
+        (["--do_eval", "a.yaml"], "a.yaml stands after other arguments; the recipe comes first"),
+        (["--model", "a"], "there is nothing to do; give --do_train, --do_eval or both"),
+        (["--do_eval"], "no model is named; give --model, to train on, --text_model and --vision_model"),
+        (["--do_eval", "--model", "a", "--model_config", "{}"], "--model is a whole model; leave out"),
+        (["--do_eval", "--text_model", "a"], "--text_model comes alone; give --text_model and --vision_model"),
+        (["--model", "a", "--model_config", "b.json"], "--model_config b.json is no file"),
+        (["--model", "a", "--lora", "[1"], r"--lora \[1 is no file"),
+        (["--model", "a", "--lora", "{1"], "--lora {1 is no valid JSON"),
+        (["--model", "a", "--lora", "{}", "--ema_decay", "0.9"], "--lora and --ema_decay do not go together"),
+        (["--model", "a", "--split_bye", "unc"], "the command names split_bye, .* did you mean split_by?"),
+        (["--model", "a", "--max_steps", "many"], "--max_steps.*invalid int value: 'many'"),
+        (["--model", "a", "--eval_strategy", "daily"], "invalid choice: 'daily'"),
+        (["--model", "a", "--max_eval_samples", "0"], "--max_eval_samples is 0; give at least 1"),
+        (["--model", "a", "--on_error", "cry"], "--on_error is 'cry'; choose one of raise, skip"),
+        (["--model", "a", "--push_to_hub"], "--push_to_hub comes without --hub_model_id"),
+        (["--model", "a", "--do_eval", "--report_to", "tensorbord"], "--report_to: tensorbord is not supported"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, flags, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         parse_arguments([*flags, "--output_dir", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("max_stps: 3", "recipe.yaml names max_stps, which is no argument; did you mean max_steps?"),
+        ("max_steps: many", "--max_steps.*invalid int value: 'many'"),
+        ("max_steps: [1]", r"recipe.yaml: max_steps is \[1\]; one value is needed"),
+        ("- max_steps", "recipe.yaml holds no mapping"),
+        ("a: [", "recipe.yaml is no valid YAML"),
+        ("freeze: [eyes]", "freeze names eyes; the parts are text_encoder, backbone, fusion, mask_head"),
+    ],
+)
+def test_bad_recipes_are_refused(tmp_path, content, message):
+    (tmp_path / "recipe.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        parse_arguments([str(tmp_path / "recipe.yaml"), "--model", "a", "--do_eval", "--output_dir", str(tmp_path)])
+
+
+def test_an_output_folder_is_needed():
+    with pytest.raises(ValueError, match="--output_dir is missing"):
+        parse_arguments(["--model", "a", "--do_eval"])
+
+
+def test_a_logger_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(parse_arguments.__globals__["REPORTERS"], "trackio", lambda: False)
+    with pytest.raises(ValueError, match="--report_to trackio needs a package: pip install trackio"):
+        parse_arguments(["--model", "a", "--do_eval", "--output_dir", str(tmp_path), "--report_to", "trackio"])
+
+
+def test_the_module_says_an_error_in_one_line():
+    command = [sys.executable, "-m", "remamber_hf.run_training", "--output_dir", "out"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("remamber: error: no model is named")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29671"],
+        [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--cpu",
+            "--num_processes",
+            "2",
+            "--main_process_port",
+            "29672",
+        ],
+    ],
+    ids=["torchrun", "accelerate"],
+)
+def test_several_processes_start_from_the_same_command(launcher, start, tmp_path):
+    flags = ["--model", start / "conv", "--data_dir", start / "data" / "shapes", "--do_train", "--do_eval", *QUIET]
+    command = [*launcher, "-m", "remamber_hf.run_training", *flags, "--output_dir", tmp_path]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "with 2 processes on" in (tmp_path / "README.md").read_text()
+    assert result.stdout.count("objects to train on") == 1
+
+
+# docs/training.md
+
+
+def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"^```(python|bash)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(snippets) >= 4
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    for language, code in snippets:
+        if language == "python":
+            exec(compile(code, "docs/training.md", "exec"), {})
+            continue
+        for line in code.replace("\\\n", " ").splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "remamber"
+            monkeypatch.setattr(sys, "argv", ["remamber", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                remamber()
+            assert not ended.value.code, line
+    assert all((tmp_path / name).is_file() for name in ("runs/own/README.md", "runs/own/curves.png"))

@@ -29,6 +29,18 @@ def count_pixels(prediction, reference) -> tuple[int, int, int]:
     return intersection, union, np.count_nonzero(reference)
 
 
+def sample_ious(intersections, unions, reference_areas=None) -> np.ndarray:
+    """Compute what `miou` is the mean of or, with `reference_areas`, `giou`: float64, one number per sample.
+
+    Args:
+        intersections, unions, reference_areas: see `generalized_iou`.
+    """
+    counts = _check_counts(intersections, unions, reference_areas)
+    ious = _divide(*counts[:2])
+    # Where nothing is meant, an empty prediction has an empty union.
+    return ious if reference_areas is None else np.where((counts[2] == 0) & (counts[1] == 0), 1.0, ious)
+
+
 def referring_iou(intersections, unions) -> dict[str, float]:
     """Compute mIoU, oIoU and precision as in the evaluation of RefCOCO, RefCOCO+ and G-Ref.
 
@@ -39,7 +51,7 @@ def referring_iou(intersections, unions) -> dict[str, float]:
     0.5, 0.6 … 0.9 (share of the samples with IoU ≥ X), all in [0, 1].
     """
     intersections, unions = _check_counts(intersections, unions)
-    ious = _divide(intersections, unions)
+    ious = sample_ious(intersections, unions)
     precisions = {f"precision@{threshold}": float(np.mean(ious >= threshold)) for threshold in PRECISION_THRESHOLDS}
     return {"miou": float(np.mean(ious)), "oiou": float(_divide(intersections.sum(), unions.sum())), **precisions}
 
@@ -58,7 +70,7 @@ def generalized_iou(intersections, unions, reference_areas) -> dict[str, float]:
     intersections, unions, reference_areas = _check_counts(intersections, unions, reference_areas)
     is_no_target = reference_areas == 0
     is_empty = intersections + unions == reference_areas  # the area of the prediction is I + U - area
-    ious = np.where(is_no_target, is_empty, _divide(intersections, unions))
+    ious = sample_ious(intersections, unions, reference_areas)
     return {
         "giou": float(np.mean(ious)),
         "ciou": float(_divide(intersections.sum(), unions.sum())),

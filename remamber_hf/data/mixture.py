@@ -1,0 +1,185 @@
+"""The data that a run is told to read: names, folders or a name on the Hub → sources → one training set.
+
+`--data_dir` with a metadata file        a folder of one's own, see `folder.py`
+`--data_dir` and `--dataset NAMES`       one or several REFER sets, see `refer.py`
+`--dataset NAME` alone                   a data set of the Hub, or a folder of Parquet files
+
+Several sets share COCO's pictures, and what one of them trains on another one tests on. So a mixture trains on no
+picture that any of its sets holds in another split than the training split.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+
+from .check import DataSetFile, find_data_sets
+from .folder import find_metadata, load_referring_folder, rows_from_columns
+from .refer import COCO_FOLDERS, IMAGE_FOLDERS, PUBLISHED_SETS, load_refer
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A data set: its name, all its splits, and who split it if it is a REFER set."""
+
+    name: str
+    splits: datasets.DatasetDict
+    split_by: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.split_by is None else f"{self.name} ({self.split_by})"
+
+    def rows(self, split: str, option: str) -> datasets.Dataset:
+        """The rows of a split; ValueError, which names `option`, if there is none of that name."""
+        if split not in self.splits:
+            raise ValueError(f"{self} has no split {split!r}; choose one of {', '.join(self.splits)} with {option}.")
+        return self.splits[split]
+
+
+def load_sources(
+    dataset: str | None, split_by: str | None, data_dir: str | os.PathLike | None, on_error: str = "raise"
+) -> list[DataSource]:
+    """Load the data sets that a run is told.
+
+    Args:
+        dataset: a name, several with commas between them, or None for the one that is in `data_dir`.
+        split_by: one for each data set, with commas between them; None takes what is there, and if several are, the
+            first of `PUBLISHED_SETS`.
+        data_dir: folder of REFER sets or of one's own data; None for a data set of the Hub.
+        on_error: "raise" or "skip", see `refer.py`; only for REFER sets.
+
+    Raises FileNotFoundError or ValueError with one line that names the option to change.
+    """
+    if data_dir is None:
+        return [load_hub_source(dataset)]
+    if not os.path.isdir(data_dir):
+        raise FileNotFoundError(f"--data_dir {data_dir} is no folder; give the one that holds the data.")
+    if dataset is None and find_metadata(data_dir) is not None:
+        if on_error == "skip":
+            raise ValueError("--on_error skip is for REFER sets; in your own folder, mend or remove the line instead.")
+        name = os.path.basename(os.path.abspath(data_dir))
+        return [DataSource(name, load_referring_folder(data_dir))]
+    return [
+        DataSource(
+            file.dataset,
+            load_refer(
+                file.dataset, file.split_by, data_dir=data_dir, generalized=file.generalized, on_error=on_error
+            ),
+            file.split_by,
+        )
+        for file in choose_files(data_dir, dataset, split_by)
+    ]
+
+
+def choose_files(data_dir: str | os.PathLike, dataset: str | None, split_by: str | None) -> list[DataSetFile]:
+    """Choose the refs files of `data_dir` that are meant, see `load_sources`."""
+    found = [file for file in find_data_sets(data_dir) if file.generalized == (file.dataset == "grefcoco")]
+    names_there = list(dict.fromkeys(file.dataset for file in found))
+    if not found:
+        raise ValueError(
+            f"--data_dir {data_dir} holds neither metadata.jsonl nor a REFER data set; "
+            f"`remamber data check --data_dir {data_dir}` says what is missing."
+        )
+    if dataset is None and len(names_there) > 1:
+        raise ValueError(f"--data_dir {data_dir} holds {', '.join(names_there)}; choose with --dataset.")
+    names = names_there if dataset is None else _list(dataset)
+    if len(set(names)) != len(names):
+        raise ValueError(f"--dataset {dataset} names a data set twice; name each once.")
+    if len(names) > 1 and "grefcoco" in names:
+        raise ValueError("grefcoco cannot be mixed with other data sets: its rows hold lists of objects.")
+    wanted = [None] * len(names) if split_by is None else _list(split_by)
+    if len(wanted) != len(names):
+        raise ValueError(
+            f"--split_by {split_by} has {len(wanted)} names for {len(names)} data sets; give one for each, with "
+            "commas between them, or leave it out."
+        )
+    return [_choose_file(data_dir, found, *pair) for pair in zip(names, wanted)]
+
+
+def _choose_file(data_dir, found: list[DataSetFile], name: str, split_by: str | None) -> DataSetFile:
+    there = {file.split_by: file for file in found if file.dataset == name}
+    if not there:
+        names_there = ", ".join(dict.fromkeys(file.dataset for file in found))
+        missing = ""
+        if name in PUBLISHED_SETS:
+            missing = f" `remamber data check --data_dir {data_dir} --dataset {name}` says what is missing."
+        raise ValueError(f"--dataset {name} is not in {data_dir}, which holds {names_there}.{missing}")
+    if split_by is None:
+        preferred = [choice for choice in PUBLISHED_SETS.get(name, ()) if choice in there]
+        choices = preferred[:1] or list(there)
+        if len(choices) > 1:
+            raise ValueError(f"{name} in {data_dir} is split by {', '.join(choices)}; choose with --split_by.")
+        split_by = choices[0]
+    if split_by not in there:
+        raise ValueError(
+            f"--split_by {split_by} is not there: {name} in {data_dir} is split by {', '.join(there)}; choose one of "
+            "these."
+        )
+    return there[split_by]
+
+
+def load_hub_source(name: str | None) -> DataSource:
+    """Load a data set by its name on the Hub, or a folder of Parquet files, see `rows_from_columns`."""
+    if name is None:
+        raise ValueError("no data is named; give --data_dir, --dataset (a name on the Hub), or both (a REFER set).")
+    published = [each for each in _list(name) if each in PUBLISHED_SETS]
+    if published:
+        raise ValueError(
+            f"--dataset {published[0]} is read from its files; give --data_dir, the folder that holds "
+            f"{published[0]}/ and the pictures."
+        )
+    if os.path.isdir(name) and find_metadata(name) is not None:
+        raise ValueError(f"{name} holds a metadata file; give it as --data_dir, without --dataset.")
+    try:
+        data = datasets.load_dataset(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"--dataset {name} cannot be loaded, neither from the Hub nor as a folder of Parquet files: {reason}. "
+            "A REFER data set needs --data_dir too."
+        ) from None
+    return DataSource(name, rows_from_columns(data))
+
+
+def mix_training_rows(sources: list[DataSource], train_split: str) -> tuple[datasets.Dataset, dict[str, int]]:
+    """Put the training rows of all sources together, without the pictures that any of them holds out.
+
+    Pictures are told apart by `image_id`, which is COCO's, and by the picture folders that a data set is read from. A
+    single source is left as it is published.
+
+    Returns the rows, and the number of rows that were removed from each source.
+
+    Raises ValueError if a source has no split of that name, or none of its rows is left.
+    """
+    parts = [source.rows(train_split, "--train_split") for source in sources]
+    if len(sources) == 1:
+        return parts[0], {sources[0].name: 0}
+    held_out: dict[tuple[str, ...], set[int]] = {}
+    for source in sources:
+        ids = held_out.setdefault(_picture_folders(source), set())
+        for split, rows in source.splits.items():
+            if split != train_split:
+                ids.update(_image_ids(rows))
+    kept, num_removed = [], {}
+    for source, rows in zip(sources, parts):
+        is_kept = ~np.isin(_image_ids(rows), list(held_out[_picture_folders(source)]))
+        num_removed[source.name] = int((~is_kept).sum())
+        if not is_kept.any():
+            raise ValueError(f"every picture of {source} is in val or test of the other data sets; leave it out.")
+        kept.append(rows.select(np.flatnonzero(is_kept)))
+    return datasets.concatenate_datasets(kept), num_removed
+
+
+def _picture_folders(source: DataSource) -> tuple[str, ...]:
+    return IMAGE_FOLDERS.get(source.name, COCO_FOLDERS)
+
+
+def _image_ids(rows: datasets.Dataset) -> list[int]:
+    return rows.select_columns("image_id")[:]["image_id"]
+
+
+def _list(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",")]

@@ -1,0 +1,89 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Results of an evaluation as the papers' table, in Markdown."""
+
+from .referring_iou.scores import PRECISION_THRESHOLDS
+
+
+SCORE_TITLES = {
+    "oiou": "oIoU",
+    "miou": "mIoU",
+    **{f"precision@{threshold}": f"P@{threshold}" for threshold in PRECISION_THRESHOLDS},
+    "giou": "gIoU",
+    "ciou": "cIoU",
+    "n_acc": "N-acc",
+    "t_acc": "T-acc",
+}
+
+
+def write_report(results: dict) -> str:
+    """
+    The scores of every split with the published ones below them, then the scores of every kind of expression.
+
+    Args:
+        results: what `remamber evaluate` writes as JSON; scores are fractions, None where there is none.
+
+    Returns:
+        Markdown; the scores in it are in per cent.
+    """
+    splits = results["splits"]
+    titles = {name: title for name, title in SCORE_TITLES.items() if name in next(iter(splits.values()))["scores"]}
+    rows, kind_rows = [], []
+    for split, result in splits.items():
+        rows.append([split, "this model", *_cells(result["scores"], titles), f"{result['num_sentences']}"])
+        for published in result["published"]:
+            rows.append([split, published["model"], *_cells(published["scores"], titles), ""])
+        for kind, part in result["kinds"].items():
+            kind_rows.append([split, kind, *_cells(part["scores"], titles), f"{part['num_sentences']}"])
+    data = results["dataset"] + (f" ({results['split_by']})" if results["split_by"] else "")
+    lines = [f"# {results['model']} on {data}", "", _describe(results), ""]
+    lines += _table(["split", "model", *titles.values(), "sentences"], rows)
+    if kind_rows:
+        lines += ["", "## By kind of expression", ""]
+        lines += _table(["split", "kind", *titles.values(), "sentences"], kind_rows)
+    return "\n".join(lines) + "\n"
+
+
+def _describe(results: dict) -> str:
+    protocol = results["protocol"]
+    words = [
+        "Scores in per cent",
+        f"logits resized to the picture's size: {protocol['resize']}",
+        f"object where the probability is above {protocol['threshold']}",
+        f"computed in {protocol['dtype']}",
+    ]
+    if protocol["name"]:
+        words.append(f"protocol: {protocol['name']}")
+    if results["max_samples"]:
+        words.append(f"only the first {results['max_samples']} sentences of each split")
+    return "; ".join(words) + "."
+
+
+def _cells(scores: dict[str, float | None], titles: dict[str, str]) -> list[str]:
+    values = [scores.get(name) for name in titles]
+    return ["–" if value is None else f"{100 * value:.2f}" for value in values]
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table that is aligned as plain text too; the first two columns to the left."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    rules = ["-" * width if column < 2 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    aligned = [
+        [
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ]
+        for row in [header, *rows]
+    ]
+    return ["| " + " | ".join(cells) + " |" for cells in [aligned[0], rules, *aligned[1:]]]

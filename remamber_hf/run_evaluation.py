@@ -1,0 +1,518 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Command: the papers' table for a model, every split of a data set in one run, by one process or several.
+
+rows → samples → batches of whole pictures → masks at the pictures' size → pixel counts → gathered → scores, Parquet,
+contact sheets. The batches are the same for any number of processes, and so are the scores.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import typer
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+from transformers.utils import logging
+
+from .data.check import find_data_sets
+from .data.collator import decode_mask, encode_mask
+from .data.expressions import KINDS, expression_kind
+from .data.folder import find_metadata, load_referring_folder, rows_from_columns
+from .data.refer import PUBLISHED_SETS, load_refer, row_mask
+from .image_processing_remamber import LOGIT_INTERPOLATIONS, to_rgb
+from .metrics.published import PUBLISHED_RESULTS, PublishedResult
+from .metrics.referring_iou.scores import (
+    count_pixels,
+    generalized_iou,
+    referring_iou,
+    sample_ious,
+)
+from .metrics.report import write_report
+from .modeling_remamber import ReMamberForImageSegmentation
+from .processing_remamber import ReMamberProcessor
+from .segment import DEVICES, find_device, load_model
+from .visualization import Sample as Tile
+from .visualization import draw_sheet
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PROTOCOLS = ("published",)
+THRESHOLD = 0.5
+MASK_OVERLAP = "published"  # of all papers; see `row_mask`
+TRAINING_SPLIT = "train"
+MASK_COLUMNS = ["ann_id", "height", "width", "segmentation"]
+SHEET_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Sample:
+    """
+    A sentence of a split.
+
+    row: where its object is in the split. picture: what sentences of one picture share. image_file: None if unknown.
+    """
+
+    row: int
+    ref_id: int
+    picture: tuple[int, int, int]
+    image_file: str | None
+    sentence: str
+
+
+def load_splits(
+    dataset: str | None, split_by: str | None, data_dir: Path | None, generalized: bool
+) -> tuple[dict, datasets.DatasetDict]:
+    """
+    All splits of a REFER set or a folder of one's own in `data_dir`, or else of a data set of the Hub.
+
+    Returns:
+        `dataset` and `split_by` as a dict, and the data, one row per object.
+
+    Raises:
+        ValueError, FileNotFoundError: if none or several data sets could be meant, or what is there is not right.
+    """
+    if data_dir is None:
+        if dataset is None or dataset in PUBLISHED_SETS:
+            raise ValueError("--data_dir is missing; give the folder that holds the data set and the pictures.")
+        data = datasets.load_dataset(dataset)
+        return {"dataset": dataset, "split_by": None}, rows_from_columns(data)
+    if dataset is None and find_metadata(data_dir) is not None:
+        return {"dataset": data_dir.resolve().name, "split_by": None}, load_referring_folder(data_dir)
+    if split_by is None and dataset in PUBLISHED_SETS:
+        split_by = PUBLISHED_SETS[dataset][0]
+    found = find_data_sets(data_dir)
+    meant = [
+        file
+        for file in found
+        if dataset in (None, file.dataset)
+        and split_by in (None, file.split_by)
+        and file.generalized == (generalized or file.dataset == "grefcoco")
+    ]
+    if not found:
+        raise ValueError(
+            f"{data_dir} holds no data set; `remamber data check --data_dir {data_dir}` says what is missing."
+        )
+    if len(meant) != 1:
+        there = ", ".join(map(str, found))
+        raise ValueError(f"{data_dir} holds {there}; name one of them with --dataset, --split_by and --generalized.")
+    file = meant[0]
+    data = load_refer(file.dataset, file.split_by, data_dir=data_dir, generalized=file.generalized)
+    return {"dataset": file.dataset, "split_by": file.split_by}, data
+
+
+def choose_splits(data: datasets.DatasetDict, splits: str | None) -> datasets.DatasetDict:
+    """The splits that are named with commas between, by default all but that for training."""
+    if splits is None:
+        names = [name for name in data if name != TRAINING_SPLIT]
+        if not names:
+            raise ValueError(f"there is only the split {TRAINING_SPLIT}; evaluate it with --splits {TRAINING_SPLIT}.")
+    else:
+        names = [name.strip() for name in splits.split(",")]
+    unknown = [name for name in names if name not in data]
+    if unknown:
+        raise ValueError(f"there is no split {unknown[0]!r}; choose --splits from {', '.join(data)}.")
+    return datasets.DatasetDict({name: data[name] for name in names})
+
+
+def list_samples(rows: datasets.Dataset, split: str, max_samples: int | None) -> list[Sample]:
+    """
+    One sample per sentence, in the order of the rows; no picture is decoded.
+
+    Raises:
+        FileNotFoundError: if a picture is missing.
+        ValueError: if there is no sentence.
+    """
+    columns = ["image", "sentences", "ref_id", "image_id", "height", "width"]
+    samples = []
+    for index, row in enumerate(rows.select_columns(columns).cast_column("image", datasets.Image(decode=False))):
+        path = row["image"]["path"]
+        if row["image"]["bytes"] is None and not Path(path).is_file():
+            raise FileNotFoundError(f"the picture {path} of split {split} is missing; put it back.")
+        picture = (row["image_id"], row["height"], row["width"])
+        image_file = None if path is None else os.path.basename(path)
+        samples += [Sample(index, row["ref_id"], picture, image_file, sentence) for sentence in row["sentences"]]
+        if max_samples is not None and len(samples) >= max_samples:
+            break
+    if not samples:
+        raise ValueError(f"the split {split} has no sentence; choose others with --splits.")
+    return samples[:max_samples]
+
+
+def make_batches(samples: list[Sample], batch_size: int) -> list[list[int]]:
+    """
+    Indices of at most `batch_size` samples each; those of one picture stand together.
+
+    They depend on nothing else, the number of processes least of all: the size of a batch can change the last digit
+    of a logit.
+    """
+    pictures: dict[tuple, list[int]] = {}
+    for index, sample in enumerate(samples):
+        pictures.setdefault(sample.picture, []).append(index)
+    batches: list[list[int]] = [[]]
+    for indices in pictures.values():
+        for start in range(0, len(indices), batch_size):
+            part = indices[start : start + batch_size]
+            if len(batches[-1]) + len(part) > batch_size:
+                batches.append([])
+            batches[-1] += part
+    return batches
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split as it is evaluated: `batches` holds indices into `samples`, whose `row` is one of `rows`."""
+
+    name: str
+    rows: datasets.Dataset
+    samples: list[Sample]
+    batches: list[list[int]]
+
+    @property
+    def is_generalized(self) -> bool:
+        """Whether a sentence may mean several objects or none."""
+        return isinstance(self.rows.features["ann_id"], (list, datasets.List))
+
+
+class EvaluationBatches(Dataset):
+    """number of a batch → (indices of its samples, model inputs with each picture once, true masks as RLE)."""
+
+    def __init__(self, split: Split, numbers: list[int], processor: ReMamberProcessor):
+        self.samples = split.samples
+        self.batches = [split.batches[number] for number in numbers]
+        self.pictures = split.rows.select_columns(["image"])
+        self.masks = split.rows.select_columns(MASK_COLUMNS)
+        self.processor = processor
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> tuple[list[int], dict[str, torch.Tensor], list[dict]]:
+        indices = self.batches[number]
+        images, sentences, masks = [], [], {}
+        for _, group in groupby((self.samples[index] for index in indices), key=lambda sample: sample.picture):
+            group = list(group)
+            images.append(self.pictures[group[0].row]["image"])
+            sentences.append([sample.sentence for sample in group])
+            for row in {sample.row for sample in group}:
+                masks[row] = encode_mask(row_mask(self.masks[row], MASK_OVERLAP))
+        inputs = self.processor(images=images, text=sentences, return_tensors="pt")
+        return indices, dict(inputs), [masks[self.samples[index].row] for index in indices]
+
+
+class Evaluator:
+    """A model on one split after another: `count` in all processes together, `draw` in one."""
+
+    def __init__(
+        self,
+        model: ReMamberForImageSegmentation,
+        processor: ReMamberProcessor,
+        resize: str = "bilinear",
+        dtype: str = "float32",
+        num_workers: int = 0,
+    ):
+        self.model = model
+        self.processor = processor
+        self.resize = resize
+        self.dtype = DTYPES[dtype]
+        self.num_workers = num_workers
+
+    def predict(self, inputs: dict[str, torch.Tensor], sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+        """Masks, bool (height, width), at the size of each expression's picture."""
+        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        is_mixed = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.model.device.type, self.dtype, enabled=is_mixed):
+            outputs = self.model(**inputs)
+        masks = self.processor.post_process_referring_segmentation(
+            outputs, target_sizes=sizes, threshold=THRESHOLD, interpolation=self.resize
+        )
+        return [mask.cpu().numpy() for mask in masks]
+
+    def segment(self, split: Split, numbers: list[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Index, predicted mask and true mask of every sample in the batches of these numbers."""
+        batches = EvaluationBatches(split, numbers, self.processor)
+        for indices, inputs, truths in DataLoader(batches, batch_size=None, num_workers=self.num_workers):
+            predictions = self.predict(inputs, [tuple(truth["size"]) for truth in truths])
+            yield from zip(indices, predictions, map(decode_mask, truths))
+
+    def count(self, split: Split) -> np.ndarray:
+        """Pixels of intersection, union and true mask, int64 (samples, 3); the same in every process."""
+        state = PartialState()
+        numbers = list(range(state.process_index, len(split.batches), state.num_processes))
+        counts = []
+        with tqdm(
+            total=sum(len(split.batches[number]) for number in numbers),
+            desc=split.name,
+            unit=" sentences",
+            disable=None if state.is_main_process else True,
+        ) as bar:
+            for index, prediction, truth in self.segment(split, numbers):
+                counts.append((index, *count_pixels(prediction, truth)))
+                bar.update()
+        return np.array(sorted(gather_object(counts)), dtype=np.int64)[:, 1:]
+
+    def draw(self, split: Split, ious: np.ndarray, chosen: list[int]) -> Image.Image:
+        """A sheet of the chosen samples, in this order: the true mask, and the prediction beside it."""
+        numbers = [number for number, batch in enumerate(split.batches) if not set(batch).isdisjoint(chosen)]
+        tiles = {}
+        for index, prediction, truth in self.segment(split, numbers):
+            if index in chosen:
+                tiles[index] = _make_tiles(split, index, prediction, truth, ious[index])
+        return draw_sheet([tile for index in chosen for tile in tiles[index]], SHEET_COLUMNS)
+
+
+def _make_tiles(split: Split, index: int, prediction: np.ndarray, truth: np.ndarray, iou: float) -> list[Tile]:
+    sample = split.samples[index]
+    picture = to_rgb(split.rows[sample.row]["image"])
+    meant = f"truth, ref {sample.ref_id}" + ("" if truth.any() else ": means nothing here")
+    found = f"prediction, IoU {iou:.3f}" + ("" if prediction.any() else ": nothing found")
+    return [Tile(picture, truth, meant, [sample.sentence]), Tile(picture, prediction, found, [])]
+
+
+def kinds_of(samples: list[Sample]) -> list[str] | None:
+    """The kind of every expression if all are in the grammar of synthetic scenes, else None."""
+    try:
+        return [expression_kind(sample.sentence) for sample in samples]
+    except ValueError:
+        return None
+
+
+def score(counts: np.ndarray, is_generalized: bool) -> dict[str, float | None]:
+    """The papers' scores of the samples in `counts` (samples, 3), fractions; None where no sample counts."""
+    scores = generalized_iou(*counts.T) if is_generalized else referring_iou(*counts[:, :2].T)
+    return {name: None if np.isnan(value) else value for name, value in scores.items()}
+
+
+def describe_split(
+    split: Split, counts: np.ndarray, kinds: list[str] | None, published: list[PublishedResult]
+) -> dict:
+    """What the JSON file says of a split."""
+    kinds_of_samples = np.array(kinds)
+    parts = {kind: counts[kinds_of_samples == kind] for kind in KINDS} if kinds else {}
+    return {
+        "num_sentences": len(split.samples),
+        "num_objects": len({sample.row for sample in split.samples}),
+        "num_pictures": len({sample.picture for sample in split.samples}),
+        "scores": score(counts, split.is_generalized),
+        "kinds": {
+            kind: {"num_sentences": len(part), "scores": score(part, split.is_generalized)}
+            for kind, part in parts.items()
+            if len(part)
+        },
+        "published": [{"model": result.model, "scores": result.scores} for result in published],
+    }
+
+
+def make_table(split: Split, counts: np.ndarray, ious: np.ndarray, kinds: list[str] | None) -> pa.Table:
+    """One row per sample."""
+    samples = split.samples
+    return pa.table(
+        {
+            "split": [split.name] * len(samples),
+            "ref_id": pa.array([sample.ref_id for sample in samples], pa.int64()),
+            "image_file": pa.array([sample.image_file for sample in samples], pa.string()),
+            "sentence": pa.array([sample.sentence for sample in samples], pa.string()),
+            "kind": pa.array([None] * len(samples) if kinds is None else kinds, pa.string()),
+            "intersection": counts[:, 0],
+            "union": counts[:, 1],
+            "true_area": counts[:, 2],
+            "iou": ious,
+        }
+    )
+
+
+def check_arguments(output_dir: Path | None, resize: str | None, protocol: str | None, dtype: str, **numbers) -> None:
+    """
+    Refuse what cannot be done before anything is loaded.
+
+    Args:
+        numbers: name of an option → its value and the least that it may be.
+
+    Raises:
+        ValueError: naming the option.
+        FileExistsError: if the output folder is not empty.
+    """
+    choices = [("resize", resize, LOGIT_INTERPOLATIONS), ("protocol", protocol, PROTOCOLS), ("dtype", dtype, DTYPES)]
+    for name, value, known in choices:
+        if value is not None and value not in known:
+            raise ValueError(f"--{name} is {value!r}; choose one of {', '.join(known)}.")
+    if protocol == "published":
+        if resize not in (None, "nearest"):
+            raise ValueError(f"--protocol published resizes by nearest; leave out --resize {resize}.")
+        if dtype != "float32":
+            raise ValueError(f"--protocol published computes in float32; leave out --dtype {dtype}.")
+    for name, (value, least) in numbers.items():
+        if value is not None and value < least:
+            raise ValueError(f"--{name} is {value}; give at least {least}.")
+    if output_dir is not None and output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise FileExistsError(f"{output_dir} exists and is not an empty folder; give a new --output_dir.")
+
+
+def write_results(output_dir: Path, results: dict, tables: list[pa.Table], sheets: dict[str, Image.Image]) -> None:
+    """Write the folder whole or not at all."""
+    output_dir = output_dir.absolute()
+    partial_dir = output_dir.with_name(f".{output_dir.name}.partial-{os.getpid()}")
+    try:
+        partial_dir.mkdir(parents=True)
+        (partial_dir / "results.md").write_text(write_report(results), encoding="utf-8")
+        (partial_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        pq.write_table(pa.concat_tables(tables), partial_dir / "samples.parquet")
+        for name, sheet in sheets.items():
+            sheet.save(partial_dir / f"{name}.png")
+        if output_dir.exists():
+            output_dir.rmdir()
+        partial_dir.rename(output_dir)
+    finally:
+        shutil.rmtree(partial_dir, ignore_errors=True)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder or Hub name of a ReMamber model.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Such as refcoco; without --data_dir, a data set of the Hub or a Parquet folder."),
+    ] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(
+            "--split_by", "--split-by", help="unc, google, umd or berkeley.", show_default="as in the papers"
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data_dir", "--data-dir", help="Folder of the data sets and pictures, or of your own data."),
+    ] = None,
+    splits: Annotated[str | None, typer.Option(help="Such as val,testA,testB.", show_default="all but train")] = None,
+    generalized: Annotated[
+        bool, typer.Option("--generalized", help="Read grefs(...).json, as is always done for grefcoco.")
+    ] = False,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output_dir", "--output-dir", help="Folder to make, for tables, samples and contact sheets."),
+    ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            help=f"How logits get the picture's size: {' or '.join(LOGIT_INTERPOLATIONS)}.",
+            show_default="bilinear, as everywhere else in this package",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help='"published": exactly the released evaluation (nearest, float32).')
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", help="Sentences in a batch.")] = 16,
+    num_workers: Annotated[
+        int, typer.Option("--num_workers", "--num-workers", help="Processes that read pictures, for each model.")
+    ] = 2,
+    device: Annotated[str, typer.Option(help=f"One of {', '.join(DEVICES)}.")] = "auto",
+    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}; the last two by autocast.")] = "float32",
+    contact_sheet: Annotated[
+        int,
+        typer.Option("--contact_sheet", "--contact-sheet", help="Draw the N worst and the N best of each split."),
+    ] = 8,
+    max_samples: Annotated[
+        int | None, typer.Option("--max_samples", "--max-samples", help="Only the first N sentences of each split.")
+    ] = None,
+):
+    """
+    Score a model on every split of a data set: the papers' table, beside the published figures.
+
+    In several processes: torchrun --nproc_per_node 2 -m remamber_hf.run_evaluation MODEL …
+
+    Example: remamber evaluate runs/refcoco --dataset refcoco --data_dir DATA --output_dir results
+    """
+    check_arguments(
+        output_dir,
+        resize,
+        protocol,
+        dtype,
+        batch_size=(batch_size, 1),
+        num_workers=(num_workers, 0),
+        contact_sheet=(contact_sheet, 0),
+        max_samples=(max_samples, 1),
+    )
+    state = PartialState(cpu=find_device(device).type == "cpu")
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    loaded_model, processor = load_model(model, "cpu")
+    with state.main_process_first():
+        source, data = load_splits(dataset, split_by, data_dir, generalized)
+    chosen = []
+    for name, rows in choose_splits(data, splits).items():
+        samples = list_samples(rows, name, max_samples)
+        chosen.append(Split(name, rows, samples, make_batches(samples, batch_size)))
+    if protocol == "published" and chosen[0].is_generalized:
+        raise ValueError("--protocol published knows no generalised data set; leave it out.")
+    resize = resize or ("nearest" if protocol == "published" else "bilinear")
+    evaluator = Evaluator(loaded_model.to(state.device), processor, resize, dtype, num_workers)
+
+    results = {
+        "model": model,
+        **source,
+        "protocol": {
+            "name": protocol,
+            "resize": resize,
+            "threshold": THRESHOLD,
+            "mask_overlap": MASK_OVERLAP,
+            "dtype": dtype,
+        },
+        "max_samples": max_samples,
+        "versions": {name: version(name) for name in ("remamber_hf", "torch", "transformers")},
+        "splits": {},
+    }
+    is_comparable = max_samples is None and not chosen[0].is_generalized
+    published = PUBLISHED_RESULTS.get(tuple(source.values()), {}) if is_comparable else {}
+    tables, sheets = [], {}
+    for split in chosen:
+        counts = evaluator.count(split)
+        if not state.is_main_process:
+            continue
+        kinds = kinds_of(split.samples)
+        ious = sample_ious(*(counts.T if split.is_generalized else counts[:, :2].T))
+        results["splits"][split.name] = describe_split(split, counts, kinds, published.get(split.name, []))
+        tables.append(make_table(split, counts, ious, kinds))
+        if output_dir is not None and contact_sheet:
+            order = np.argsort(ious, kind="stable").tolist()
+            sheets[f"{split.name}_worst"] = evaluator.draw(split, ious, order[:contact_sheet])
+            sheets[f"{split.name}_best"] = evaluator.draw(split, ious, order[::-1][:contact_sheet])
+    if state.is_main_process:
+        typer.echo(write_report(results))
+        if output_dir is not None:
+            write_results(output_dir, results, tables, sheets)
+            typer.echo(f"written: {output_dir}")
+    state.destroy_process_group()
+
+
+if __name__ == "__main__":
+    # The command finds its subcommand and turns bad input into one line.
+    from .cli import main
+
+    sys.argv.insert(1, "evaluate")
+    main()

@@ -1,0 +1,158 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What people look at while a model trains: sample predictions and curves, drawn after every evaluation."""
+
+import io
+from importlib.util import find_spec
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+from transformers import TrainerCallback
+from transformers.utils import logging
+
+from ..data.refer import row_mask
+from ..image_processing_remamber import to_rgb
+from ..metrics.referring_iou.scores import count_pixels
+from ..processing_remamber import ReMamberProcessor
+from ..segment import save_picture
+from ..visualization import Sample, draw_sheet
+
+
+logger = logging.get_logger(__name__)
+
+SHEET_COLUMNS = 4  # two samples side by side, each as truth and prediction
+IOU_CURVES = {"miou": "mIoU", "oiou": "oIoU"}
+
+
+class SamplePredictions(TrainerCallback):
+    """
+    After every evaluation: truth and prediction of the same samples → samples/step-0000250.png.
+
+    The main process alone runs the model on them, so it must hold the whole model: not under FSDP or DeepSpeed.
+
+    Args:
+        rows: what is drawn, with one sentence each.
+        processor: that of the model.
+    """
+
+    def __init__(self, rows: datasets.Dataset, processor: ReMamberProcessor):
+        self.rows = rows
+        self.processor = processor
+        self.drawn_step = None
+
+    def on_evaluate(self, args, state, control, model=None, **kwargs):
+        # Several evaluation sets are evaluated in the same step.
+        if not state.is_world_process_zero or state.global_step == self.drawn_step:
+            return
+        self.drawn_step = state.global_step
+        sheet = draw_predictions(model, self.processor, self.rows)
+        save_picture(sheet, Path(args.output_dir) / "samples" / f"step-{state.global_step:07d}.png")
+
+
+@torch.no_grad()
+def draw_predictions(model, processor: ReMamberProcessor, rows: datasets.Dataset) -> Image.Image:
+    """A sheet with the truth and, right of it, the prediction for each row; the rows have one sentence each."""
+    was_training = model.training
+    model.eval()
+    tiles = []
+    for row in rows:
+        picture, truth = to_rgb(row["image"]), row_mask(row)
+        inputs = processor(images=picture, text=row["sentences"], return_tensors="pt").to(model.device, model.dtype)
+        outputs = model(**inputs)
+        (mask,) = processor.post_process_referring_segmentation(outputs, target_sizes=[truth.shape])
+        found = mask.cpu().numpy()
+        intersection, union, _ = count_pixels(found, truth)
+        tiles.append(Sample(picture, truth, f"truth, {row['split']}, ref {row['ref_id']}", row["sentences"]))
+        tiles.append(Sample(picture, found, f"prediction, IoU {intersection / max(union, 1):.2f}", []))
+    model.train(was_training)
+    return draw_sheet(tiles, SHEET_COLUMNS)
+
+
+class Curves(TrainerCallback):
+    """After every evaluation and at the end: loss, mIoU and oIoU over the steps → curves.png."""
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            save_curves(state.log_history, Path(args.output_dir) / "curves.png")
+
+    on_train_end = on_evaluate
+
+
+def save_curves(log_history: list[dict], path: Path) -> None:
+    """
+    Draw the Trainer's log; without matplotlib, or before anything is logged, nothing is drawn.
+
+    Args:
+        log_history: `state.log_history`.
+        path: picture to write.
+    """
+    if find_spec("matplotlib") is None:
+        logger.warning_once(f"{path.name} is not drawn: pip install 'remamber_hf[train]'")
+        return
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    losses, scores = read_curves(log_history)
+    if not losses and not scores:
+        return
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    for axes, curves, title in zip(figure.subplots(1, 2), (losses, scores), ("loss", "IoU on the evaluation set")):
+        for label, points in curves.items():
+            steps, values = zip(*points)
+            axes.plot(steps, values, label=label, marker="." if len(points) < 30 else None)
+        axes.set(title=title, xlabel="step")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if curves:
+            axes.legend()
+    figure.axes[0].set_ylim(0, 1.05 * max((value for points in losses.values() for _, value in points), default=1))
+    figure.axes[1].set_ylim(0, 1)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    save_picture(Image.open(content), path)
+
+
+def read_curves(log_history: list[dict]) -> tuple[dict[str, list], dict[str, list]]:
+    """
+    The curves of a Trainer's log, as (step, value) pairs by label: the losses, and the IoUs.
+
+    The evaluation sets of a mixture have a curve each; the Trainer puts their names before those of the metrics.
+    """
+    losses: dict[str, dict] = {}
+    scores: dict[str, dict] = {}
+    for entry in log_history:
+        if "loss" in entry:
+            losses.setdefault("training", {})[entry["step"]] = entry["loss"]
+        for name, value in entry.items():
+            dataset, _, metric = name.removeprefix("eval_").rpartition("_")
+            if not name.startswith("eval_"):
+                continue
+            if metric == "loss":
+                losses.setdefault(f"evaluation {dataset}".strip(), {})[entry["step"]] = value
+            elif metric in IOU_CURVES:
+                scores.setdefault(f"{IOU_CURVES[metric]} {dataset}".strip(), {})[entry["step"]] = value
+    return tuple({label: sorted(points.items()) for label, points in curves.items()} for curves in (losses, scores))
+
+
+def choose_samples(evaluation_rows: list[datasets.Dataset], count: int) -> datasets.Dataset:
+    """`count` rows in all, evenly spaced over the evaluation rows of each data set."""
+    chosen = []
+    for index, rows in enumerate(evaluation_rows):
+        share = len(range(index, count, len(evaluation_rows)))
+        indices = np.linspace(0, len(rows) - 1, num=min(share, len(rows)), dtype=int)
+        chosen.append(rows.select(indices))
+    return datasets.concatenate_datasets(chosen)

@@ -1,0 +1,47 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The sentence that a row is trained with, as a function of seed, epoch and row alone."""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+class DrawnSentences(Dataset):
+    """
+    Rows with one of their sentences each, drawn anew in every epoch.
+
+    The collator draws from a random state that moves on with every batch of a worker, so a run that is resumed, or
+    has another number of workers or processes, would see other sentences. What is drawn here is the same in all.
+
+    Args:
+        rows: of `load_refer`.
+        seed: of the run.
+    """
+
+    def __init__(self, rows, seed: int):
+        self.rows = rows
+        self.seed = seed
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # so that workers that live on see it change
+
+    def set_epoch(self, epoch: int):
+        self.epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict:
+        row = self.rows[index]
+        draws = np.random.default_rng((self.seed, int(self.epoch), index))
+        return {**row, "sentences": [row["sentences"][draws.integers(len(row["sentences"]))]]}

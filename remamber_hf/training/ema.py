@@ -1,0 +1,98 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""An exponential moving average of the weights, kept beside those that are trained."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class WeightAverage:
+    """
+    Moving average of the trainable weights and of the floating-point buffers, such as the statistics of batch norm.
+
+    It is held in float32 or more. Up to `start_step` it equals the weights; from then on each step makes it
+    decay · average + (1 − decay) · weights.
+
+    Args:
+        model: whose weights are averaged.
+        decay: share of the old average, in (0, 1).
+        start_step: last step after which the average still equals the weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, start_step: int):
+        self.start_step = start_step
+        self.average = get_ema_multi_avg_fn(decay)
+        self.tensors = {
+            name: tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
+            for name, tensor in averaged_tensors(model).items()
+        }
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int):
+        """Take in the weights after `step`, counted from 1."""
+        current = averaged_tensors(model)
+        if step <= self.start_step:
+            for name, tensor in self.tensors.items():
+                tensor.copy_(current[name])
+            return
+        averages = list(self.tensors.values())
+        weights = [current[name].detach().to(tensor.dtype) for name, tensor in self.tensors.items()]
+        self.average(averages, weights, None)
+
+    @contextmanager
+    def in_place(self, model: nn.Module) -> Iterator[None]:
+        """Inside, `model` holds the average; afterwards its own weights again."""
+        current = averaged_tensors(model)
+        weights = {name: tensor.detach().clone() for name, tensor in current.items()}
+        copy_into(current, self.tensors)
+        try:
+            yield
+        finally:
+            copy_into(current, weights)
+
+    def save(self, path: str | PathLike):
+        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, path)
+
+    def load(self, path: str | PathLike):
+        """
+        Raises:
+            ValueError: if the file is of another model or of other trained parts.
+        """
+        saved = load_file(path)
+        if saved.keys() != self.tensors.keys():
+            names = sorted(saved.keys() ^ self.tensors.keys())
+            raise ValueError(
+                f"{path} averages other weights than this run trains, {names[0]} for one; resume with the model and "
+                "the --freeze it was saved with."
+            )
+        copy_into(self.tensors, saved)
+
+
+def averaged_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Trainable parameters and floating-point buffers by name."""
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    buffers = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+    return {**parameters, **buffers}
+
+
+@torch.no_grad()
+def copy_into(targets: dict[str, torch.Tensor], sources: dict[str, torch.Tensor]):
+    for name, target in targets.items():
+        target.copy_(sources[name])

@@ -1,0 +1,48 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) through peft: put in before training, merged into the weights after."""
+
+from pathlib import Path
+
+from ..modeling_remamber import ReMamberForImageSegmentation
+
+
+def add_lora(model: ReMamberForImageSegmentation, fields: dict):
+    """
+    Freeze a model and put adapters in.
+
+    Args:
+        fields: those of peft's LoraConfig; `target_modules` names linear layers, `modules_to_save` what is trained
+            whole.
+
+    Returns:
+        a PeftModel, whose checkpoints hold only what is trained.
+
+    Raises:
+        ValueError: if peft is not installed, or refuses the fields.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise ValueError("--lora needs peft: pip install 'remamber_hf[lora]'.") from None
+    try:
+        return get_peft_model(model, LoraConfig(**fields))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--lora is refused by peft: {error}") from None
+
+
+def merge_lora(model, output_dir: Path) -> ReMamberForImageSegmentation:
+    """Save the adapters of a PeftModel alone in output_dir/adapter, then add them to the weights."""
+    model.save_pretrained(output_dir / "adapter")
+    return model.merge_and_unload()

@@ -1,0 +1,96 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Steps whose loss or gradient is not finite leave no trace in the model, and are counted."""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+REPORT = "nonfinite_batches.json"
+
+
+class NonFiniteSteps:
+    """
+    Skips steps that are not finite, and stops training after too many of them in a row.
+
+    All processes decide alike: a step is skipped if the loss of any of them is not finite, or the norm of the
+    common gradient. With the loss scaling of float16 an infinite gradient is the scaler's to skip.
+
+    Args:
+        accelerator: that of the Trainer.
+        output_dir: where the ids of the batches are written before training stops.
+        max_in_a_row: how many skipped steps in a row stop training.
+    """
+
+    def __init__(self, accelerator: Accelerator, output_dir: str, max_in_a_row: int):
+        self.accelerator = accelerator
+        self.report = Path(output_dir) / REPORT
+        self.max_in_a_row = max_in_a_row
+        self.count = 0
+        self.in_a_row: list[dict] = []
+
+    def begin_step(self, model: nn.Module):
+        # A forward pass alone spoils the statistics of batch norm.
+        self.buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+        self.losses: list[torch.Tensor] = []
+        self.ref_ids: list[int] = []
+
+    def add_batch(self, loss: torch.Tensor, ref_ids: list[int]):
+        self.losses.append(loss)
+        self.ref_ids += ref_ids
+
+    def end_step(self, model: nn.Module, grad_norm: float | None, step: int) -> bool:
+        """
+        Before the optimizer's step `step`, counted from 1: whether it is finite. If not, it is made to do nothing.
+
+        Raises:
+            RuntimeError: after `max_in_a_row` such steps in a row.
+        """
+        has_finite_gradient = self.accelerator.scaler is not None or grad_norm is None or math.isfinite(grad_norm)
+        is_finite = torch.stack(self.losses).isfinite().all() & has_finite_gradient
+        num_bad = self.accelerator.reduce((~is_finite).float(), reduction="sum")
+        if not num_bad.item():
+            self.in_a_row = []
+            return True
+        model.zero_grad(set_to_none=True)  # the optimizer passes over weights without a gradient
+        with torch.no_grad():
+            for buffer, value in self.buffers:
+                buffer.copy_(value)
+        self.count += 1
+        losses = gather_object([str(loss.item()) for loss in self.losses])  # JSON has no nan
+        self.in_a_row.append({"step": step, "losses": losses, "ref_ids": gather_object(self.ref_ids)})
+        logger.warning(
+            f"Step {step} is skipped, its loss or gradient is not finite ({self.count} in this run, "
+            f"{len(self.in_a_row)} in a row); refs {self.in_a_row[-1]['ref_ids']}."
+        )
+        if len(self.in_a_row) >= self.max_in_a_row:
+            self.stop()
+        return False
+
+    def stop(self):
+        if self.accelerator.is_main_process:
+            self.report.write_text(json.dumps(self.in_a_row, indent=1) + "\n")
+        raise RuntimeError(
+            f"The loss or gradient of {len(self.in_a_row)} steps in a row was not finite, so training stops; the ids "
+            f"of their refs are in {self.report}. Look at these samples, or lower the learning rate."
+        )

@@ -1,0 +1,70 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Batch norm over the batches of all processes."""
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from ..modeling_remamber import ChannelsLastBatchNorm2d
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes, and of its gradient on the way back."""
+
+    @staticmethod
+    def forward(ctx, tensor: torch.Tensor) -> torch.Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+class ChannelsLastSyncBatchNorm2d(ChannelsLastBatchNorm2d):
+    """
+    Batch norm of a map (batch, height, width, channels) over the batches of all processes, in training.
+
+    PyTorch's own SyncBatchNorm reads its channels from the second axis and refuses CPUs.
+    """
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if not (self.training and dist.is_initialized()):
+            return super().forward(hidden_states)
+        pixels = hidden_states.flatten(0, 2).to(self.weight.dtype)  # (pixels, channels)
+        count = SumOverProcesses.apply(pixels.new_tensor(len(pixels)))
+        mean = SumOverProcesses.apply(pixels.sum(0)) / count
+        variance = SumOverProcesses.apply((pixels - mean).square().sum(0)) / count
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), self.momentum)
+        normalized = (pixels - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
+        return normalized.to(hidden_states.dtype).view_as(hidden_states)
+
+
+def synchronize_batch_norm(model: nn.Module):
+    """Replace every batch norm of `model` by one over all processes, with the same weights and statistics."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, ChannelsLastBatchNorm2d):
+                synchronized = ChannelsLastSyncBatchNorm2d(child.num_features, child.eps, child.momentum)
+                synchronized.weight, synchronized.bias = child.weight, child.bias
+                for buffer_name, buffer in child.named_buffers():
+                    setattr(synchronized, buffer_name, buffer)
+                setattr(parent, name, synchronized.train(child.training))

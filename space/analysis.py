@@ -1,0 +1,161 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the Space does with a visitor's picture, without any user interface: read, analyse, draw."""
+
+import os
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from PIL import Image
+from transformers import Pipeline
+
+from remamber_hf.explanation import draw_heat
+from remamber_hf.image_processing_remamber import PILLOW_ERRORS, open_picture
+from remamber_hf.visualization import colour_of, cut_out, draw_overlay
+
+
+MAX_BYTES = 10 * 2**20
+MAX_PIXELS = 50_000_000  # the largest cameras of phones
+MAX_SIDE = 1280  # pixels; larger pictures are made smaller, so that redrawing stays quick and little is kept
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # Pillow hands others, such as EPS, to programs outside
+MAX_EXPRESSIONS = 6  # whose colours are told apart with every common kind of colour blindness
+MAX_LETTERS = 200  # per expression
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """
+    What is kept of a visitor's request, so that a new threshold needs no model.
+
+    picture: RGB.
+    probabilities: for each model's name, one float32 map (height, width) in [0, 1] per expression.
+    """
+
+    picture: Image.Image
+    expressions: list[str]
+    probabilities: dict[str, list[np.ndarray]]
+
+    def masks(self, model: str, threshold: float) -> list[np.ndarray]:
+        """The masks of one model, bool (height, width), one per expression."""
+        return [probabilities > threshold for probabilities in self.probabilities[model]]
+
+
+def read_expressions(text: str | None) -> list[str]:
+    """One expression per line that is not blank; ValueError if there are none, too many, or one is too long."""
+    expressions = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    if not expressions:
+        raise ValueError("There is no expression. Write what to look for, such as “the left dog”.")
+    if len(expressions) > MAX_EXPRESSIONS:
+        raise ValueError(f"These are {len(expressions)} expressions. Give at most {MAX_EXPRESSIONS}, one per line.")
+    for number, expression in enumerate(expressions, start=1):
+        if len(expression) > MAX_LETTERS:
+            raise ValueError(f"Expression {number} has {len(expression)} letters. Use at most {MAX_LETTERS}.")
+    return expressions
+
+
+def open_upload(path: str | None) -> Image.Image:
+    """
+    Opens a visitor's file as upright RGB, made smaller where a side is longer than `MAX_SIDE`.
+
+    Raises:
+        ValueError: no file, too many bytes or pixels (seen before anything is decoded), or no picture of `FORMATS`.
+    """
+    if path is None:
+        raise ValueError("There is no picture. Upload one, take one with the camera, or choose an example.")
+    if os.path.getsize(path) > MAX_BYTES:
+        raise ValueError(f"The file is too large. Use a picture of at most {MAX_BYTES // 2**20} MB.")
+    too_many_pixels = f"The picture has too many pixels. Use one of at most {MAX_PIXELS // 10**6} megapixels."
+    unreadable = f"The file cannot be read as a picture. Use an undamaged {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+    try:
+        image = Image.open(path, formats=FORMATS)  # reads the header only
+    except Image.DecompressionBombError:
+        raise ValueError(too_many_pixels) from None
+    except PILLOW_ERRORS:
+        raise ValueError(unreadable) from None
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(too_many_pixels)
+        try:
+            picture = open_picture(image)
+        except ValueError:
+            raise ValueError(unreadable) from None
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    return picture
+
+
+def analyse(segmenters: dict[str, Pipeline], picture: Image.Image, expressions: list[str]) -> Analysis:
+    """Runs every model, one after the other; ValueError if an expression is longer than a model reads."""
+    for segmenter in segmenters.values():
+        processor = segmenter.processor
+        for number, expression in enumerate(expressions, start=1):
+            if len(processor.tokenizer(expression)["input_ids"]) > processor.text_length:
+                raise ValueError(f"Expression {number} is too long for the model. Use at most about 15 words.")
+    probabilities = {}
+    for name, segmenter in segmenters.items():
+        results = segmenter(picture, expressions, return_probabilities=True)
+        probabilities[name] = [result["probabilities"] for result in results]
+    return Analysis(picture, expressions, probabilities)
+
+
+def draw_overlays(analysis: Analysis, model: str, threshold: float) -> Image.Image:
+    """The picture with the mask of each expression in its colour, and a legend."""
+    labels = [(expression, "") for expression in analysis.expressions]
+    return draw_overlay(analysis.picture, analysis.masks(model, threshold), labels)
+
+
+def draw_masks(analysis: Analysis, model: str, threshold: float) -> list[tuple[Image.Image, str]]:
+    """The bare masks, white on black, each with its expression."""
+    masks = [Image.fromarray(mask.astype(np.uint8) * 255) for mask in analysis.masks(model, threshold)]
+    return list(zip(masks, analysis.expressions))
+
+
+def draw_cut_outs(analysis: Analysis, model: str, threshold: float) -> list[tuple[Image.Image, str]]:
+    """The objects, transparent around them and as small as they are, each with its expression."""
+    objects = []
+    for mask, expression in zip(analysis.masks(model, threshold), analysis.expressions):
+        whole = cut_out(analysis.picture, mask)
+        objects.append((whole.crop(whole.getchannel("A").getbbox()), expression))  # an empty mask: the whole, empty
+    return objects
+
+
+def draw_heat_maps(analysis: Analysis, model: str, threshold: float) -> list[tuple[Image.Image, str]]:
+    """The probabilities as colours, the mask outlined, each with its expression."""
+    maps = zip(analysis.probabilities[model], analysis.masks(model, threshold), analysis.expressions)
+    size = analysis.picture.size
+    return [(draw_heat(values, 0, 1, size, mask), expression) for values, mask, expression in maps]
+
+
+def tabulate(analysis: Analysis, threshold: float) -> str:
+    """An HTML table: a row per expression with its colour, and for each model the mask's area and score."""
+    models = list(analysis.probabilities)
+    heads = ["score", "area"] * len(models)
+    rows = ["<tr><th></th>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
+    if len(models) > 1:
+        names = "".join(f'<th colspan="2">{escape(model)}</th>' for model in models)
+        rows.insert(0, f"<tr><th></th>{names}</tr>")
+    for index, expression in enumerate(analysis.expressions):
+        red, green, blue = colour_of(index)
+        swatch = f'<span class="swatch" style="background: rgb({red}, {green}, {blue})"></span>'
+        cells = "".join(_describe(analysis.probabilities[model][index], threshold) for model in models)
+        rows.append(f"<tr><td>{swatch}{escape(expression)}</td>{cells}</tr>")
+    return f'<table class="objects">{"".join(rows)}</table>'
+
+
+def _describe(probabilities: np.ndarray, threshold: float) -> str:
+    """Two cells: mean probability inside the mask, and the mask's share of the picture."""
+    mask = probabilities > threshold
+    if not mask.any():
+        return '<td colspan="2">nothing found</td>'
+    return f"<td>{probabilities[mask].mean():.2f}</td><td>{mask.mean():.1%}</td>"

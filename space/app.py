@@ -1,0 +1,204 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The Space: a picture and expressions in the browser, masks for each. `python app.py` starts it."""
+
+import os
+from pathlib import Path
+
+import gradio as gr
+from analysis import (
+    MAX_BYTES,
+    MAX_EXPRESSIONS,
+    analyse,
+    draw_cut_outs,
+    draw_heat_maps,
+    draw_masks,
+    draw_overlays,
+    open_upload,
+    read_expressions,
+    tabulate,
+)
+from transformers import Pipeline, pipeline
+
+import remamber_hf
+
+
+PACKAGE = Path(remamber_hf.__file__).parent
+BUNDLED_MODEL = PACKAGE / "checkpoints" / "shapes"
+EXAMPLES = [
+    ("shapes_3.png", "the purple star\nthe orange square"),
+    ("shapes_1.png", "the yellow square\nthe triangle"),
+    ("shapes_2.png", "the red circle\nthe green square"),
+    ("shapes_4.png", "the yellow star"),
+]
+KEEP_SECONDS = 15 * 60  # how long a visitor's files and results stay
+MAX_WAITING = 20  # requests in the queue
+MAX_VISITORS = 50  # whose results are kept at the same time
+INTRODUCTION = """
+# ReMamber: name an object, get its mask
+Give a picture and say what to look for. Referring image segmentation with
+[ReMamber](https://arxiv.org/abs/2403.17839).
+"""
+ABOUT_THE_BUNDLED_MODEL = "This model knows plain coloured shapes only, like those of the examples: no photographs."
+ABOUT_KEEPING = f"""
+Pictures and results are deleted after {KEEP_SECONDS // 60} minutes, results also when the page is closed or the
+picture is removed. Nothing is collected.
+"""
+FORGOTTEN = f"The result was deleted, as always after {KEEP_SECONDS // 60} minutes. Press Segment to have it again."
+VIEWS = {"Overlay": draw_overlays, "Masks": draw_masks, "Cut-outs": draw_cut_outs, "Heat maps": draw_heat_maps}
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is loaded
+CSS = """
+.objects { width: 100%; border-collapse: collapse; }
+.objects td, .objects th { padding: 4px 8px; border-bottom: 1px solid var(--border-color-primary); }
+.objects td:not(:first-child), .objects th { text-align: right; white-space: nowrap; }
+.objects td:first-child { width: 100%; overflow-wrap: anywhere; }
+.swatch { display: inline-block; width: 0.8em; height: 0.8em; margin-right: 0.6em; border-radius: 2px; }
+"""
+
+
+def load_segmenters(names: str | None) -> dict[str, Pipeline]:
+    """
+    Pipelines for one model or, to compare, two: their folders or Hub names between commas, by default the bundled one.
+
+    Raises:
+        ValueError: more than two names, or two that end in the same.
+    """
+    sources = [name.strip() for name in (names or str(BUNDLED_MODEL)).split(",") if name.strip()]
+    labels = {Path(source).name: source for source in sources}
+    if not 1 <= len(sources) <= 2 or len(labels) < len(sources):
+        raise ValueError(f"REMAMBER_MODELS is {names!r}; give one model or two with different names, as in a,b.")
+    return {label: pipeline("referring-image-segmentation", model=source) for label, source in labels.items()}
+
+
+def build_app(segmenters: dict[str, Pipeline], keep_seconds: float = KEEP_SECONDS) -> gr.Blocks:
+    """The page for these models; files and results that are older than `keep_seconds` are deleted."""
+    note = ABOUT_THE_BUNDLED_MODEL if list(segmenters) == [BUNDLED_MODEL.name] else ""
+    with gr.Blocks(
+        title="ReMamber", analytics_enabled=False, delete_cache=(max(1, keep_seconds // 15), keep_seconds)
+    ) as app:
+        analysis = gr.State(time_to_live=keep_seconds)
+        view = gr.State("Overlay")
+        gr.Markdown(INTRODUCTION + note)
+        with gr.Row():
+            with gr.Column(min_width=320):
+                picture = gr.Image(
+                    label="Picture",
+                    height=340,
+                    image_mode=None,
+                    type="filepath",
+                    # A mirrored picture would swap left and right.
+                    webcam_options=gr.WebcamOptions(mirror=False),
+                )
+                text = gr.Textbox(
+                    label="Expressions",
+                    info=f"One per line, at most {MAX_EXPRESSIONS}.",
+                    placeholder="the left dog\nthe man in red",
+                    lines=3,
+                )
+                button = gr.Button("Segment", variant="primary")
+                gr.Examples(
+                    [[str(PACKAGE / "examples" / name), expressions] for name, expressions in EXAMPLES],
+                    [picture, text],
+                    cache_examples=False,
+                )
+            with gr.Column(min_width=320):
+                hint = gr.Markdown("The result will appear here.")
+                with gr.Column(visible=False) as results:
+                    threshold = gr.Slider(0.01, 0.99, 0.5, step=0.01, label="Threshold")
+                    outputs, tabs = {}, {}
+                    for name in VIEWS:
+                        with gr.Tab(name) as tabs[name], gr.Row():
+                            outputs[name] = {model: make_output(name, model) for model in segmenters}
+                    table = gr.HTML()
+        gr.Markdown(ABOUT_KEEPING)
+
+        pictures = [output for by_model in outputs.values() for output in by_model.values()]
+
+        def draw(kept, view, threshold):
+            drawn = {output: VIEWS[view](kept, model, threshold) for model, output in outputs[view].items()}
+            return {**drawn, table: tabulate(kept, threshold)}
+
+        def segment(upload, text, view, threshold):
+            try:
+                picture = open_upload(upload and upload["path"])
+                kept = analyse(segmenters, picture, read_expressions(text))
+            except ValueError as error:
+                raise gr.Error(str(error), title="Please check", print_exception=False) from error
+            shown = {hint: gr.Markdown(visible=False), results: gr.Column(visible=True)}
+            return {analysis: kept, **shown, **draw(kept, view, threshold)}
+
+        def redraw(kept, view, threshold):
+            if kept is None:
+                raise gr.Error(FORGOTTEN, title="Deleted", print_exception=False)
+            return draw(kept, view, threshold)
+
+        def forget_result():
+            return {analysis: None, hint: gr.Markdown(visible=True), results: gr.Column(visible=False)}
+
+        def forget_visitor(request: gr.Request):
+            app.state_holder.session_data.pop(request.session_hash, None)
+
+        quick = {"concurrency_id": "draw", "show_progress": "hidden", "api_visibility": "private"}
+        button.click(
+            segment,
+            [picture, text, view, threshold],
+            [analysis, hint, results, table, *pictures],
+            preprocess=False,  # Gradio would decode the picture before its size is checked
+            concurrency_id="model",
+            concurrency_limit=1,
+            api_visibility="private",
+        )
+        threshold.change(redraw, [analysis, view, threshold], [table, *pictures], trigger_mode="always_last", **quick)
+        for name, tab in tabs.items():
+            chosen = gr.State(name)
+            tab.select(lambda name: name, chosen, view, **quick).then(
+                redraw, [analysis, chosen, threshold], [table, *pictures], **quick
+            )
+        picture.clear(forget_result, None, [analysis, hint, results], **quick)
+        # Gradio itself would keep the state for an hour after the page was closed.
+        app.unload(forget_visitor)
+    return app.queue(max_size=MAX_WAITING)
+
+
+def make_output(view: str, model: str) -> gr.Image | gr.Gallery:
+    """Where one view of one model's results is shown."""
+    if view == "Overlay":
+        return gr.Image(label=model, format="png", interactive=False, buttons=["download", "fullscreen"])
+    return gr.Gallery(
+        label=model,
+        format="png",
+        interactive=False,
+        object_fit="contain",
+        height=420,
+        buttons=["download", "download_all", "fullscreen"],
+    )
+
+
+def launch(app: gr.Blocks, **options) -> tuple:
+    """Starts the server; `options` are Gradio's."""
+    return app.launch(
+        max_file_size=MAX_BYTES,
+        state_session_capacity=MAX_VISITORS,
+        run_history=False,
+        enable_monitoring=False,
+        share=False,
+        footer_links=[],
+        theme=THEME,
+        css=CSS,
+        **options,
+    )
+
+
+if __name__ == "__main__":
+    launch(build_app(load_segmenters(os.environ.get("REMAMBER_MODELS"))))

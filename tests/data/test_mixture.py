@@ -1,0 +1,184 @@
+"""Which data a run reads, and that a mixture trains on nothing that it tests on."""
+
+import datasets
+import pytest
+from PIL import Image
+from refer_fixture import TinyRefer, picture
+from test_folder import LINES, MASK, write
+
+from remamber_hf.data.export import export_parquet
+from remamber_hf.data.folder import load_referring_folder
+from remamber_hf.data.mixture import load_sources, mix_training_rows
+from remamber_hf.data.refer import load_refer, refer_features, row_mask
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """RefCOCO, RefCOCO+ and G-Ref on the same pictures 1 to 6, each with splits of its own."""
+    write_sets(
+        tmp_path / "data",
+        ("refcoco", "unc", ["train", "train", "train", "val", "testA", "testB"]),
+        ("refcoco+", "unc", ["train", "val", "train", "train", "train", "testB"]),
+        ("refcocog", "umd", ["train", "train", "train", "train", "test", "val"]),
+    )
+    return tmp_path / "data"
+
+
+def write_sets(root, *sets):
+    for dataset, split_by, splits in sets:
+        tiny = TinyRefer()
+        for ref, split in zip(tiny.refs, splits, strict=True):
+            ref["split"] = split
+        tiny.write(root, dataset, split_by)
+
+
+def own_folder(folder):
+    (folder / "masks").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        picture(30, 40).save(folder / name)
+    Image.fromarray(MASK).save(folder / "masks" / "a.png")
+    return write(folder, LINES)
+
+
+def mix(root, names, split_by=None):
+    return mix_training_rows(load_sources(names, split_by, root), "train")
+
+
+# A mixture
+
+
+def test_pictures_that_another_set_tests_on_are_removed_and_counted(root):
+    rows, num_removed = mix(root, "refcoco,refcoco+,refcocog")
+    assert num_removed == {"refcoco": 1, "refcoco+": 2, "refcocog": 2}
+    assert sorted(rows["image_id"]) == [1, 1, 1, 3, 3, 3]  # 2 is in val, 4 to 6 are in val or test of one of them
+
+
+def test_one_data_set_is_left_as_it_is_published(root):
+    rows, num_removed = mix(root, "refcoco")
+    assert num_removed == {"refcoco": 0}
+    assert rows.to_dict() == load_refer("refcoco", "unc", "train", data_dir=root).to_dict()
+
+
+def test_pictures_of_refclef_have_ids_of_their_own(root):
+    tiny = TinyRefer()
+    for ref in tiny.refs:
+        ref["split"] = "train"
+    tiny.write(root, "refclef", "unc", layout="refclef")
+    rows, num_removed = mix(root, "refcoco,refclef")
+    assert num_removed == {"refcoco": 0, "refclef": 0}
+    assert len(rows) == 3 + 6
+
+
+def test_a_set_of_which_nothing_is_left_is_named(root):
+    write_sets(root, ("refcocog", "google", ["train"] * 4 + ["val"] * 2))
+    write_sets(root, ("refcoco", "google", ["val"] * 5 + ["train"]))
+    with pytest.raises(ValueError, match=r"every picture of refcoco \(google\) is in val or test of the other"):
+        mix(root, "refcoco,refcocog", "google,google")
+
+
+# What is meant
+
+
+def test_what_is_there_is_taken_and_the_published_split_first(root):
+    write_sets(root, ("refcoco", "google", ["train"] * 4 + ["val"] * 2))
+    sources = load_sources("refcocog,refcoco", None, root)
+    assert [str(source) for source in sources] == ["refcocog (umd)", "refcoco (unc)"]
+    (source,) = load_sources("refcoco", "google", root)
+    assert list(source.splits) == ["train", "val"]
+
+
+def test_a_single_data_set_needs_no_name(tmp_path):
+    write_sets(tmp_path / "one", ("shapes", "me", ["train"] * 5 + ["val"]))
+    assert [str(source) for source in load_sources(None, None, tmp_path / "one")] == ["shapes (me)"]
+
+
+def test_a_folder_of_ones_own_is_read_with_its_splits(tmp_path):
+    folder = own_folder(tmp_path / "own")
+    (source,) = load_sources(None, None, folder)
+    assert str(source) == "own"
+    assert {name: len(rows) for name, rows in source.splits.items()} == {"train": 2, "val": 1}
+
+
+def test_a_data_set_in_parquet_is_read_like_one_of_the_hub(root, tmp_path):
+    export_parquet(load_refer("refcoco", "unc", data_dir=root), tmp_path / "exported", "RefCOCO")
+    (source,) = load_sources(str(tmp_path / "exported"), None, None)
+    assert {name: len(rows) for name, rows in source.splits.items()} == {"train": 3, "val": 1, "testA": 1, "testB": 1}
+    assert source.splits["train"].features == refer_features()
+    original = load_refer("refcoco", "unc", "val", data_dir=root)[0]
+    assert (row_mask(source.splits["val"][0]) == row_mask(original)).all()
+
+
+def test_columns_of_another_data_set_are_read(tmp_path):
+    folder = own_folder(tmp_path / "own")
+    features = datasets.Features(
+        {"image": datasets.Image(), "mask": datasets.Image(), "expression": datasets.Value("string")}
+    )
+    columns = {"image": [str(folder / "a.jpg")], "mask": [str(folder / "masks/a.png")], "expression": ["it"]}
+    (tmp_path / "hub").mkdir()
+    datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / "hub" / "train.parquet")
+    (source,) = load_sources(str(tmp_path / "hub"), None, None)
+    assert (row_mask(source.rows("train", "--train_split")[0]) == MASK).all()
+    assert load_referring_folder(folder, "train")[0]["bbox"] == source.splits["train"][0]["bbox"]
+
+
+# One clear line
+
+
+@pytest.mark.parametrize(
+    "dataset, split_by, message",
+    [
+        ("refcocoo", None, r"--dataset refcocoo is not in .*, which holds refcoco, refcoco\+, refcocog\."),
+        (
+            "refclef",
+            None,
+            r"--dataset refclef is not in .* `remamber data check --data_dir .* --dataset refclef` says",
+        ),
+        ("refcoco", "umd", r"--split_by umd is not there: refcoco in .* is split by unc; choose one of these"),
+        (None, None, r"holds refcoco, refcoco\+, refcocog; choose with --dataset"),
+        ("refcoco,refcoco", None, "names a data set twice"),
+        ("refcoco,refcocog", "unc", "--split_by unc has 1 names for 2 data sets; give one for each"),
+        ("refcoco,grefcoco", None, "grefcoco cannot be mixed with other data sets"),
+    ],
+)
+def test_a_data_set_that_is_not_there_is_answered_with_those_that_are(root, dataset, split_by, message):
+    with pytest.raises(ValueError, match=message):
+        load_sources(dataset, split_by, root)
+
+
+def test_a_data_set_that_is_split_twice_in_unknown_ways_has_to_be_chosen(root):
+    write_sets(root, ("shapes", "me", ["train"] * 6), ("shapes", "you", ["train"] * 6))
+    with pytest.raises(ValueError, match="shapes in .* is split by me, you; choose with --split_by"):
+        load_sources("shapes", None, root)
+
+
+def test_a_split_that_is_not_there_is_answered_with_those_that_are(root):
+    (source,) = load_sources("refcoco", None, root)
+    with pytest.raises(
+        ValueError, match=r"refcoco \(unc\) has no split 'dev'; .* train, val, testA, testB with --eval"
+    ):
+        source.rows("dev", "--eval_split")
+
+
+def test_folders_and_names_without_data_are_refused(root, tmp_path):
+    with pytest.raises(FileNotFoundError, match="--data_dir .*nowhere is no folder"):
+        load_sources("refcoco", None, tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="holds neither metadata.jsonl nor a REFER data set; `remamber data check"):
+        load_sources(None, None, tmp_path)
+    with pytest.raises(ValueError, match="--dataset refcoco is read from its files; give --data_dir"):
+        load_sources("refcoco", None, None)
+    with pytest.raises(ValueError, match="no data is named; give --data_dir, --dataset"):
+        load_sources(None, None, None)
+    with pytest.raises(
+        ValueError, match="--dataset some/where cannot be loaded, neither from the Hub nor as a folder"
+    ):
+        load_sources("some/where", None, None)
+    folder = own_folder(tmp_path / "own")
+    with pytest.raises(ValueError, match="holds a metadata file; give it as --data_dir"):
+        load_sources(str(folder), None, None)
+    with pytest.raises(ValueError, match="--on_error skip is for REFER sets"):
+        load_sources(None, None, folder, "skip")

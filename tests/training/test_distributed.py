@@ -1,0 +1,96 @@
+"""Several processes (gloo, on this machine) against one with the same total batch."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+import runs
+
+
+BATCH = 4  # in all processes together
+# A bias before a batch norm has no gradient but rounding, which AdamW would scale up were it not for epsilon.
+COMMON = {"max_steps": 5, "adam_epsilon": 1e-5, "evaluate": True, "ema_decay": 0.9, "num_eval": 5}
+# In evaluation each process takes one sample at a time, as the one process does: then the arithmetic is the same.
+SPECS = {
+    "conv, batch norm synchronized": {**COMMON, "sync_batch_norm": True, "gradient_accumulation_steps": 2},
+    "mamba, its batch norm frozen": {**COMMON, "mask_head": "mamba", "freeze": ["mask_head"]},
+    "one process has a loss that is not finite": {**COMMON, "sync_batch_norm": True, "max_nonfinite_steps": 2},
+}
+
+
+def train_in(num_processes: int, specs: list[dict], folder, *flags) -> list[list[dict]]:
+    """Results of `specs` for each of the processes."""
+    path = folder / f"specs{num_processes}.json"
+    path.write_text(json.dumps(specs))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "torch.distributed.run", f"--nproc_per_node={num_processes}", f"--master_port={port}"]
+    command = [sys.executable, *launch, runs.__file__, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return [
+        json.loads((folder / f"specs{num_processes}_result_{rank}.json").read_text()) for rank in range(num_processes)
+    ]
+
+
+def scores(metrics: dict) -> dict:
+    """What was measured, but for times and losses."""
+    return {name: value for name, value in metrics.items() if "iou" in name or "precision" in name}
+
+
+@pytest.fixture(scope="module")
+def poison(start, tmp_path_factory):
+    """One ref of the second and one of the fourth step."""
+    folder = tmp_path_factory.mktemp("unused")
+    batches = iter(runs.make_trainer(start, folder, per_device_train_batch_size=BATCH).get_train_dataloader())
+    refs = [next(batches)["ref_ids"] for _ in range(4)]
+    return [refs[1][-1], refs[3][0]]
+
+
+def spec_of(name, start, folder, num_processes, poison) -> dict:
+    spec = {"folder": str(start), "output_dir": str(folder / f"{num_processes} {name}"), **SPECS[name]}
+    if "not finite" in name:
+        spec["poison"] = poison
+    spec["per_device_train_batch_size"] = BATCH // num_processes
+    spec["per_device_eval_batch_size"] = 1
+    return spec
+
+
+@pytest.fixture(scope="module")
+def alone(start, tmp_path_factory, poison):
+    folder = tmp_path_factory.mktemp("alone")
+    return {name: runs.run(**spec_of(name, start, folder, 1, poison)) for name in SPECS}
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def together(request, start, tmp_path_factory, poison):
+    folder = tmp_path_factory.mktemp("together")
+    ranks = train_in(request.param, [spec_of(name, start, folder, request.param, poison) for name in SPECS], folder)
+    return [dict(zip(SPECS, results)) for results in ranks]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_losses_equal_those_of_one_process(alone, together, name):
+    assert together[0][name]["losses"] == pytest.approx(alone[name]["losses"], rel=1e-5)
+    assert together[0][name]["grad_norms"] == pytest.approx(alone[name]["grad_norms"], rel=1e-4, nan_ok=True)
+    for result in together:
+        assert result[name]["weights"] == pytest.approx(together[0][name]["weights"], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_metrics_equal_those_of_one_process_to_the_last_digit(alone, together, name):
+    expected = scores(alone[name]["metrics"])
+    assert len(expected) == 14
+    for result in together:
+        assert scores(result[name]["metrics"]) == expected
+        for loss in ("eval_loss", "eval_ema_loss"):
+            assert result[name]["metrics"][loss] == pytest.approx(alone[name]["metrics"][loss], rel=1e-5)
+
+
+def test_all_processes_skip_the_same_steps(alone, together):
+    name = "one process has a loss that is not finite"
+    assert alone[name]["nonfinite_steps"] == 2
+    assert [result[name]["nonfinite_steps"] for result in together] == [2] * len(together)

@@ -1,0 +1,172 @@
+"""The model card says what happened, keeps to itself what is private, and is sent with the right files."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import datasets
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import OfflineModeIsEnabled
+
+from remamber_hf import ReMamberConfig
+from remamber_hf.data.mixture import DataSource
+from remamber_hf.training import model_card
+from remamber_hf.training.arguments import ReMamberTrainingArguments
+from remamber_hf.training.model_card import TrainingRun, push_folder, write_model_card
+
+
+METRICS = {
+    "miou": 0.71,
+    "oiou": 0.72,
+    **{f"precision@{threshold}": threshold for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)},
+}
+PROCESSOR = SimpleNamespace(image_processor=SimpleNamespace(size={"height": 480, "width": 320}))
+
+
+def prefixed(prefix: str, factor: float = 1.0) -> dict[str, float]:
+    return {f"eval_{prefix}{name}": factor * value for name, value in METRICS.items()}
+
+
+@pytest.fixture
+def run():
+    refcoco = DataSource("refcoco", datasets.DatasetDict(), "unc")
+    return TrainingRun(
+        sources=[refcoco],
+        num_rows=1234,
+        num_removed={"refcoco": 0},
+        train_split="train",
+        eval_split="val",
+        given={
+            "learning_rate": 0.001,
+            "data_dir": "/home/me/data",
+            "output_dir": "/home/me/out",
+            "hub_token": "hf_abc",
+        },
+        license="apache-2.0",
+        metrics={**prefixed(""), "eval_runtime": 3.0},
+        runtime=120.0,
+        steps=500,
+        epochs=2.5,
+    )
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    return ReMamberTrainingArguments(output_dir=str(folder), use_cpu=True, hub_model_id="me/my-model", seed=7)
+
+
+def card_of(run, arguments) -> ModelCard:
+    write_model_card(ReMamberConfig(), PROCESSOR, run, arguments)
+    return ModelCard.load(f"{arguments.output_dir}/README.md")
+
+
+def test_metrics_are_in_the_model_index_and_in_a_table(run, arguments):
+    card = card_of(run, arguments)
+    results = {result.metric_type: result for result in card.data.eval_results}
+    assert {name: result.metric_value for name, result in results.items()} == METRICS
+    assert {(result.dataset_type, result.dataset_name, result.dataset_split) for result in results.values()} == {
+        ("refcoco", "refcoco (unc)", "val")
+    }
+    assert card.data.model_name == "my-model" and card.data.license == "apache-2.0"
+    assert "| refcoco (unc) | val | 0.7100 | 0.7200 | 0.5000 |" in card.text
+
+
+def test_every_set_of_a_mixture_and_what_was_removed_is_told(run, arguments):
+    sources = [*run.sources, DataSource("refcoco+", datasets.DatasetDict(), "unc")]
+    metrics = {**prefixed("refcoco_"), **prefixed("refcoco+_", 0.5)}
+    mixed = replace(run, sources=sources, metrics=metrics, num_removed={"refcoco": 12, "refcoco+": 34})
+    card = card_of(mixed, arguments)
+    assert {result.dataset_name for result in card.data.eval_results} == {"refcoco (unc)", "refcoco+ (unc)"}
+    assert "| refcoco+ (unc) | val | 0.3550 |" in card.text
+    assert "12 of refcoco, 34 of refcoco+" in card.text
+
+
+def test_averaged_weights_are_in_the_table_but_not_in_the_index(run, arguments):
+    card = card_of(replace(run, metrics={**prefixed(""), **prefixed("ema_", 0.5)}), arguments)
+    assert "| refcoco (unc), averaged weights (`ema/`) | val | 0.3550 |" in card.text
+    assert len(card.data.eval_results) == len(METRICS)
+
+
+def test_the_recipe_is_there_without_folders_and_secrets(run, arguments):
+    given = {**run.given, "model": str(arguments.output_dir), "model_config": {"mask_head": "mamba"}}
+    text = card_of(replace(run, given=given), arguments).text
+    recipe = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    assert recipe == {"learning_rate": 0.001, "model": "my-model", "model_config": {"mask_head": "mamba"}}
+    assert "/home/me" not in text and "hf_abc" not in text and str(arguments.output_dir) not in text
+
+
+def test_names_on_the_hub_are_linked(run, arguments):
+    given = {"text_model": "openai/clip-vit-large-patch14", "vision_model": str(arguments.output_dir)}
+    card = card_of(replace(run, given=given), arguments)
+    assert card.data.base_model == ["openai/clip-vit-large-patch14"] and card.data.datasets is None
+    card = card_of(replace(run, given={"dataset": "me/pictures"}), arguments)
+    assert card.data.datasets == ["me/pictures"]
+
+
+def test_what_was_not_said_or_done_is_said_to_be_missing(run, arguments):
+    card = card_of(replace(run, license=None, metrics={}), arguments)
+    assert card.data.license == "other" and card.data.eval_results is None
+    assert "No licence was given for the weights." in card.text and "Not evaluated in this run." in card.text
+
+
+def test_the_environment_is_that_of_the_run(run, arguments):
+    text = card_of(run, arguments).text
+    assert "500 steps of 8 objects (2.5 epochs), seed 7, float32" in text
+    assert "2.0 minutes with 1 process on" in text and "torch 2." in text
+
+
+# The push
+
+
+class Hub:
+    """Takes what HfApi would send; `calls` is what was asked of it."""
+
+    def __init__(self, error=None):
+        self.calls, self.error = [], error
+
+    def __call__(self, token=None):
+        return self
+
+    def create_repo(self, repo_id, **kwargs):
+        if self.error:
+            raise self.error
+        return f"https://huggingface.co/{repo_id}"
+
+    def upload_folder(self, **kwargs):
+        self.calls.append(kwargs)
+
+
+def test_the_push_sends_model_code_card_and_no_run_files(arguments, monkeypatch):
+    hub = Hub()
+    monkeypatch.setattr(model_card, "HfApi", hub)
+    folder = Path(arguments.output_dir)
+    sent = {"README.md", "config.json", "model.safetensors", "modeling_remamber.py", "curves.png", "tokenizer.json"}
+    sent |= {"ema/model.safetensors", "ema/config.json"}
+    kept = {
+        "training_args.bin",
+        "trainer_state.json",
+        "checkpoint-5/model.safetensors",
+        "runs/events",
+        "samples/a.png",
+    }
+    for name in sent | kept:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("")
+    assert push_folder(arguments) == "https://huggingface.co/me/my-model"
+    (call,) = hub.calls
+    assert set(call["allow_patterns"]) == sent and call["repo_id"] == "me/my-model"
+
+
+@pytest.mark.parametrize(
+    "error", [OfflineModeIsEnabled("Cannot reach the Hub."), model_card.HTTP_ERROR("no route"), ValueError("bad name")]
+)
+def test_a_push_that_fails_says_how_to_send_the_folder_later(arguments, monkeypatch, error):
+    monkeypatch.setattr(model_card, "HfApi", Hub(error))
+    with pytest.raises(
+        ValueError, match=r"the model is whole in .*my-model, but the push .*; .*`hf upload me/my-model"
+    ):
+        push_folder(arguments)

@@ -1,0 +1,175 @@
+"""Runs that are killed go on as if nothing had happened; checkpoints are whole or passed over."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+from runs import make_trainer
+from safetensors.torch import load_file
+
+from remamber_hf.training.arguments import ReMamberTrainingArguments
+from remamber_hf.training.checkpoints import MANIFEST, STAGING, newest_whole_checkpoint, what_is_missing
+from remamber_hf.training.trainer import AVERAGE
+
+
+RUN = {
+    "max_steps": 10,  # an epoch has 6
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "save_strategy": "steps",
+    "save_steps": 3,
+    "save_total_limit": 2,
+    "eval_strategy": "steps",
+    "eval_steps": 4,
+    "num_eval": 2,
+    "drop_path_rate": 0.4,  # reads the random state in every step
+    "ema_decay": 0.8,
+    "ema_start_step": 2,
+    "lr_scheduler_type": "cosine",
+}
+# Where the run is killed, the step it goes on from, and the number of workers that load its data.
+KILLS = {
+    "in a step of the first epoch": (["step", 5], 3, 0),
+    "while the optimizer's state is written": (["file", "optimizer.pt", 9], 6, 2),
+    "before the checkpoint has its name": (["rename", 9], 6, 0),
+    "before the first checkpoint": (["step", 1], 0, 0),
+}
+
+
+@pytest.fixture(scope="module")
+def killed(start, tmp_path_factory):
+    """Folders of runs that killed themselves, by what they were doing."""
+    folder = tmp_path_factory.mktemp("killed")
+    processes = {}
+    for number, (name, (kill, _, num_workers)) in enumerate(KILLS.items()):
+        spec = [{"folder": str(start), "output_dir": str(folder / str(number)), "kill": kill, **RUN}]
+        spec[0]["dataloader_num_workers"] = num_workers
+        path = folder / f"{number}.json"
+        path.write_text(json.dumps(spec))
+        command = [sys.executable, runs.__file__, str(path)]
+        processes[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for process in processes.values():
+        _, errors = process.communicate()
+        assert process.returncode == -9, errors
+    return {name: folder / str(number) for number, name in enumerate(KILLS)}
+
+
+def train(start, output_dir, resume=None, **arguments):
+    trainer = make_trainer(start, output_dir, **{**RUN, **arguments})
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """A run that nobody killed."""
+    return train(start, tmp_path_factory.mktemp("whole"))
+
+
+def history_of(trainer) -> list[dict]:
+    """What was logged, but for the times."""
+    history = [entry for entry in trainer.state.log_history if "train_loss" not in entry]
+    return [{k: v for k, v in entry.items() if "_per_second" not in k and "runtime" not in k} for entry in history]
+
+
+@pytest.mark.parametrize("name", KILLS)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(start, whole, killed, name):
+    _, step, num_workers = KILLS[name]
+    newest = newest_whole_checkpoint(killed[name])
+    assert newest == (str(killed[name] / f"checkpoint-{step}") if step else None)
+    trainer = train(start, killed[name], resume=True, dataloader_num_workers=num_workers)
+    assert history_of(trainer) == history_of(whole)
+    weights, expected = trainer.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert all(torch.equal(trainer.average.tensors[name], mean) for name, mean in whole.average.tensors.items())
+    assert not (killed[name] / STAGING).exists()
+
+
+def test_a_log_line_that_spans_the_checkpoint_is_the_same(start, tmp_path):
+    arguments = {"logging_steps": 4, "eval_strategy": "no", "max_steps": 4, "gradient_accumulation_steps": 1}
+    unbroken = train(start, tmp_path, **arguments)
+    resumed = train(start, tmp_path, resume=str(tmp_path / "checkpoint-3"), **arguments)
+    assert runs.losses_of(resumed) == runs.losses_of(unbroken)
+
+
+def test_a_checkpoint_holds_the_average_beside_the_weights(whole):
+    folder = Path(whole.args.output_dir) / "checkpoint-9"
+    weights, average = load_file(folder / "model.safetensors"), load_file(folder / AVERAGE)
+    assert average.keys() <= weights.keys()
+    assert not torch.equal(weights["mask_head.classifier.weight"], average["mask_head.classifier.weight"])
+
+
+# ----------------------------------------------------------------------------------- which checkpoint is resumed from
+
+
+def fake_checkpoint(folder: Path, step: int) -> Path:
+    checkpoint = folder / f"checkpoint-{step}"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_bytes(bytes(100))
+    (checkpoint / MANIFEST).write_text(json.dumps({"bytes": {"model.safetensors": 100}}))
+    return checkpoint
+
+
+def cut_weights(checkpoint: Path):
+    (checkpoint / "model.safetensors").write_bytes(bytes(50))
+
+
+DAMAGE = {
+    "model.safetensors has 50 bytes of 100": cut_weights,
+    "model.safetensors is missing": lambda checkpoint: (checkpoint / "model.safetensors").unlink(),
+    "it has no complete.json, which is written last": lambda checkpoint: (checkpoint / MANIFEST).unlink(),
+    "its complete.json is cut off": lambda checkpoint: (checkpoint / MANIFEST).write_text('{"bytes": {'),
+}
+
+
+@pytest.mark.parametrize("reason", DAMAGE)
+def test_a_checkpoint_that_is_cut_off_is_recognised_and_the_one_before_is_used(start, tmp_path, reason):
+    before, broken = fake_checkpoint(tmp_path, 90), fake_checkpoint(tmp_path, 100)
+    assert newest_whole_checkpoint(tmp_path) == str(broken)
+    DAMAGE[reason](broken)
+    assert what_is_missing(broken) == reason
+    assert newest_whole_checkpoint(tmp_path) == str(before)
+    with pytest.raises(ValueError, match=f"checkpoint-100 is not a whole checkpoint: {reason}. Resume from one"):
+        make_trainer(start, tmp_path).train(resume_from_checkpoint=str(broken))
+    cut_weights(before)
+    with pytest.raises(ValueError, match="None of the 2 checkpoints in .* is whole; start without resuming"):
+        make_trainer(start, tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_what_cannot_be_resumed_is_refused(start, tmp_path, whole):
+    with pytest.raises(FileNotFoundError, match="nowhere is no folder; give a checkpoint, or true for the newest one"):
+        make_trainer(start, tmp_path).train(resume_from_checkpoint=str(tmp_path / "nowhere"))
+    checkpoint = Path(whole.args.output_dir) / "checkpoint-9"
+    for head, reason in (("mamba", "size mismatch for mask_head"), ("other", "weights are in one of the two only")):
+        trainer = make_trainer(start, tmp_path, **{**RUN, "ema_decay": None, "ema_start_step": 0})
+        if head == "mamba":
+            trainer.model.mask_head.classifier = torch.nn.Conv2d(1, 1, 1)
+        else:
+            trainer.model.mask_head.other = torch.nn.Linear(1, 1)
+        with pytest.raises(ValueError, match=f"The checkpoint is not of this model; resume with .*{reason}"):
+            trainer.train(resume_from_checkpoint=str(checkpoint))
+    (copy,) = [tmp_path / "checkpoint-9"]
+    copy.symlink_to(checkpoint)
+    with pytest.raises(ValueError, match="averages other weights than this run trains, .* resume with the model and"):
+        train(start, tmp_path, resume=str(copy), freeze=["backbone"])
+
+
+def test_true_may_be_written_as_a_word(tmp_path):
+    for word, value in (("true", True), ("True", True), ("false", False), ("folder", "folder"), (None, None)):
+        arguments = ReMamberTrainingArguments(output_dir=str(tmp_path), use_cpu=True, resume_from_checkpoint=word)
+        assert arguments.resume_from_checkpoint == value
+
+
+def test_a_failed_write_leaves_nothing_behind(start, tmp_path, monkeypatch):
+    def no_space(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    trainer = make_trainer(start, tmp_path, save_strategy="steps", save_steps=1)
+    monkeypatch.setattr(torch, "save", no_space)
+    with pytest.raises(OSError, match="No space left on device"):
+        trainer.train()
+    assert list(tmp_path.iterdir()) == []
