@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: setup demo test test-slow test-hf lint clean
+.PHONY: setup demo test test-slow test-hf bench bench-quick lint clean
 
 setup: .venv/ready
 
@@ -28,6 +28,20 @@ test-hf: setup
 	[ -d .hf_tests/tests ] || $(BIN)/python tests/hf_common/setup_hf_tests.py .hf_tests
 	HF_TESTS=$(CURDIR)/.hf_tests $(BIN)/python -m pytest -c tests/hf_common/pytest.ini \
 		tests/hf_common/remamber_common_test.py -q -rfEs
+
+# mamba-ssm only for one function in one of its files, which is read, not imported: no CUDA needed.
+.venv/bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
+	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--upgrade --no-deps --no-build-isolation --target build/mamba_ssm mamba-ssm==2.3.2.post1 \
+		|| echo "mamba-ssm could not be fetched; the plain recurrence will be ours."
+	touch $@
+
+bench: .venv/bench  ## all benchmarks, about an hour and a quarter on two idle cores; writes benchmarks/*.md
+	for name in scan model expressions data; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+bench-quick: .venv/bench  ## the same on tiny sizes, to see that they work
+	for name in scan model expressions; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
 
 lint: setup
 	$(BIN)/ruff check .

@@ -40,6 +40,8 @@ from common import (
     time_in_turns,
     write_report,
 )
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from rivals import plain_recurrence, published_layout
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, PreTrainedModel
 
@@ -224,11 +226,15 @@ def time_neck(is_quick: bool) -> list[dict]:
 # --------------------------------------------------------------------------------------------- time and memory by size
 
 
-def measure_in_fresh_process(kind: str, side: int, threads: int, is_quick: bool) -> dict:
-    """`measure_size` in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(measure_size, kind, side, threads, is_quick).result()
+def measure_sizes(sides: tuple[int, ...], threads: int, is_quick: bool) -> list[dict]:
+    """Time and memory of every model at every size, each in a fresh process; those of a quick run share one."""
+    points = [(kind, side, threads, is_quick) for side in sides for kind in MODEL_NAMES]
+    results = []
+    for group in [points] if is_quick else [[point] for point in points]:
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+            results += [pool.submit(measure_size, *point).result() for point in group]
+    return results
 
 
 @torch.no_grad()
@@ -260,14 +266,8 @@ def read_memory(name: str) -> int:
     return int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1))
 
 
-def plot(points: list[dict], path: Path, about: str) -> bool:
-    """Draw time and memory against pixels; `False` where matplotlib is missing."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import NullLocator
-    except ImportError:
-        print("No plot was drawn, for matplotlib is missing; get it with: pip install --editable '.[bench]'")
-        return False
+def plot(points: list[dict], path: Path, about: str) -> None:
+    """Draw time and memory against pixels, on logarithmic axes."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, field, scale, title in (
@@ -285,11 +285,11 @@ def plot(points: list[dict], path: Path, about: str) -> bool:
         axes.set_xticks([side**2 for side in sides], [f"{side}²" for side in sides])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(which="both", alpha=0.25)
         axes.legend()
     figure.suptitle(about, fontsize=9)
     figure.savefig(path, dpi=130)
-    return True
 
 
 # ----------------------------------------------------------------------------------------------------------- the run
@@ -346,8 +346,7 @@ def markdown(report: dict) -> list[str]:
         lines += ["", "Training step of the tiny reference cases:", "", *version_table(run["training"])]
         lines += ["", "3×3 convolutions of the Conv head's neck:", "", *neck_table(run["neck"])]
     lines += ["", f"## Time and memory against pixels, {report['runs'][-1]['threads']} thread(s)", ""]
-    if report["has_plot"]:
-        lines += ["![time and memory against pixels](model.png)", ""]
+    lines += ["![time and memory against pixels](model.png)", ""]
     return lines + size_table(report["sizes"], report["sides"])
 
 
@@ -418,11 +417,7 @@ def main() -> None:
         "is_quick": arguments.quick,
         "sides": sides,
         "runs": runs,
-        "sizes": [
-            measure_in_fresh_process(kind, side, arguments.threads[-1], arguments.quick)
-            for side in sides
-            for kind in MODEL_NAMES
-        ],
+        "sizes": measure_sizes(sides, arguments.threads[-1], arguments.quick),
     }
     report["bars"] = find_bars(report)
     folder.mkdir(parents=True, exist_ok=True)
@@ -430,7 +425,7 @@ def main() -> None:
         f"{about['processor']}, {arguments.threads[-1]} thread(s), batch 1, float32, "
         f"torch {about['versions']['torch']}, transformers {about['versions']['transformers']}, {about['date']}"
     )
-    report["has_plot"] = plot(report["sizes"], folder / "model.png", about_plot)
+    plot(report["sizes"], folder / "model.png", about_plot)
     write_report(folder, "model", report, markdown(report))
 
 

@@ -19,6 +19,7 @@ import typer
 
 from .convert_checkpoint import convert
 from .data.commands import COMMANDS as DATA_COMMANDS
+from .environment import env
 from .run_evaluation import evaluate
 from .run_training import main as run_training
 from .segment import segment
@@ -30,6 +31,7 @@ app.add_typer(data_app, name="data")
 app.command()(segment)
 app.command()(convert)
 app.command()(evaluate)
+app.command()(env)
 
 
 @app.command(

@@ -141,6 +141,33 @@ def _refuse_float64(tensor: torch.Tensor) -> None:
         )
 
 
+# ------------------------------------------------------------------------------------------------------------ autograd
+
+
+def register_backward(scan_op, backward_op) -> None:
+    """
+    Make `backward_op` the backward pass of `scan_op`; both are custom operators, here or in `selective_scan.py`.
+
+    scan_op takes tensors and one option, and returns the output and the states that enter each block. backward_op
+    takes the output's gradient, those tensors, those states and the option, and returns contiguous gradients of the
+    tensors.
+    """
+
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.option = inputs
+        ctx.save_for_backward(*tensors, output[1])
+
+    def backward(ctx, grad_y, _):
+        return *backward_op(grad_y, *ctx.saved_tensors, ctx.option), None
+
+    def fake_backward(grad_y, *arguments):
+        *tensors, _, _ = arguments
+        return [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
+
+    scan_op.register_autograd(backward, setup_context=setup_context)
+    backward_op.register_fake(fake_backward)
+
+
 # ------------------------------------------------------------------------------------------------ cross-selective-scan
 
 
@@ -230,29 +257,11 @@ def _cross_selective_scan_backward_op(
     return [grad_x.to(x.dtype), _sum_threads(grad_projections).to(projections.dtype), *grad_weights]
 
 
-@_cross_selective_scan_backward_op.register_fake
-def _(grad_y, x, projections, dt_proj_weight, dt_proj_bias, A, D, carries, directions):
-    return [_empty_like(tensor) for tensor in (x, projections, dt_proj_weight, dt_proj_bias, A, D)]
-
-
 def _sum_threads(gradients: torch.Tensor) -> torch.Tensor:
     return gradients[0] if gradients.shape[0] == 1 else gradients.sum(0)
 
 
-def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
-
-
-def _cross_selective_scan_setup(ctx, inputs, output):
-    *tensors, ctx.directions = inputs
-    ctx.save_for_backward(*tensors, output[1])
-
-
-def _cross_selective_scan_autograd(ctx, grad_y, _):
-    return *_cross_selective_scan_backward_op(grad_y, *ctx.saved_tensors, ctx.directions), None
-
-
-_cross_selective_scan_op.register_autograd(_cross_selective_scan_autograd, setup_context=_cross_selective_scan_setup)
+register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
 
 
 def cross_selective_scan_cpu(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
@@ -355,21 +364,7 @@ def _selective_scan_backward_op(
     return [grad_u.to(u.dtype), grad_delta.to(delta.dtype), grad_A, grad_B, grad_C, grad_D, grad_bias]
 
 
-@_selective_scan_backward_op.register_fake
-def _(grad_y, u, delta, A, B, C, D, delta_bias, carries, delta_softplus):
-    return [_empty_like(tensor) for tensor in (u, delta, A, B, C, D, delta_bias)]
-
-
-def _selective_scan_setup(ctx, inputs, output):
-    *tensors, ctx.delta_softplus = inputs
-    ctx.save_for_backward(*tensors, output[1])
-
-
-def _selective_scan_autograd(ctx, grad_y, _):
-    return *_selective_scan_backward_op(grad_y, *ctx.saved_tensors, ctx.delta_softplus), None
-
-
-_selective_scan_op.register_autograd(_selective_scan_autograd, setup_context=_selective_scan_setup)
+register_backward(_selective_scan_op, _selective_scan_backward_op)
 
 
 def selective_scan_cpu(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):

@@ -76,6 +76,16 @@ class ChannelsLastBatchNorm2d(nn.BatchNorm2d):
         return channels_last(normalized)
 
 
+def fold_batch_norms(module: nn.Module) -> None:
+    """Fold the batch norms of `module` into the layers before them, as its `batch_norms` (layer: norm) says."""
+    for layer_name, norm_name in module.batch_norms.items():
+        layer, norm = module.get_submodule(layer_name), module.get_submodule(norm_name)
+        fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
+        statistics = norm.running_mean, norm.running_var, norm.eps
+        layer.weight, layer.bias = fuse(layer.weight, layer.bias, *statistics, norm.weight, norm.bias)
+        setattr(module, norm_name, nn.Identity())
+
+
 class TextImageCorrelation(nn.Module):
     """
     Local text: GELU(linear) of map and tokens → their inner products, one channel per token → 3×3 convolution → GELU
@@ -230,8 +240,8 @@ class ResizedConv2d(ChannelsLastConv2d):
     def _convolve_before_resize(self, hidden_states, size, skip):
         channels = hidden_states.shape[-1]
         if skip is None:
-            output = hidden_states.new_zeros(len(hidden_states), *size, self.out_channels)
-            output = output if self.bias is None else output + self.bias
+            bias = hidden_states.new_zeros(self.out_channels) if self.bias is None else self.bias
+            output = bias.expand(len(hidden_states), *size, -1).contiguous()
         else:
             skip_weight = self.weight[:, channels:]
             output = channels_last(F.conv2d(channels_first(skip), skip_weight, self.bias, padding=1))
@@ -269,9 +279,7 @@ class ConvNormReLU(nn.Sequential):
     batch_norms = {"0": "1"}
 
     def __init__(self, input_size: int, output_size: int, bias: bool = True):
-        super().__init__(
-            ResizedConv2d(input_size, output_size, bias), ChannelsLastBatchNorm2d(output_size), nn.ReLU()
-        )
+        super().__init__(ResizedConv2d(input_size, output_size, bias), ChannelsLastBatchNorm2d(output_size), nn.ReLU())
 
     def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         """Takes what `ResizedConv2d` takes."""
@@ -517,6 +525,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         super().__init__(config)
         self.remamber = ReMamberModel(config)
         self.mask_head = MASK_HEADS[config.mask_head](config)
+        self.is_folded = False
         self.post_init()
 
     @classmethod
@@ -585,8 +594,55 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
+    def optimize_for_inference(self, compile: bool = False) -> "ReMamberForImageSegmentation":
+        """
+        Fold the batch norms of the mask head into the layers before them, in place; calling it again changes nothing.
+
+        Logits stay equal to 1e-4. A folded model is neither trained nor saved: its weights are no longer ReMamber's.
+
+        Args:
+            compile: whether to have `torch.compile` compile the model too, at the first call for each size of picture.
+
+        Returns:
+            the model itself.
+
+        Raises:
+            RuntimeError: if the model is in training mode or weights are offloaded.
+        """
+        if self.training:
+            raise RuntimeError("A model in training mode cannot be optimized for inference; call model.eval() first.")
+        if any(parameter.is_meta for parameter in self.mask_head.parameters()):
+            raise RuntimeError(
+                "The mask head's weights are offloaded; load the model without device_map to optimize it."
+            )
+        if not self.is_folded:
+            with torch.no_grad():
+                for module in self.mask_head.modules():
+                    if isinstance(module, (ConvMixer, ConvNormReLU)):
+                        fold_batch_norms(module)
+            self.is_folded = True
+        if compile:
+            self.compile()
+        return self
+
+    def train(self, mode: bool = True) -> "ReMamberForImageSegmentation":
+        if mode and self.is_folded:
+            raise RuntimeError(
+                "optimize_for_inference() folded the batch norms of this model away; load it anew to train it."
+            )
+        return super().train(mode)
+
     def save_pretrained(self, save_directory: str | PathLike, *args, **kwargs):
-        """Writes the model and its code as every model does, and the pipeline's code, which `config.json` then names."""
+        """
+        Write the model and its code as every model does, and the pipeline's code, which `config.json` then names.
+
+        Raises:
+            RuntimeError: if the batch norms are folded.
+        """
+        if self.is_folded:
+            raise RuntimeError(
+                "optimize_for_inference() folded the batch norms of this model away; save it before, or load it anew."
+            )
         # What is imported here is saved with this file.
         from .pipeline_remamber import CUSTOM_PIPELINES
 

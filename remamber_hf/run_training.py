@@ -23,7 +23,7 @@ import datasets
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import CLIPTextConfig, CLIPTokenizer, HfArgumentParser, set_seed
+from transformers import AutoConfig, CLIPTextConfig, CLIPTokenizer, HfArgumentParser, set_seed
 from transformers.integrations import (
     get_reporting_integration_callbacks,
     is_tensorboard_available,
@@ -48,6 +48,7 @@ from .training.trainer import ReferringSegmentationTrainer
 
 ARGUMENT_CLASSES = (ModelArguments, DataArguments, ReMamberTrainingArguments)
 REPORTERS = {"tensorboard": is_tensorboard_available, "trackio": is_trackio_available}
+START_KINDS = {"text_model": ("clip", "clip_text_model"), "vision_model": ("vmamba",)}
 STORED = ("auto_map", "custom_pipelines", "use_cache")  # in a config.json, besides the fields
 HELP = "`remamber train --help` lists what there is"
 
@@ -201,6 +202,16 @@ def check_fields(fields: dict) -> None:
                 raise ValueError(f"model_config names {f'{part}.' if part else ''}{name}, which is no field; {hint}")
 
 
+def check_kind(name: str, value: str, kinds: tuple[str, ...]) -> None:
+    """ValueError if a model is of another kind than the one that reads it: it would be loaded without its weights."""
+    try:
+        kind = AutoConfig.from_pretrained(value).model_type
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--{name} {value} is no model that can be loaded: {str(error).splitlines()[0]}") from None
+    if kind not in kinds:
+        raise ValueError(f"--{name} {value} is a model of type {kind!r}; one of type {kinds[0]!r} is needed.")
+
+
 def build_model(
     arguments: ModelArguments, sentences: list[str]
 ) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
@@ -215,6 +226,8 @@ def build_model(
             raise ValueError(
                 "model_config has text_config or vision_config; text_model and vision_model bring theirs."
             )
+        for name, kinds in START_KINDS.items():
+            check_kind(name, getattr(arguments, name), kinds)
         try:
             tokenizer = CLIPTokenizer.from_pretrained(arguments.text_model)
             model = ReMamberForImageSegmentation.from_text_vision_pretrained(

@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -160,14 +160,14 @@ def read_tasks(inputs: list[str], expressions: list[str], from_csv: Path | None)
     else:
         if inputs and not expressions:
             inputs, expressions = inputs[:1], inputs[1:]
-            files = [text for text in expressions if Path(text).is_file()]
+            files = [text for text in expressions if os.path.isfile(text)]
             if files:
                 raise ValueError(f"{files[0]} is a file, no expression; with several pictures, use -e EXPRESSION.")
         if not inputs or not expressions:
             raise ValueError('give a picture and an expression, as in: remamber segment street.jpg "the left car"')
         pictures = [file for source in inputs for file in list_pictures(source)]
         wanted = dict.fromkeys(pictures, expressions)
-        is_many = len(wanted) > 1 or any(Path(source).is_dir() for source in inputs)
+        is_many = len(wanted) > 1 or any(map(os.path.isdir, inputs))
     for texts in wanted.values():
         for index, text in enumerate(texts):
             if not text.strip():
@@ -178,7 +178,7 @@ def read_tasks(inputs: list[str], expressions: list[str], from_csv: Path | None)
 
 def list_pictures(source: str) -> list[str]:
     """The pictures right in a folder, sorted, and anything else as it is; ValueError if the folder has none."""
-    if not Path(source).is_dir():
+    if not os.path.isdir(source):
         return [source]
     found = sorted(str(path) for path in Path(source).iterdir() if path.suffix.lower() in PICTURE_ENDINGS)
     if not found:
@@ -188,11 +188,8 @@ def list_pictures(source: str) -> list[str]:
 
 def read_csv(path: Path) -> dict[str, list[str]]:
     """The expressions of each picture that a CSV file names, in the order in which pictures first come up."""
-    if path == STANDARD:
-        lines, folder = sys.stdin.read().splitlines(), Path()
-    else:
-        lines, folder = path.read_text(encoding="utf-8-sig").splitlines(), path.parent
-    rows = csv.DictReader(lines)
+    content = sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
+    rows = csv.DictReader(StringIO(content.decode("utf-8-sig"), newline=""))
     missing = [name for name in CSV_COLUMNS if name not in (rows.fieldnames or [])]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; its first line must be {','.join(CSV_COLUMNS)}.")
@@ -201,7 +198,7 @@ def read_csv(path: Path) -> dict[str, list[str]]:
         file, expression = (row[name] for name in CSV_COLUMNS)
         if not file or not (expression or "").strip():
             raise ValueError(f"line {rows.line_num} of {path} lacks a file name or an expression.")
-        file = file if file.startswith(WEB) else str(folder / file)
+        file = file if file.startswith(WEB) else str(path.parent / file)
         wanted.setdefault(file, []).append(expression)
     if not wanted:
         raise ValueError(f"{path} names no pictures.")
@@ -502,7 +499,7 @@ def segment(
     note_cut_expressions(pipe, tasks)
 
     report = sys.stderr if STANDARD in outputs.values() else sys.stdout
-    written, failed = [], 0
+    written, failed = {name: [] for name, path in outputs.items() if path != STANDARD}, 0
     with ExitStack() as stack:
         lines = sys.stdout
         if outputs.get("json", STANDARD) != STANDARD:
@@ -517,7 +514,8 @@ def segment(
                         pictures = render(name, picture, results)
                     for path, rendered in zip(paths, pictures):
                         save_picture(rendered, path)
-                    written += [path for path in paths if path != STANDARD]
+                    if name in written:
+                        written[name] += paths
             except (ValueError, OSError) as error:
                 if not is_many or isinstance(error, BrokenPipeError):
                     raise
@@ -533,12 +531,13 @@ def segment(
                     start = f"{task.source}: " if is_many else ""
                     tqdm.write(f"{start}{result['expression']}: {describe(result)}", file=report)
             lines.flush()
-        if lines is not sys.stdout:
-            written.append(outputs["json"])
     if written:
-        folders = dict.fromkeys(str(path) for name, path in outputs.items() if path != STANDARD)
-        summary = f"{len(written)} files in {', '.join(folders)}" if is_many else ", ".join(map(str, written))
-        typer.echo(f"written: {summary}", file=report)
+        if is_many:
+            parts = [f"{len(paths)} in {outputs[name]}" for name, paths in written.items() if name != "json"]
+        else:
+            parts = [str(path) for paths in written.values() for path in paths]
+        parts += [str(outputs["json"])] if "json" in written else []
+        typer.echo(f"written: {', '.join(parts)}", file=report)
     if failed:
         typer.echo(f"remamber: {failed} of {len(tasks)} pictures failed", err=True)
         raise typer.Exit(1)

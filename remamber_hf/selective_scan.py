@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from transformers.utils import logging
 
-from .cpu_scan import cross_selective_scan_cpu, selective_scan_cpu
+from .cpu_scan import cross_selective_scan_cpu, register_backward, selective_scan_cpu
 from .cpu_scan import why_not as _why_not_cpu
 
 
@@ -432,7 +432,7 @@ def _selective_scan_backward_op(
 ) -> list[torch.Tensor]:
     """Gradients of u, delta, A, B, C, D, delta_bias."""
     blocks = _SequenceBlocks(u, delta, A, B, C, D, delta_bias, delta_softplus)
-    grad_u, grad_delta, grad_B, grad_C = (torch.empty_like(tensor) for tensor in (u, delta, B, C))
+    grad_u, grad_delta, grad_B, grad_C = (tensor.new_empty(tensor.shape) for tensor in (u, delta, B, C))
     grad_A, grad_D = torch.zeros_like(blocks.A), torch.zeros_like(blocks.D)
     grad_bias = torch.zeros_like(blocks.D)
     grad_carry = A.new_zeros(blocks.state_shape)
@@ -453,21 +453,7 @@ def _selective_scan_backward_op(
     return [grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D.flatten(), grad_bias.flatten()]
 
 
-@_selective_scan_backward_op.register_fake
-def _(grad_y, u, delta, A, B, C, D, delta_bias, carries, delta_softplus):
-    return [torch.empty_like(tensor) for tensor in (u, delta, A, B, C, D, delta_bias)]
-
-
-def _selective_scan_setup(ctx, inputs, output):
-    *tensors, ctx.delta_softplus = inputs
-    ctx.save_for_backward(*tensors, output[1])
-
-
-def _selective_scan_autograd(ctx, grad_y, _):
-    return *_selective_scan_backward_op(grad_y, *ctx.saved_tensors, ctx.delta_softplus), None
-
-
-_selective_scan_op.register_autograd(_selective_scan_autograd, setup_context=_selective_scan_setup)
+register_backward(_selective_scan_op, _selective_scan_backward_op)
 
 
 def selective_scan_torch(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):
@@ -578,9 +564,8 @@ def _cross_selective_scan_backward_op(
 ) -> list[torch.Tensor]:
     """Gradients of x, projections, dt_proj_weight, dt_proj_bias, A, D."""
     blocks = _MapBlocks(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)
-    grad_x = torch.zeros_like(x, dtype=A.dtype)
-    grad_projections = torch.zeros_like(projections, dtype=A.dtype)
-    grad_weight, grad_bias = torch.zeros_like(dt_proj_weight), torch.zeros_like(dt_proj_bias)
+    grad_x, grad_projections = A.new_zeros(x.shape), A.new_zeros(projections.shape)
+    grad_weight, grad_bias = A.new_zeros(dt_proj_weight.shape), A.new_zeros(dt_proj_bias.shape)
     grad_A, grad_D = torch.zeros_like(blocks.A), torch.zeros_like(blocks.D)
     carries = list(carries)
     for index in reversed(range(len(directions))):
@@ -606,21 +591,7 @@ def _cross_selective_scan_backward_op(
     ]  # fmt: skip
 
 
-@_cross_selective_scan_backward_op.register_fake
-def _(grad_y, x, projections, dt_proj_weight, dt_proj_bias, A, D, carries, directions):
-    return [torch.empty_like(tensor) for tensor in (x, projections, dt_proj_weight, dt_proj_bias, A, D)]
-
-
-def _cross_selective_scan_setup(ctx, inputs, output):
-    *tensors, ctx.directions = inputs
-    ctx.save_for_backward(*tensors, output[1])
-
-
-def _cross_selective_scan_autograd(ctx, grad_y, _):
-    return *_cross_selective_scan_backward_op(grad_y, *ctx.saved_tensors, ctx.directions), None
-
-
-_cross_selective_scan_op.register_autograd(_cross_selective_scan_autograd, setup_context=_cross_selective_scan_setup)
+register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
 
 
 def cross_selective_scan_torch(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
@@ -639,12 +610,15 @@ class ScanBackend:
 
     `selective_scan` takes the arguments of the public function but `backend`. `cross_selective_scan` takes x,
     projections (batch, height, width, K, R + 2·N), dt_proj_weight, dt_proj_bias, A (K·channels, N), D, directions.
-    `why_not` says why it cannot run on a device, or returns an empty string.
+    `why_not` says why it cannot run on a device, or returns an empty string. `device_type` is the device that it is
+    for, `None` for any; `is_float64` says whether it computes float64 in float64.
     """
 
     selective_scan: Callable[..., torch.Tensor]
     cross_selective_scan: Callable[..., torch.Tensor]
     why_not: Callable[[torch.device], str]
+    device_type: str | None = None
+    is_float64: bool = True
 
 
 def _why_not_mamba_ssm(device: torch.device) -> str:
@@ -654,18 +628,31 @@ def _why_not_mamba_ssm(device: torch.device) -> str:
 
 
 BACKENDS = {
-    "cpu": ScanBackend(selective_scan_cpu, cross_selective_scan_cpu, _why_not_cpu),
-    "mamba_ssm": ScanBackend(selective_scan_mamba_ssm, cross_selective_scan_mamba_ssm, _why_not_mamba_ssm),
+    "cpu": ScanBackend(selective_scan_cpu, cross_selective_scan_cpu, _why_not_cpu, "cpu", is_float64=False),
+    "mamba_ssm": ScanBackend(
+        selective_scan_mamba_ssm, cross_selective_scan_mamba_ssm, _why_not_mamba_ssm, "cuda", is_float64=False
+    ),
     "torch": ScanBackend(selective_scan_torch, cross_selective_scan_torch, lambda device: ""),
     "reference": ScanBackend(selective_scan_reference, cross_selective_scan_reference, lambda device: ""),
 }
 
 
+def fastest_backend(device_type: str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
+    """
+    What "auto" stands for: the name of the fastest backend for such tensors, and why a faster one cannot run, if one
+    is meant for them, else an empty string.
+    """
+    for name, backend in BACKENDS.items():
+        if backend.device_type == device_type and (backend.is_float64 or dtype != torch.float64):
+            why_not = backend.why_not(torch.device(device_type))
+            return ("torch", why_not) if why_not else (name, "")
+    return "torch", ""
+
+
 def _find_backend(name: str, device: torch.device, dtype: torch.dtype) -> ScanBackend:
     """The backend called `name`; for `"auto"` the fastest that runs on `device` and keeps float64."""
     if name == "auto":
-        is_cpu_float64 = device.type == "cpu" and dtype == torch.float64  # the C++ kernel computes in float32
-        return BACKENDS["torch" if is_cpu_float64 else _choose_backend(device.type)]
+        return BACKENDS[_choose_backend(device.type, dtype)]
     if name not in BACKENDS:
         raise ValueError(f"scan backend {name!r} is unknown; use 'auto' or one of {sorted(BACKENDS)}.")
     why_not = BACKENDS[name].why_not(device)
@@ -675,16 +662,13 @@ def _find_backend(name: str, device: torch.device, dtype: torch.dtype) -> ScanBa
 
 
 @torch.compiler.assume_constant_result  # torch.compile takes the answer and does not trace the search for it
-def _choose_backend(device_type: str) -> str:
-    """Name of the fastest backend for a device; says so once when the fast one for that device is missing."""
-    fast_backends = {"cuda": ("mamba_ssm", "CUDA"), "cpu": ("cpu", "C++")}
-    if device_type not in fast_backends:
-        return "torch"
-    name, kernel = fast_backends[device_type]
-    why_not = BACKENDS[name].why_not(torch.device(device_type))
-    if not why_not:
-        return name
-    logger.warning_once(
-        f"The scan runs in blocks of PyTorch operations, for the fast {kernel} kernel is missing: {why_not}"
-    )
-    return "torch"
+def _choose_backend(device_type: str, dtype: torch.dtype = torch.float32) -> str:
+    """Name of the fastest backend; says so once when the one that is meant for the device is missing."""
+    name, why_not = fastest_backend(device_type, dtype)
+    if why_not:
+        kernel = {"cpu": "C++", "cuda": "CUDA"}[device_type]
+        logger.warning_once(
+            f"The scan runs in blocks of PyTorch operations, for the fast {kernel} kernel is missing: {why_not}; "
+            "`remamber env` shows what can run here."
+        )
+    return name

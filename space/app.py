@@ -32,6 +32,7 @@ from analysis import (
 from transformers import Pipeline, pipeline
 
 import remamber_hf
+from remamber_hf.explanation import HEAT
 
 
 PACKAGE = Path(remamber_hf.__file__).parent
@@ -56,15 +57,22 @@ Pictures and results are deleted after {KEEP_SECONDS // 60} minutes, results als
 picture is removed. Nothing is collected.
 """
 FORGOTTEN = f"The result was deleted, as always after {KEEP_SECONDS // 60} minutes. Press Segment to have it again."
-VIEWS = {"Overlay": draw_overlays, "Masks": draw_masks, "Cut-outs": draw_cut_outs, "Heat maps": draw_heat_maps}
+VIEWS = {"Overlay": draw_overlays, "Mask": draw_masks, "Cut-out": draw_cut_outs, "Heat map": draw_heat_maps}
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is loaded
+HEAT_SCALE = '<div style="display: flex; align-items: center">0 %<div class="heat-scale"></div>100 % probability</div>'
 CSS = """
-.objects { width: 100%; border-collapse: collapse; }
-.objects td, .objects th { padding: 4px 8px; border-bottom: 1px solid var(--border-color-primary); }
-.objects td:not(:first-child), .objects th { text-align: right; white-space: nowrap; }
+.objects { width: 100%; }
+.objects, .objects tr, .objects th, .objects td { border: 0 !important; }
+.objects tr { box-shadow: 0 1px var(--border-color-primary); }
+.objects th, .objects td { padding: 4px 8px; }
+.objects tr > :not(:first-child) { text-align: right; white-space: nowrap; }
 .objects td:first-child { width: 100%; overflow-wrap: anywhere; }
 .swatch { display: inline-block; width: 0.8em; height: 0.8em; margin-right: 0.6em; border-radius: 2px; }
-"""
+.heat-scale { height: 0.8em; margin: 0 0.6em; flex-grow: 1; background: linear-gradient(to right, HEAT_COLOURS); }
+.transparent img { background: repeating-conic-gradient(#ddd 0 25%, #fff 0 50%) 0 0 / 16px 16px; }
+#examples td { white-space: pre-line; }
+@media (max-width: 480px) { .tab-container button { padding: 0 8px; } }  /* all tabs fit a phone */
+""".replace("HEAT_COLOURS", ", ".join(f"rgb{colour}" for colour in HEAT))
 
 
 def load_segmenters(names: str | None) -> dict[str, Pipeline]:
@@ -83,6 +91,7 @@ def load_segmenters(names: str | None) -> dict[str, Pipeline]:
 
 def build_app(segmenters: dict[str, Pipeline], keep_seconds: float = KEEP_SECONDS) -> gr.Blocks:
     """The page for these models; files and results that are older than `keep_seconds` are deleted."""
+    is_alone = len(segmenters) == 1
     note = ABOUT_THE_BUNDLED_MODEL if list(segmenters) == [BUNDLED_MODEL.name] else ""
     with gr.Blocks(
         title="ReMamber", analytics_enabled=False, delete_cache=(max(1, keep_seconds // 15), keep_seconds)
@@ -107,20 +116,24 @@ def build_app(segmenters: dict[str, Pipeline], keep_seconds: float = KEEP_SECOND
                     lines=3,
                 )
                 button = gr.Button("Segment", variant="primary")
-                gr.Examples(
-                    [[str(PACKAGE / "examples" / name), expressions] for name, expressions in EXAMPLES],
-                    [picture, text],
-                    cache_examples=False,
-                )
-            with gr.Column(min_width=320):
+            with gr.Column(scale=len(segmenters), min_width=320):
                 hint = gr.Markdown("The result will appear here.")
                 with gr.Column(visible=False) as results:
                     threshold = gr.Slider(0.01, 0.99, 0.5, step=0.01, label="Threshold")
                     outputs, tabs = {}, {}
                     for name in VIEWS:
-                        with gr.Tab(name) as tabs[name], gr.Row():
-                            outputs[name] = {model: make_output(name, model) for model in segmenters}
+                        with gr.Tab(name) as tabs[name]:
+                            with gr.Row():
+                                outputs[name] = {model: make_output(name, model, is_alone) for model in segmenters}
+                            if name == "Heat map":
+                                gr.HTML(HEAT_SCALE)
                     table = gr.HTML()
+        gr.Examples(
+            [[str(PACKAGE / "examples" / name), expressions] for name, expressions in EXAMPLES],
+            [picture, text],
+            cache_examples=False,
+            elem_id="examples",
+        )
         gr.Markdown(ABOUT_KEEPING)
 
         pictures = [output for by_model in outputs.values() for output in by_model.values()]
@@ -171,17 +184,17 @@ def build_app(segmenters: dict[str, Pipeline], keep_seconds: float = KEEP_SECOND
     return app.queue(max_size=MAX_WAITING)
 
 
-def make_output(view: str, model: str) -> gr.Image | gr.Gallery:
-    """Where one view of one model's results is shown."""
+def make_output(view: str, model: str, is_alone: bool) -> gr.Image | gr.Gallery:
+    """Where one view of one model's results is shown, without the model's name if it is the only one."""
+    common = {"label": model, "show_label": not is_alone, "format": "png", "interactive": False, "min_width": 280}
     if view == "Overlay":
-        return gr.Image(label=model, format="png", interactive=False, buttons=["download", "fullscreen"])
+        return gr.Image(buttons=["download", "fullscreen"], **common)
     return gr.Gallery(
-        label=model,
-        format="png",
-        interactive=False,
         object_fit="contain",
-        height=420,
-        buttons=["download", "download_all", "fullscreen"],
+        preview=True,  # shows the download button of the chosen one
+        elem_classes="transparent" if view == "Cut-out" else None,
+        buttons=["download", "fullscreen"],
+        **common,
     )
 
 

@@ -2,8 +2,10 @@
 
 import http.server
 import json
+import re
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from remamber_hf import (
 from remamber_hf.pipeline_remamber import CUSTOM_PIPELINES, TASK
 
 
+ROOT = Path(__file__).parent.parent
 HEIGHT, WIDTH = 30, 50
 EXPRESSIONS = ["cat", "the dog", "a cat"]
 
@@ -276,3 +279,17 @@ def test_a_folder_runs_and_is_saved_again_where_the_package_is_not_installed(pip
     ]
     for name in ("by_parts", "by_pipeline", "again"):
         np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), expected)
+
+
+# ---------------------------------------------------------------------------------------------------- docs/pipeline.md
+def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    (tmp_path / "build").mkdir()
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for kind, code in re.findall(r"^```python([^\n]*)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        if kind:
+            run_without_package(code, tmp_path)
+        else:
+            exec(compile(code, "docs/pipeline.md", "exec"), namespace)
+    assert namespace["found"]["box"]["xmin"] < namespace["found"]["box"]["xmax"]

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from remamber_hf.segment import (
 )
 
 
+ROOT = Path(__file__).parent.parent
 EXAMPLE = BUNDLED_PICTURES / "shapes_1.png"
 SQUARE, TRIANGLE = "the yellow square", "the triangle"
 APP = typer.Typer()
@@ -84,7 +87,7 @@ def test_a_broken_picture_among_many_is_named_and_the_rest_is_written(run, tmp_p
     assert [line.split(": ")[:2] for line in lines[:-1]] == [
         [f"photos/{name}", text] for name in ("a.png", "c.png") for text in (SQUARE, TRIANGLE)
     ]
-    assert lines[-1] == "written: 6 files in segmented, masks"
+    assert lines[-1] == "written: 2 in segmented, 4 in masks"
     expected = [f"masks/photos/{name}_mask_{number}.png" for name in "ac" for number in (1, 2)]
     expected += [f"segmented/photos/{name}_overlay.png" for name in "ac"]
     assert [file for file in files_in(tmp_path) if "_" in file] == expected
@@ -93,7 +96,7 @@ def test_a_broken_picture_among_many_is_named_and_the_rest_is_written(run, tmp_p
 def test_a_csv_gives_a_json_line_for_each_expression_with_the_mask_the_pipeline_gives(run, tmp_path, pipe):
     (tmp_path / "list").mkdir()
     (tmp_path / "list" / "shapes.png").write_bytes(EXAMPLE.read_bytes())
-    table = f"file_name,expression,remark\nshapes.png,{SQUARE},\nshapes.png,{TRIANGLE},x\n"
+    table = f'file_name,expression,remark\nshapes.png,{SQUARE},\nshapes.png,"{TRIANGLE}","two\nlines"\n'
     (tmp_path / "list" / "wanted.csv").write_text("\ufeff" + table)  # as Excel writes it
     result = run("--from-csv", "list/wanted.csv", "--format", "json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -222,6 +225,7 @@ def test_the_shell_completes_the_names_of_devices():
         (["a.png"], [], None, "give a picture and an expression"),
         (["a.png", "b.png"], [], None, "b.png is a file, no expression; with several pictures, use -e EXPRESSION"),
         (["a.png"], ["the dog", " "], None, "expression 2 is empty"),
+        (["a.png", "a very long expression " * 20, " "], [], None, "expression 2 is empty"),
         (["empty"], ["the dog"], None, "the folder empty has no pictures right in it"),
         (["a.png"], [], "file_name,expression\na.png,x\n", "--from-csv names pictures and expressions itself"),
         ([], [], "a.png,the dog\n", "has no column 'file_name'; its first line must be file_name,expression"),
@@ -265,7 +269,7 @@ def test_outputs_that_do_not_fit_are_refused(tmp_path, monkeypatch, outputs, is_
 
 
 def test_a_format_that_is_unknown_or_given_twice_is_refused(run):
-    with pytest.raises(ValueError, match="--format is 'svg'; use one of overlay, mask, cutout, blur, json"):
+    with pytest.raises(ValueError, match="--format is 'svg'; use one of overlay, mask, cutout, blur, .*json"):
         run(EXAMPLE, SQUARE, "--format", "svg")
     with pytest.raises(ValueError, match="--format mask goes to --output; leave out the option"):
         run(EXAMPLE, SQUARE, "--format", "mask", "--mask", "m.png")
@@ -302,3 +306,22 @@ def test_a_model_that_lacks_weights_is_refused(tmp_path, pipe):
     pipe.model.save_pretrained(tmp_path, state_dict=weights)
     with pytest.raises(ValueError, match="lacks the weights of mask_head.classifier.bias"):
         load_model(tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------- docs/segment.md
+def test_the_snippets_of_the_page_run(run, tmp_path):
+    page = (ROOT / "docs" / "segment.md").read_text(encoding="utf-8")
+    (tmp_path / "remamber_hf").symlink_to(ROOT / "remamber_hf")
+    namespace = {}
+    for language, code in re.findall(r"^```(python|bash)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        if language == "python":
+            exec(compile(code, "docs/segment.md", "exec"), namespace)
+            continue
+        for line in code.splitlines():
+            remamber, command, *arguments = shlex.split(line)
+            assert (remamber, command) == ("remamber", "segment")
+            assert run(*arguments).exit_code == 0, line
+    assert namespace["mask"].sum() == namespace["found"]["area"] > 0
+    written = {"overlay.png", "star.png", "b.png", "m.png", "found.jsonl", "stars/shapes_4_overlay.png"}
+    written |= {"masks/shapes_1_mask_1.png", "masks/shapes_2_mask_2.png"}
+    assert written <= set(files_in(tmp_path / "build" / "segment"))

@@ -163,13 +163,18 @@ def check_data(
     """
     found = find_data_sets(data_dir)
     meant = [file for file in found if dataset in (None, file.dataset) and split_by in (None, file.split_by)]
-    if dataset is not None and not meant:
-        if dataset not in PUBLISHED_SETS:
-            there = ", ".join(map(str, found)) or "none"
+    if not meant and (dataset is not None or split_by is not None):
+        there = ", ".join(map(str, found)) or "none"
+        if dataset is not None and dataset not in PUBLISHED_SETS and dataset not in {file.dataset for file in found}:
             raise ValueError(f"{data_dir} holds no data set {dataset!r}; those that it holds: {there}.")
-        if split_by not in (None, *PUBLISHED_SETS[dataset]):
-            choices = ", ".join(PUBLISHED_SETS[dataset])
-            raise ValueError(f"{dataset} is not split by {split_by!r}; choose one of {choices}.")
+        choices = PUBLISHED_SETS.get(dataset) or sorted(
+            {file.split_by for file in found if dataset in (None, file.dataset)}
+        )
+        if choices and split_by is not None and split_by not in choices:
+            what = f"what is in {data_dir}" if dataset is None else dataset
+            raise ValueError(
+                f"{what} is not split by {split_by!r}; choose one of {', '.join(choices)} with --split_by."
+            )
     results = [check_refer(data_dir, file) for file in meant]
     if dataset is None and find_metadata(data_dir) is not None:
         results.append(check_folder(data_dir))

@@ -53,6 +53,10 @@ MASK_COLUMNS = ("mask_file_name", "polygon", "rle")
 OPTIONAL_COLUMNS = ("split", "category")
 FOLDER_COLUMNS = ("file_name", "expression", *MASK_COLUMNS, *OPTIONAL_COLUMNS)
 EXIF_SIDEWAYS = (5, 6, 7, 8)
+MASK_FORMS = (
+    "a polygon is one flat list [x1, y1, x2, y2, …] or a list of such lists, an RLE is "
+    '{"size": [height, width], "counts": …}'
+)
 LOSSY_FORMATS = ("JPEG", "MPO")
 
 
@@ -314,7 +318,9 @@ def build_row(number: int, image: dict, size: tuple[int, int], parts, record: di
     height, width = size
     if isinstance(parts, list) and isinstance(parts[0], (int, float)):
         parts = [parts]
-    segmentation, num_small = check_segmentation(parts, height, width, "the line")
+    if not _is_flat(parts):
+        raise Defect("malformed entry", f"the mask is {parts!r:.100}; {MASK_FORMS}")
+    segmentation, num_small = check_segmentation(parts, height, width, "the object")
     if num_small:
         raise Defect("polygon under 3 points", f"{num_small} of {len(parts)} polygons")
     split, category = record.get("split", "train"), record.get("category", "")
@@ -336,6 +342,21 @@ def build_row(number: int, image: dict, size: tuple[int, int], parts, record: di
         "split": split,
         "segmentation": [segmentation],
     }
+
+
+def _is_flat(parts) -> bool:
+    """Whether it is an RLE dict or a list of these and of flat lists of numbers, longer than a point."""
+    if isinstance(parts, dict):
+        return True
+    return (
+        isinstance(parts, list)
+        and all(
+            isinstance(part, dict)
+            or (isinstance(part, list) and all(isinstance(number, (int, float)) for number in part))
+            for part in parts
+        )
+        and not (len(parts) > 2 and all(isinstance(part, list) and len(part) == 2 for part in parts))
+    )
 
 
 def _check_expressions(expressions) -> list[str]:

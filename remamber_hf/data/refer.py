@@ -407,7 +407,7 @@ class RowReader:
         )
         if self.config.on_error == "raise":
             raise ValueError(
-                f'{message}. Mend the files, or use on_error="skip" to leave out and count what is wrong.'
+                f'{message}. Mend the files, or leave out and count what is wrong: on_error="skip", --on_error skip.'
             ) from None
         logger.warning("%s; left out.", message)
         self.left_out[defect.kind] += 1
@@ -599,7 +599,8 @@ def check_segmentation(parts, height: int, width: int, where: str) -> tuple[dict
     lists = [part for part in parts if isinstance(part, list)]
     polygons = [_check_polygon(part, height, width, where) for part in lists if len(part) >= 6]
     if not rles and not polygons:
-        raise Defect("no polygon of 3 points", where)
+        lengths = ", ".join(str(len(part)) for part in lists) or "no"
+        raise Defect("no polygon of 3 points", f"the polygons of {where} have {lengths} numbers, 3 points are 6")
     segmentation = {"polygons": polygons, "rles": rles}
     if coco_mask.area(coco_mask.merge(encode_parts(segmentation, height, width))) == 0:
         raise Defect("annotation off the picture", f"{where} covers no pixel of {width}×{height}")
@@ -620,9 +621,16 @@ def _check_rle(rle: dict, height: int, width: int, where: str) -> str:
     counts = rle.get("counts")
     counts = counts.decode("latin-1") if isinstance(counts, bytes) else counts
     runs = counts if isinstance(counts, list) else _run_lengths(counts)
-    is_whole = runs is not None and all(_is_integer(run) and run >= 0 for run in runs) and sum(runs) == height * width
-    if rle.get("size") != [height, width] or not is_whole:
-        raise Defect("RLE that does not fill the picture", f"{where}, picture of {height}×{width}")
+    if rle.get("size") != [height, width]:
+        reason = f"the size is {rle.get('size')!r:.200}, the picture is [{height}, {width}], height first"
+    elif runs is None or not all(_is_integer(run) and run >= 0 for run in runs):
+        reason = f"the counts are {counts!r:.200}, which are no run lengths as COCO writes them"
+    elif sum(runs) != height * width:
+        reason = f"the runs add up to {sum(runs)}, the picture has {height * width} pixels"
+    else:
+        reason = None
+    if reason is not None:
+        raise Defect("RLE that does not fill the picture", f"{where}: {reason}")
     if isinstance(counts, str):
         return counts
     return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"].decode("ascii")

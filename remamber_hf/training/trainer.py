@@ -86,6 +86,8 @@ class ReferringSegmentationTrainer(Trainer):
         model_parts(self.model)
         if self.args.fp16 and self.args.device.type == "cpu":
             raise ValueError("fp16 is on and there is no GPU; give --bf16, or neither to train in float32.")
+        if self.args.fsdp and self.args.device.type == "cpu":
+            raise ValueError("fsdp is on and there is no GPU, where accelerate would train without it; leave it out.")
         if self.args.ema_decay is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError(
                 "ema_decay is given, and FSDP or DeepSpeed would split the weights that are averaged; train without "

@@ -238,6 +238,13 @@ def test_check_looks_at_the_data_set_that_is_named(data_command, tiny, root):
         data_command("check", "--data_dir", root, "--dataset", "dogs")
     with pytest.raises(ValueError, match="refcoco is not split by 'umd'; choose one of unc, google"):
         data_command("check", "--data_dir", root, "--dataset", "refcoco", "--split_by", "umd")
+    with pytest.raises(
+        ValueError, match="what is in .* is not split by 'unk'; choose one of google, unc with --split_by"
+    ):
+        data_command("check", "--data_dir", root, "--split_by", "unk")
+    tiny.write(root, "mine", "me")
+    with pytest.raises(ValueError, match="mine is not split by 'unk'; choose one of me with --split_by"):
+        data_command("check", "--data_dir", root, "--dataset", "mine", "--split_by", "unk")
     with pytest.raises(FileNotFoundError, match="is no folder"):
         data_command("check", "--data_dir", root / "nowhere")
 

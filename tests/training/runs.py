@@ -7,9 +7,13 @@ import json
 import os
 import signal
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, ReMamberProcessor
@@ -90,12 +94,13 @@ def make_trainer(
     output_dir: Path,
     mask_head: str = "conv",
     drop_path_rate: float = 0.0,
+    dtype: str = "float32",
     poison=(),
     num_eval: int | None = None,
     callbacks=(),
     **arguments,
 ) -> ReferringSegmentationTrainer:
-    model = ReMamberForImageSegmentation.from_pretrained(folder / mask_head)
+    model = ReMamberForImageSegmentation.from_pretrained(folder / mask_head, dtype=dtype)
     for module in model.modules():
         if isinstance(module, DropPath):
             module.rate = drop_path_rate
@@ -209,9 +214,43 @@ def run(folder, output_dir, resume=None, kill=None, evaluate=False, **arguments)
     }
 
 
+def run_sharded(folder, mask_head: str) -> dict:
+    """Losses of three steps with weights that are split over the processes by FSDP2, and of a model that is whole."""
+    folder = Path(folder)
+    trainer = make_trainer(folder, folder / "unused", mask_head, dtype="float64", freeze=["text_encoder"])
+    batch = trainer.data_collator([load_rows(folder, "train")[index] for index in range(4)])
+    del batch["ref_ids"]
+    whole, sharded = deepcopy(trainer.model), trainer.model
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    for module in sharded.modules():
+        if type(module).__name__ in sharded._no_split_modules:
+            fully_shard(module, mesh=mesh)
+    fully_shard(sharded, mesh=mesh)
+    optimizers = {sharded: trainer.create_optimizer(sharded)}
+    optimizers[whole] = torch.optim.AdamW(
+        [parameter for parameter in whole.parameters() if parameter.requires_grad],
+        lr=trainer.args.learning_rate,
+        weight_decay=0.0,
+    )
+    losses = {sharded: [], whole: []}
+    for _ in range(3):
+        for model, optimizer in optimizers.items():
+            loss = model.train()(**batch).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses[model].append(loss.item())
+    is_sharded = all(isinstance(parameter, DTensor) for parameter in sharded.parameters())
+    return {"is_sharded": is_sharded, "sharded": losses[sharded], "whole": losses[whole]}
+
+
+ACTIONS = {"run": run, "run_sharded": run_sharded}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     spec_path = Path(sys.argv[1])
-    results = [run(**spec) for spec in json.loads(spec_path.read_text())]
+    specs = json.loads(spec_path.read_text())
+    results = [ACTIONS[spec.pop("action", "run")](**spec) for spec in specs]
     rank = os.environ.get("RANK", "0")
     spec_path.with_name(f"{spec_path.stem}_result_{rank}.json").write_text(json.dumps(results))

@@ -22,13 +22,11 @@ from transformers import AutoModelForImageSegmentation, AutoProcessor, CLIPTextC
 
 from remamber_hf import ReMamberForImageSegmentation, VMambaForImageClassification
 from remamber_hf.cli import main as remamber
-from remamber_hf.data.collator import ReMamberCollator
 from remamber_hf.data.refer import load_refer, row_mask
 from remamber_hf.data.synthetic import synthesize
 from remamber_hf.run_training import build_model, check_fields, main, parse_arguments
 from remamber_hf.training import model_card
-from remamber_hf.training.arguments import ModelArguments, ReMamberTrainingArguments
-from remamber_hf.training.trainer import ReferringSegmentationTrainer
+from remamber_hf.training.arguments import ModelArguments
 
 
 ROOT = Path(__file__).parents[2]
@@ -141,25 +139,6 @@ def test_training_can_go_on_from_a_folder(run, data_dir, tmp_path):
     assert np.mean(losses_of(tmp_path / "more")) < losses_of(run)[0]
 
 
-def test_weight_decay_reaches_matrices_only(run, data_dir):
-    model, processor = AutoModelForImageSegmentation.from_pretrained(run), AutoProcessor.from_pretrained(run)
-    trainer = ReferringSegmentationTrainer(
-        model=model,
-        args=ReMamberTrainingArguments(
-            output_dir=str(run / "unused"), weight_decay=0.1, use_cpu=True, report_to="none"
-        ),
-        data_collator=ReMamberCollator(processor),
-        processing_class=processor,
-    )
-    decayed, kept = (group["params"] for group in trainer.create_optimizer().param_groups)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert len(decayed) + len(kept) == len(names)
-    assert all(parameter.dim() >= 2 for parameter in decayed)
-    kept_matrices = {names[id(parameter)].rsplit(".", 1)[-1] for parameter in kept if parameter.dim() >= 2}
-    embeddings = [names[id(parameter)] for parameter in kept if "embedding" in names[id(parameter)]]
-    assert kept_matrices == {"A_log", "dt_proj_bias", "weight"} and len(embeddings) == 2
-
-
 # What a run leaves
 
 
@@ -185,9 +164,8 @@ def test_the_card_has_the_metrics_and_the_arguments_of_the_run(run):
     values = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert values["miou"] == pytest.approx(metrics["eval_miou"], abs=1e-4) and len(values) == 7
     recipe = yaml.safe_load(card.text.split("```yaml\n")[1].split("```")[0])
-    # What is not in the card is a default, or the place of the data.
-    assert {**RECIPE, **recipe} == {**RECIPE} | {name: recipe[name] for name in recipe}
-    assert recipe["model_config"] == RECIPE["model_config"] and recipe["learning_rate"] == RECIPE["learning_rate"]
+    assert recipe == {name: value for name, value in RECIPE.items() if name in recipe}
+    assert {"model_config", "dataset", "learning_rate", "max_steps", "seed"} <= recipe.keys()
     assert str(run.parent) not in card.content
 
 
@@ -247,7 +225,7 @@ def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
             assert torch.equal(ours.state_dict()[name], tensor), name
     with pytest.raises(ValueError, match="text_model and vision_model bring theirs"):
         build_model(ModelArguments(**parts, model_config={"text_config": {}}), [])
-    with pytest.raises(ValueError, match="--text_model .*vmamba and --vision_model .* cannot be put together"):
+    with pytest.raises(ValueError, match="--text_model .* is a model of type 'vmamba'; one of type 'clip' is"):
         build_model(ModelArguments(text_model=parts["vision_model"], vision_model=parts["vision_model"]), [])
 
 
@@ -362,14 +340,13 @@ def test_a_mixture_is_evaluated_set_by_set_and_trained_without_leaks(start, tmp_
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.name for path in RECIPES])
 def test_every_recipe_is_read(path, tmp_path):
-    model, data, training, given = parse_arguments([str(path), "--output_dir", str(tmp_path / "out")])
-    recipe = yaml.safe_load(path.read_text())
-    assert recipe.keys() - given.keys() <= {"image_size", "seed", "per_device_train_batch_size", "learning_rate"} | {
-        name for name in recipe if not recipe[name] or recipe[name] in ("none", 5.0e-5, 8, 16, 1.0)
-    }
-    for name, value in recipe.items():
+    model, data, training, _ = parse_arguments([str(path), "--output_dir", str(tmp_path / "out")])
+    for name, value in yaml.safe_load(path.read_text()).items():
         held = next(getattr(each, name) for each in (model, data, training) if hasattr(each, name))
-        assert held == value or str(getattr(held, "value", held)) == str(value) or held in ([value], []), name
+        if name == "report_to":
+            assert held == ([] if value == "none" else [value])
+        else:
+            assert held == value, name
 
 
 @pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "mixed"])
@@ -387,7 +364,7 @@ def test_flags_overrule_the_recipe(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE))
     arguments = ["--data_dir", "somewhere", "--output_dir", str(tmp_path / "out"), "--max_steps", "5"]
-    model_arguments, data_arguments, training_arguments = parse_arguments([str(recipe), *arguments])
+    model_arguments, data_arguments, training_arguments, _ = parse_arguments([str(recipe), *arguments])
     assert training_arguments.max_steps == 5
     assert training_arguments.learning_rate == 2.0e-3
     assert data_arguments.dataset == "shapes"
@@ -410,7 +387,7 @@ def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
     "flags, message",
     [
         (["missing.yaml"], "missing.yaml is no file; give a recipe"),
-        (["--do_eval", "a.yaml"], "a.yaml stands after other arguments; the recipe comes first"),
+        (["--model", "a", "b.yaml"], "b.yaml stands after other arguments; the recipe comes first"),
         (["--model", "a"], "there is nothing to do; give --do_train, --do_eval or both"),
         (["--do_eval"], "no model is named; give --model, to train on, --text_model and --vision_model"),
         (["--do_eval", "--model", "a", "--model_config", "{}"], "--model is a whole model; leave out"),

@@ -1,0 +1,62 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+The command `remamber` as it is installed: its front page, and the way to the commands in `remamber_hf/cli.py`.
+
+It stands beside the package, for importing the package imports PyTorch and transformers, which takes seconds.
+"""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+
+# What each command of remamber_hf/cli.py says of itself; a test keeps the two equal.
+COMMANDS = {}
+
+front_page = typer.Typer(help="ReMamber: referring image segmentation.", no_args_is_help=True)
+
+
+def print_version(is_asked: bool):
+    if is_asked:
+        print(f"remamber_hf {version('remamber_hf')}")
+        raise typer.Exit
+
+
+@front_page.callback()
+def options(
+    is_asked: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=print_version)
+    ] = False,
+):
+    pass
+
+
+for name, text in COMMANDS.items():
+    front_page.command(name, help=text)(lambda: None)
+
+
+def main():
+    """Entry point: answers --help and --version itself, and leaves the rest to `remamber_hf.cli`."""
+    if set(sys.argv[1:]) <= {"--help", "--version"}:
+        return front_page(prog_name="remamber")
+    from remamber_hf.cli import main as run_command
+
+    return run_command()
+
+
+if __name__ == "__main__":
+    main()
