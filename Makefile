@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: setup demo test test-slow test-hf bench bench-quick lint clean
+.PHONY: setup demo test test-slow test-hf bench bench-quick lint clean space test-space
 
 setup: .venv/ready
 
@@ -42,6 +42,16 @@ bench: .venv/bench  ## all benchmarks, about an hour and a quarter on two idle c
 
 bench-quick: .venv/bench  ## the same on tiny sizes, to see that they work
 	for name in scan model expressions; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+
+.venv/space-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[space]"
+	touch $@
+
+space: .venv/space-ready  ## the Space with the bundled model, or with REMAMBER_MODELS; prints the address
+	$(BIN)/python space/app.py
+
+test-space: .venv/space-ready  ## the Space in a browser; needs Chromium
+	$(BIN)/python -m pytest -q -rs tests/space
 
 lint: setup
 	$(BIN)/ruff check .

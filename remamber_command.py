@@ -25,7 +25,16 @@ import typer
 
 
 # What each command of remamber_hf/cli.py says of itself; a test keeps the two equal.
-COMMANDS = {}
+COMMANDS = {
+    "segment": "Segment what expressions mean, in one picture or in many.",
+    "convert": (
+        "Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba ImageNet) to a Hugging Face folder."
+    ),
+    "evaluate": "Score a model on every split of a data set: the papers' table, beside the published figures.",
+    "env": "Show versions, the scan backends that can run here, how to get the others, and what `auto` takes.",
+    "train": "Train on a REFER data set: [RECIPE.yaml] [--name value …]; `remamber train --help` lists all.",
+    "data": "REFER data sets.",
+}
 
 front_page = typer.Typer(help="ReMamber: referring image segmentation.", no_args_is_help=True)
 

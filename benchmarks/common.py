@@ -46,7 +46,7 @@ def largest_difference(actual: list[torch.Tensor], expected: list[torch.Tensor])
 
 @dataclass
 class Bar:
-    """A figure that issue 4 asks for. `reached` is None where a version failed its check or was not there."""
+    """A figure that was set as a goal. `reached` is None where a version failed its check or was not there."""
 
     name: str
     asked: float
@@ -65,8 +65,8 @@ def ratio(numerator: float | None, denominator: float | None) -> float | None:
     return None if numerator is None or denominator is None else numerator / denominator
 
 
-def bar_table(bars: list[Bar]) -> list[str]:
-    lines = ["| asked of two cores | asked | reached | |", "|---|---|---|---|"]
+def bar_table(bars: list[Bar], threads: int) -> list[str]:
+    lines = [f"| goal, {threads} thread(s) | asked | reached | |", "|---|---|---|---|"]
     for bar in bars:
         asked = f"{'≥' if bar.is_minimum else '≤'} {bar.asked:g}{bar.unit}"
         reached = "not measured" if bar.reached is None else f"{bar.reached:.3g}{bar.unit}"

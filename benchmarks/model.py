@@ -12,7 +12,8 @@ wall time, and one whose outputs differ from those of the baseline gets no figur
 - A training step (forward, loss, backward, AdamW) of the reference cases conv_tiny and mamba_tiny of the tests.
 - The 3×3 convolutions of the Conv head's neck, and a square matrix product, in turns.
 - Time and peak memory against pixels, beside transformers' CLIPSeg (rd64, ViT-B/16). Every point is a fresh process:
-  memory is the peak of its resident set during the first forward pass above what it was before, weights in place.
+  memory is the peak of its resident set during the first forward pass, less the weights and what the process took
+  before they were made.
 """
 
 import argparse
@@ -41,7 +42,7 @@ from common import (
     write_report,
 )
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 from rivals import plain_recurrence, published_layout
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, PreTrainedModel
 
@@ -117,7 +118,7 @@ def scan_versions() -> dict[str, tuple[str, object]]:
 
 
 def time_heads(is_quick: bool) -> list[dict]:
-    """Forward passes of both heads with every version."""
+    """Forward passes of both heads with every version, and with batch norms folded."""
     rows = []
     for head in HEADS:
         model, inputs = make_model(head, is_quick), make_inputs(QUICK_SIDE if is_quick else SIDE)
@@ -125,6 +126,8 @@ def time_heads(is_quick: bool) -> list[dict]:
             name: partial(forward, model, backend, context, inputs)
             for name, (backend, context) in scan_versions().items()
         }
+        folded = copy.deepcopy(model).optimize_for_inference()
+        functions["cpu, optimize_for_inference()"] = partial(forward, folded, "cpu", nullcontext, inputs)
         expected = functions[BASELINE]()
         differences = {name: largest_difference([function()], [expected]) for name, function in functions.items()}
         correct = {name: functions[name] for name, difference in differences.items() if difference <= TOLERANCE}
@@ -148,34 +151,35 @@ def training_case(case: str) -> tuple[ReMamberForImageSegmentation, dict[str, to
     return golden_model(case).train(), {**golden_inputs(case), "labels": golden_tensors(case)["labels"]}
 
 
-def training_step(model, optimizer, backend: str, context, inputs: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step; returns the loss and all gradients in one vector."""
+def training_step(model, optimizer, backend: str, context, inputs: dict) -> torch.Tensor:
+    """One step; returns the loss and leaves the gradients on the model."""
     use_backend(model, backend)
     optimizer.zero_grad()
     with context():
         loss = model(**inputs).loss
         loss.backward()
     optimizer.step()
-    return loss.detach(), torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    return loss.detach()
 
 
 def time_training_steps(is_quick: bool) -> list[dict]:
     """Training steps of the tiny reference cases with every version, each on its own copy of the model."""
     rows = []
     for case in QUICK_TRAINING_CASES if is_quick else TRAINING_CASES:
-        (original, inputs), functions = training_case(case), {}
+        original, inputs = training_case(case)
+        functions, losses, gradients = {}, {}, {}
         for name, (backend, context) in scan_versions().items():
             model = copy.deepcopy(original)
             optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
             functions[name] = partial(training_step, model, optimizer, backend, context, inputs)
-        first = {name: function() for name, function in functions.items()}
-        loss, gradients = first[BASELINE]
+            losses[name] = functions[name]()
+            gradients[name] = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
         differences = {
             name: {
-                "loss": abs(one[0] - loss).item() / loss.item(),
-                "gradients": ((one[1] - gradients).norm() / gradients.norm()).item(),
+                "loss": (losses[name] / losses[BASELINE] - 1).abs().item(),
+                "gradients": ((gradients[name] - gradients[BASELINE]).norm() / gradients[BASELINE].norm()).item(),
             }
-            for name, one in first.items()
+            for name in functions
         }
         correct = {
             name: functions[name]
@@ -239,31 +243,33 @@ def measure_sizes(sides: tuple[int, ...], threads: int, is_quick: bool) -> list[
 
 @torch.no_grad()
 def measure_size(kind: str, side: int, threads: int, is_quick: bool) -> dict:
-    """Median time in ms of a forward pass, and the peak of resident memory in GiB above that before the first one."""
+    """Median time in ms of a forward pass, and the peak memory of the first one in GiB."""
     torch.set_num_threads(threads)
     options = {"interpolate_pos_encoding": True} if kind == "clipseg" else {}
+    libraries = read_memory("VmRSS")
     model, inputs = make_model(kind, is_quick), make_inputs(side)
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     gc.collect()
-    before = reset_peak_memory()
+    reset_peak_memory()
     model(**inputs, **options)
-    memory = None if before is None else (read_memory("VmHWM") - before) / 2**20
+    memory = None if libraries is None else (read_memory("VmHWM") - libraries - weights) / 2**30
     times = time_in_turns({"forward": partial(model, **inputs, **options)}, QUICK_ROUNDS if is_quick else MAX_ROUNDS)
     result = {"model": kind, "side": side, "milliseconds": times["forward"], "peak_gib": memory}
     print(result, flush=True)
     return result
 
 
-def reset_peak_memory() -> int | None:
-    """Set the recorded peak back to the present resident memory, in KiB; `None` where the system is no Linux."""
-    peak = Path("/proc/self/clear_refs")
-    if not peak.exists():
-        return None
-    peak.write_text("5")
-    return read_memory("VmRSS")
+def reset_peak_memory() -> None:
+    """Set the recorded peak back to the present resident memory, where the system is a Linux."""
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
 
 
-def read_memory(name: str) -> int:
-    return int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1))
+def read_memory(name: str) -> int | None:
+    """A value of /proc/self/status in bytes, or `None` where the system is no Linux."""
+    status = Path("/proc/self/status")
+    return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", status.read_text()).group(1)) if status.exists() else None
 
 
 def plot(points: list[dict], path: Path, about: str) -> None:
@@ -278,15 +284,16 @@ def plot(points: list[dict], path: Path, about: str) -> None:
             own = [point for point in points if point["model"] == kind and point[field] is not None]
             x, y = [point["side"] ** 2 for point in own], [scale * point[field] for point in own]
             axes.plot(x, y, marker=marker, color=colour, label=name)
-            if kind == "mamba" and own:
-                axes.plot(x, [y[0] * pixels / x[0] for pixels in x], ":", color="grey", label="linear in pixels")
+            axes.plot(x, [y[0] * pixels / x[0] for pixels in x], ":", color="black", lw=1, zorder=3)
         sides = sorted({point["side"] for point in points})
         axes.set(xscale="log", yscale="log", title=title, xlabel="picture (pixels)")
         axes.set_xticks([side**2 for side in sides], [f"{side}²" for side in sides])
         axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
-        axes.grid(which="both", alpha=0.25)
+        axes.grid(alpha=0.25)
+        axes.plot([], [], ":", color="black", lw=1, label="linear in pixels")
         axes.legend()
     figure.suptitle(about, fontsize=9)
     figure.savefig(path, dpi=130)
@@ -339,7 +346,7 @@ def markdown(report: dict) -> list[str]:
         "Random weights, batch 1, float32. Medians of wall time; in brackets how many times as long as with the C++ "
         f"kernel. `model.py` says what is compared. Plain recurrence: {report['plain_recurrence']}.",
         "",
-        *bar_table(report["bars"]),
+        *bar_table(report["bars"], report["runs"][-1]["threads"]),
     ]
     for run in report["runs"]:
         lines += ["", f"## {run['threads']} thread(s)", "", "Forward, 480×480:", "", *version_table(run["heads"])]

@@ -45,7 +45,7 @@ def plain_recurrence_like_mamba_ssm(u, delta, A, B, C, D, delta_bias, delta_soft
     """Decay and drive of all steps at once, then a loop over the steps."""
     delta = F.softplus(delta + delta_bias.unsqueeze(-1)) if delta_softplus else delta + delta_bias.unsqueeze(-1)
     B, C = (tensor.repeat_interleave(u.shape[1] // tensor.shape[1], dim=1).transpose(2, 3) for tensor in (B, C))
-    decays = torch.exp(delta.unsqueeze(-1) * A)  # (batch, channels, length, N)
+    decays = torch.exp(delta.unsqueeze(-1) * A.unsqueeze(1))  # (batch, channels, length, N)
     drives = (delta * u).unsqueeze(-1) * B
     state = torch.zeros_like(drives[:, :, 0])
     outputs = []

@@ -307,7 +307,7 @@ def markdown(report: dict) -> list[str]:
         "column is the bound (m: memory, e: exp and softplus) and how much longer than it the C++ kernel takes. "
         f"`scan.py` says what is compared. Plain recurrence: {report['plain_recurrence']}.",
         "",
-        *bar_table(report["bars"]),
+        *bar_table(report["bars"], report["runs"][-1]["threads"]),
     ]
     for run in report["runs"]:
         lines += ["", f"## {run['threads']} thread(s)"]

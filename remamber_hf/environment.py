@@ -107,7 +107,10 @@ def env(as_json: Annotated[bool, typer.Option("--json", help="One JSON object, f
     console = Console()
     console.width = console.width if console.is_terminal else max(console.width, MIN_WIDTH)
     for table in (_facts_table(environment), _backends_table(environment), _auto_table(environment)):
-        console.print(table)
+        console.print(table, "")
+    for name, backend in environment["backends"].items():
+        if backend["why_not"]:  # outside the table, whose cells are no lines to copy a command from
+            console.print(Text(f"{name} cannot run: {backend['why_not']}", style="yellow"), soft_wrap=True)
 
 
 def _facts_table(environment: dict) -> Table:
@@ -133,13 +136,13 @@ def _backends_table(environment: dict) -> Table:
     table.add_column("name", no_wrap=True)
     table.add_column("runs on", no_wrap=True)
     table.add_column("types")
-    table.add_column("here", overflow="fold", ratio=1)
+    table.add_column("here")
     library = environment["machine"]["scan_library"]
     for name, backend in environment["backends"].items():
         runs_on = DEVICES.get(backend["device"], "any device")
-        here = Text(f"no: {backend['why_not']}", style="yellow") if backend["why_not"] else Text("yes", style="green")
-        if name == "cpu" and not backend["why_not"]:
-            here.append(f", by {library}")
+        here = Text("no", style="yellow") if backend["why_not"] else Text("yes", style="green")
+        if name == "cpu" and library:
+            here.append(f", {library}")
         table.add_row(name, runs_on, ", ".join(backend["dtypes"]), here)
     return table
 

@@ -250,7 +250,7 @@ def draw_grid(
 ) -> Image.Image:
     """Tiles in rows and columns at the figure's width: a header over each column, a label left of each row."""
     header_height, caption_height = round(1.6 * TEXT_SIZE), round(1.6 * SMALL_SIZE)
-    row_height = rows[0][0].tile.height + caption_height
+    row_height = max(rows[0][0].tile.height, 2 * SMALL_SIZE) + caption_height  # a label has two lines
     grid = Image.new("RGB", (FIGURE_WIDTH, header_height + row_height * len(rows)), "white")
     draw = ImageDraw.Draw(grid)
     middles = [GAP + label_width + column * (side + GAP) + side // 2 for column in range(len(headers))]

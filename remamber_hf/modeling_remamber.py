@@ -231,11 +231,11 @@ class ResizedConv2d(ChannelsLastConv2d):
         return super().forward(hidden_states if skip is None else torch.cat([hidden_states, skip], dim=-1))
 
     def _commutes(self, hidden_states: torch.Tensor, is_resized: bool) -> bool:
-        # In half precision each of the nine results would be rounded.
-        device_type = hidden_states.device.type
-        is_half = self.weight.dtype.itemsize < 4 or torch.is_autocast_enabled(device_type)
-        is_worth_it = self.out_channels == 1 or (is_resized and hidden_states.shape[-1] >= COMMUTED_CHANNELS)
-        return device_type == "cpu" and is_worth_it and not is_half
+        if hidden_states.device.type != "cpu":
+            return False
+        if self.weight.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu"):
+            return False  # in half precision each of the nine results would be rounded
+        return self.out_channels == 1 or (is_resized and hidden_states.shape[-1] >= COMMUTED_CHANNELS)
 
     def _convolve_before_resize(self, hidden_states, size, skip):
         channels = hidden_states.shape[-1]

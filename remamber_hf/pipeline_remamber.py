@@ -125,7 +125,7 @@ class ReferringSegmentationPipeline(Pipeline):
         expressions = list(expression) if is_list else [expression]
         inputs = self.processor(images=picture, text=expressions, return_tensors="pt")
         return {
-            "pixel_values": inputs["pixel_values"].to(self.dtype),
+            "pixel_values": inputs["pixel_values"],
             "input_ids": inputs["input_ids"],
             "attention_mask": inputs["attention_mask"],
             "size": (picture.height, picture.width),

@@ -17,7 +17,7 @@ import difflib
 import json
 import sys
 from pathlib import Path
-from typing import NoReturn, get_args, get_type_hints
+from typing import NoReturn, get_args, get_origin, get_type_hints
 
 import datasets
 import yaml
@@ -123,28 +123,21 @@ def read_recipe(path: str, parser: OneLineParser) -> list[str]:
         if name not in known:
             parser.refuse(str(name), f"{path} names")
         if isinstance(value, (list, dict)):
-            if not any(issubclass(type(value), kind) for kind in _classes(types[name])):
+            if not takes(types[name], type(value)):
                 raise ValueError(
                     f"{path}: {name} is {value!r:.100}; one value is needed, see `remamber train --help`."
                 )
             parser.set_defaults(**{name: value})
         elif value is None:
             parser.set_defaults(**{name: None})
-        elif list in _classes(types[name]) and str not in _classes(types[name]):
-            parser.set_defaults(**{name: [value]})
         else:
             flags.append(f"--{name}={value}")
     return flags
 
 
-def _classes(hint) -> set[type]:
-    """The classes in a type hint, without what they hold."""
-    parts = get_args(hint) or (hint,)
-    return {
-        getattr(part, "__origin__", part)
-        for part in (hint, *parts)
-        if isinstance(getattr(part, "__origin__", part), type)
-    }
+def takes(hint, kind: type) -> bool:
+    """Whether a type hint, such as `dict | str | None`, names `kind`."""
+    return kind in [get_origin(part) or part for part in (hint, *get_args(hint))]
 
 
 def read_fields(name: str, value: str | dict | None) -> dict | None:
@@ -177,6 +170,8 @@ def check_arguments(given: dict) -> None:
             "no model is named; give --model, to train on, --text_model and --vision_model, to start from these, or "
             "--model_config, to start from nothing."
         )
+    if "model_config" in given and not parts and not given.get("do_train"):
+        raise ValueError("--model_config alone starts from nothing, which only training can; give --do_train.")
     if "lora" in given and given.get("ema_decay") is not None:
         raise ValueError("--lora and --ema_decay do not go together; leave one out.")
     if given.get("push_to_hub") and "hub_model_id" not in given:
@@ -213,9 +208,9 @@ def check_kind(name: str, value: str, kinds: tuple[str, ...]) -> None:
 
 
 def build_model(
-    arguments: ModelArguments, sentences: list[str]
+    arguments: ModelArguments, rows: datasets.Dataset | None
 ) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
-    """The model to train on and its processor; from nothing, the tokenizer is trained on `sentences`."""
+    """The model to train on and its processor; from nothing, the tokenizer is trained on the sentences of `rows`."""
     if arguments.model is not None:
         return load_model(arguments.model, "cpu")
     fields = arguments.model_config or {}
@@ -240,6 +235,7 @@ def build_model(
             ) from None
         return model, ReMamberProcessor(image_processor, tokenizer, text_length=model.config.text_length)
     text_length = fields.get("text_length", ReMamberConfig.text_length)
+    sentences = [sentence for row in rows.select_columns("sentences") for sentence in row["sentences"]]
     tokenizer = train_tokenizer(sentences, arguments.vocabulary_size, text_length)
     text_fields = {
         **fields.get("text_config", {}),
@@ -281,13 +277,15 @@ def main(argv: list[str] | None = None):
         sources = load_sources(
             data_arguments.dataset, data_arguments.split_by, data_arguments.data_dir, data_arguments.on_error
         )
-        train_rows, num_removed = mix_training_rows(sources, data_arguments.train_split)
+        if training_arguments.do_train:
+            train_rows, num_removed = mix_training_rows(sources, data_arguments.train_split)
+        else:
+            train_rows, num_removed = None, {}
         eval_rows = read_evaluation_rows(sources, data_arguments) if training_arguments.do_eval else {}
     if is_main:
         print(describe_rows(sources, train_rows, num_removed, eval_rows))
 
-    sentences = [sentence for row in train_rows.select_columns("sentences") for sentence in row["sentences"]]
-    model, processor = build_model(model_arguments, sentences)
+    model, processor = build_model(model_arguments, train_rows)
     config = model.config
     if model_arguments.lora is not None:
         model = add_lora(model, model_arguments.lora)
@@ -311,7 +309,9 @@ def main(argv: list[str] | None = None):
     if training_arguments.do_train:
         train_metrics = trainer.train(resume_from_checkpoint=training_arguments.resume_from_checkpoint).metrics
         if model_arguments.lora is not None:
-            trainer.model = trainer.model_wrapped = merge_lora(trainer.model, Path(training_arguments.output_dir))
+            trainer.model = trainer.model_wrapped = merge_lora(
+                trainer.model, Path(training_arguments.output_dir), is_main
+            )
         trainer.save_model()
         trainer.log_metrics("train", train_metrics)
         trainer.save_metrics("train", train_metrics)
@@ -341,19 +341,20 @@ def main(argv: list[str] | None = None):
 
 def describe_rows(
     sources: list[DataSource],
-    train_rows: datasets.Dataset,
+    train_rows: datasets.Dataset | None,
     num_removed: dict[str, int],
     eval_rows: dict[str, datasets.Dataset],
 ) -> str:
-    """What is trained and evaluated on, in a line or two."""
-    lines = [f"data: {len(train_rows)} objects to train on, from {', '.join(map(str, sources))}"]
-    if len(sources) > 1:
+    """What is trained and evaluated on, in a line each."""
+    lines = []
+    if train_rows is not None:
+        lines.append(f"training: {len(train_rows)} objects of {', '.join(map(str, sources))}")
+    if len(num_removed) > 1:
         counts = ", ".join(f"{count} of {name}" for name, count in num_removed.items())
         lines.append(f"left out, their pictures being in another split of one of these: {counts}")
     if eval_rows:
-        lines.append(
-            "evaluation: " + ", ".join(f"{len(rows)} expressions of {name}" for name, rows in eval_rows.items())
-        )
+        counts = ", ".join(f"{len(rows)} expressions of {name}" for name, rows in eval_rows.items())
+        lines.append(f"evaluation: {counts}")
     return "\n".join(lines)
 
 

@@ -124,7 +124,7 @@ def draw_overlay(picture: Image.Image, masks: list[np.ndarray], labels: list[tup
         opacity = np.where(mask, MASK_OPACITY, 0.0)
         canvas = canvas + opacity[..., None] * (colour - canvas)
         canvas[outline_of(mask, line_width)] = colour
-        canvas[outline_of(~mask, line_width)] = 255  # a white line around it, should the object have that colour itself
+        canvas[outline_of(~mask, line_width)] = 255  # a white line around it, should the object have that colour too
     overlay = Image.fromarray(canvas.round().astype(np.uint8))
     return add_legend(overlay, [LegendEntry(colour_of(index), *label) for index, label in enumerate(labels)])
 

@@ -89,10 +89,9 @@ def load_segmenters(names: str | None) -> dict[str, Pipeline]:
     return {label: pipeline("referring-image-segmentation", model=source) for label, source in labels.items()}
 
 
-def build_app(segmenters: dict[str, Pipeline], keep_seconds: float = KEEP_SECONDS) -> gr.Blocks:
-    """The page for these models; files and results that are older than `keep_seconds` are deleted."""
+def build_app(segmenters: dict[str, Pipeline], note: str = "", keep_seconds: float = KEEP_SECONDS) -> gr.Blocks:
+    """The page for these models, with a note about them; what is older than `keep_seconds` is deleted."""
     is_alone = len(segmenters) == 1
-    note = ABOUT_THE_BUNDLED_MODEL if list(segmenters) == [BUNDLED_MODEL.name] else ""
     with gr.Blocks(
         title="ReMamber", analytics_enabled=False, delete_cache=(max(1, keep_seconds // 15), keep_seconds)
     ) as app:
@@ -191,9 +190,8 @@ def make_output(view: str, model: str, is_alone: bool) -> gr.Image | gr.Gallery:
         return gr.Image(buttons=["download", "fullscreen"], **common)
     return gr.Gallery(
         object_fit="contain",
-        preview=True,  # shows the download button of the chosen one
         elem_classes="transparent" if view == "Cut-out" else None,
-        buttons=["download", "fullscreen"],
+        buttons=["download", "download_all", "fullscreen"],
         **common,
     )
 
@@ -214,4 +212,5 @@ def launch(app: gr.Blocks, **options) -> tuple:
 
 
 if __name__ == "__main__":
-    launch(build_app(load_segmenters(os.environ.get("REMAMBER_MODELS"))))
+    names = os.environ.get("REMAMBER_MODELS")
+    launch(build_app(load_segmenters(names), note="" if names else ABOUT_THE_BUNDLED_MODEL))

@@ -247,6 +247,7 @@ def test_a_cpu_without_the_kernel_is_warned_of_once_with_the_install_line(no_lib
         assert scan_module._choose_backend("cpu") == "torch"
         assert scan_module._choose_backend("cpu") == "torch"
     assert log.out.count("the fast C++ kernel is missing") == 1
+    assert "`remamber env`" in log.out
     assert log.out.count(cpu_scan.INSTALL) == 1
 
 

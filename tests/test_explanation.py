@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from tiny import MASK_HEADS, make_tokenizer, remamber_config
+from typer.testing import CliRunner
 
 from remamber_hf import ReMamberForImageSegmentation, ReMamberImageProcessorPil, ReMamberProcessor
+from remamber_hf.cli import app
 from remamber_hf.explanation import Explanation, draw_explanation, explain_mask, flatten_layout, recorded_inputs
 from remamber_hf.segment import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
 
@@ -186,3 +188,17 @@ def test_a_picture_of_another_size_is_refused(picture):
         ValueError, match=r"the picture has \(width, height\) \(480, 480\), the explained one \(9, 5\)"
     ):
         draw_explanation(picture, made_up(3, (9, 5)))
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command_writes_a_figure_for_each_expression(tmp_path):
+    arguments = ["segment", str(BUNDLED_PICTURES / "shapes_3.png"), "the purple star", "the orange square"]
+    arguments += ["-o", str(tmp_path / "overlay.png"), "--explain", str(tmp_path / "why.png"), "--threshold", "0.7"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["overlay.png", "why_1.png", "why_2.png"]
+    figures = [Image.open(tmp_path / f"why_{number}.png") for number in (1, 2)]
+    assert [figure.width for figure in figures] == [1200, 1200]
+    assert figures[0].tobytes() != figures[1].tobytes()

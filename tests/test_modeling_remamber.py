@@ -19,6 +19,7 @@ from tiny import (
     segmentation_inputs,
     vision_config,
 )
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
 
 from remamber_hf import (
@@ -29,7 +30,12 @@ from remamber_hf import (
     VMambaModel,
 )
 from remamber_hf.convert_checkpoint import convert_name
-from remamber_hf.modeling_remamber import ChannelsLastBatchNorm2d, segmentation_loss
+from remamber_hf.modeling_remamber import (
+    COMMUTED_CHANNELS,
+    ChannelsLastBatchNorm2d,
+    ResizedConv2d,
+    segmentation_loss,
+)
 from remamber_hf.modeling_vmamba import VMambaDownsample
 
 
@@ -142,16 +148,20 @@ def test_gradients_equal_the_published_code(case, scan_backend):
         assert is_other.sum() <= 4 and (expected[is_other].abs() < 1e-4).all(), name
 
 
+def base_inputs(case):
+    """What the reference cases of the published size were run on."""
+    pixel_values = np.random.default_rng(11).standard_normal((1, 3, 480, 480), dtype=np.float32)
+    tensors = golden_tensors(case)
+    inputs = {name: tensors[name] for name in ("input_ids", "attention_mask")}
+    return {"pixel_values": torch.from_numpy(pixel_values), **inputs}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["conv_base", "mamba_base"])
 def test_logits_of_the_published_size_equal_the_published_code(case):
     manifest, tensors = golden_fill.manifest(case), golden_tensors(case)
-    pixel_values = np.random.default_rng(11).standard_normal((1, 3, 480, 480), dtype=np.float32)
-    model = golden_model(case)
     with torch.no_grad():
-        logits = model(
-            torch.from_numpy(pixel_values), tensors["input_ids"], attention_mask=tensors["attention_mask"]
-        ).logits
+        logits = golden_model(case)(**base_inputs(case)).logits
     torch.testing.assert_close(logits[..., ::4, ::4], tensors["logits_every_4th_pixel"], rtol=1e-5, atol=2e-5)
     for name, value in manifest["logits_stats"].items():
         assert getattr(logits, name)().item() == pytest.approx(value, rel=1e-4, abs=1e-5), name
@@ -341,6 +351,23 @@ def test_half_precision_is_close_to_float32(mask_head, way, dtype, tmp_path):
     assert (actual.float() - expected).norm() / expected.norm() < (0.04 if dtype == torch.bfloat16 else 0.005)
 
 
+@pytest.mark.parametrize("way", ["autocast", "cast"])
+@pytest.mark.parametrize(
+    "case", [*SEGMENTATION_CASES, *(pytest.param(f"{head}_base", marks=pytest.mark.slow) for head in MASK_HEADS)]
+)
+def test_masks_in_bfloat16_are_those_of_float32(case, way):
+    model = golden_model(case)
+    inputs = base_inputs(case) if case.endswith("base") else golden_inputs(case)
+    with torch.no_grad():
+        expected = model(**inputs).logits > 0
+        if way == "cast":
+            model.to(torch.bfloat16)
+        with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
+            actual = model(**inputs).logits > 0
+    assert 0 < expected.float().mean() < 1
+    assert (actual & expected).sum() / (actual | expected).sum() >= 0.99
+
+
 @pytest.mark.parametrize("mask_head", MASK_HEADS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_of_the_recurrence_stay_float32_when_loaded_in_half_precision(mask_head, dtype, tmp_path):
@@ -349,6 +376,112 @@ def test_weights_of_the_recurrence_stay_float32_when_loaded_in_half_precision(ma
     for name, parameter in model.named_parameters():
         is_kept = name.endswith(("A_log", ".D", "dt_proj_bias"))
         assert parameter.dtype == (torch.float32 if is_kept else dtype), name
+
+
+# ---------------------------------------------------------------------------------------------- resize and convolution
+CONVOLUTIONS = [  # channels of the resized map, of the skip, of the output
+    (COMMUTED_CHANNELS, 0, 6),
+    (COMMUTED_CHANNELS, 5, 6),
+    (7, 0, 1),
+    (7, 3, 1),
+    (7, 3, 4),
+]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(10, 14), (9, 13), (5, 7), (1, 1)])
+@pytest.mark.parametrize(("channels", "skip_channels", "output_channels"), CONVOLUTIONS)
+def test_a_convolution_before_the_resize_equals_one_after_it(channels, skip_channels, output_channels, size, bias):
+    torch.manual_seed(0)
+    convolution = ResizedConv2d(channels + skip_channels, output_channels, bias=bias)
+    hidden_states = torch.randn(2, 5, 7, channels, requires_grad=True)
+    skip = torch.randn(2, *size, skip_channels, requires_grad=True) if skip_channels else None
+    inputs = [tensor for tensor in (hidden_states, skip, *convolution.parameters()) if tensor is not None]
+
+    resized = F.interpolate(hidden_states.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=True)
+    whole = resized if skip is None else torch.cat([resized, skip.permute(0, 3, 1, 2)], dim=1)
+    expected = F.conv2d(whole, convolution.weight, convolution.bias, padding=1).permute(0, 2, 3, 1)
+    actual = convolution(hidden_states, size, skip)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    weights = torch.randn_like(expected)
+    for gradient, reference in zip(
+        torch.autograd.grad((actual * weights).sum(), inputs), torch.autograd.grad((expected * weights).sum(), inputs)
+    ):
+        torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_the_neck_of_the_conv_head_takes_a_third_of_the_arithmetic_on_a_cpu():
+    def count_flops(device):
+        with torch.device(device):
+            config = remamber_config(conv_head_ratio=16)  # 128 channels
+            head = ReMamberForImageSegmentation(config).mask_head.eval()
+            maps = [torch.zeros(1, 32 // 2**i, 32 // 2**i, 8 * 2**i) for i in range(4)]
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            head(maps, None)
+        return counter.get_total_flops()
+
+    assert count_flops("cpu") < 0.35 * count_flops("meta")
+
+
+# --------------------------------------------------------------------------------------------- optimized for inference
+def trained_like(mask_head):
+    """A model whose batch norms have statistics and weights of their own."""
+    model = build(mask_head)
+    generator = torch.Generator().manual_seed(3)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 2.0, generator=generator)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.normal_(generator=generator)
+    return model
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_model_optimized_for_inference_has_no_batch_norm_and_the_same_logits(mask_head):
+    model, inputs = trained_like(mask_head), unlabelled_inputs()
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        assert model.optimize_for_inference() is model
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+        once = model(**inputs).logits
+        twice = model.optimize_for_inference()(**inputs).logits
+    assert expected.std() > 1e-2
+    torch.testing.assert_close(once, expected, rtol=0, atol=1e-4)
+    assert torch.equal(once, twice)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_compiled_model_has_the_same_logits(mask_head):
+    model, inputs = trained_like(mask_head), unlabelled_inputs()
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        actual = model.optimize_for_inference(compile=True)(**inputs).logits
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+
+
+def test_an_optimized_model_is_neither_saved_nor_trained(tmp_path):
+    model = trained_like("conv")
+    with pytest.raises(RuntimeError, match=r"training mode cannot be optimized for inference; call model\.eval\(\)"):
+        model.train().optimize_for_inference()
+    model.eval().optimize_for_inference()
+    with pytest.raises(RuntimeError, match="load it anew to train it"):
+        model.train()
+    assert not model.training
+    with pytest.raises(RuntimeError, match="save it before, or load it anew"):
+        model.save_pretrained(tmp_path / "model")
+    assert not any(tmp_path.iterdir())
+
+
+def test_offloaded_weights_are_not_optimized(tmp_path):
+    build().save_pretrained(tmp_path)
+    device_map = {"remamber": "cpu", "mask_head": "disk"}
+    model = ReMamberForImageSegmentation.from_pretrained(
+        tmp_path, device_map=device_map, offload_folder=tmp_path / "offload"
+    )
+    with pytest.raises(RuntimeError, match="weights are offloaded; load the model without device_map"):
+        model.optimize_for_inference()
 
 
 # ------------------------------------------------------------------------------------------------------------ training

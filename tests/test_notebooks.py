@@ -90,9 +90,9 @@ def store_outputs() -> None:
         notebook = nbformat.read(path, as_version=4)
         with TemporaryDirectory() as folder:
             run_notebook(notebook, folder)
-        for cell in notebook.cells:
+        for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
             cell.metadata.pop("execution", None)
-            cell.outputs = merge_streams(cell.get("outputs", []))
+            cell.outputs = merge_streams(cell.outputs)
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
                     output.data.pop("image/jpeg", None)  # the same picture once more

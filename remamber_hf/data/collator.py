@@ -34,23 +34,32 @@ class ReMamberCollator:
         """Make a batch, one entry per row.
 
         Returns:
-            pixel_values: (batch, 3, height, width), float32.
+            pixel_values: (pictures, 3, height, width), float32; rows of the same picture share one.
+            image_index: (batch), int64, the picture of each row.
             input_ids, attention_mask: (batch, text_length), int64.
             labels: (batch, height, width), uint8, 0 or 1, at the size of pixel_values.
             ref_ids: a list of the rows' ids, to name a batch by; no input of the model.
             original_masks: with `keep_masks`, a list of RLE dicts for `decode_mask`.
         """
         tokens = self.processor(text=[draw_sentence(row["sentences"]) for row in rows], return_tensors="pt")
-        samples, original_masks = [], []
+        pictures: list[tuple[int, torch.Tensor]] = []
+        image_index, labels, original_masks = [], [], []
         for row in rows:
             mask = row_mask(row, self.mask_overlap)
             sample = self.processor.image_processor(images=[row["image"]], segmentation_maps=[mask])
-            samples.append({name: torch.as_tensor(values[0]) for name, values in sample.items()})
+            image_index.append(find_or_append(pictures, row["image_id"], torch.as_tensor(sample["pixel_values"][0])))
+            labels.append(torch.as_tensor(sample["labels"][0]))
             if self.keep_masks:
                 original_masks.append(encode_mask(mask))
             del mask
         # In a worker it stacks into memory that is shared with the main process, so nothing is copied twice.
-        batch = {**tokens, **default_collate(samples), "ref_ids": [row["ref_id"] for row in rows]}
+        batch = {
+            **tokens,
+            "pixel_values": default_collate([pixels for _, pixels in pictures]),
+            "image_index": torch.tensor(image_index),
+            "labels": default_collate(labels),
+            "ref_ids": [row["ref_id"] for row in rows],
+        }
         return {**batch, "original_masks": original_masks} if self.keep_masks else batch
 
 
@@ -58,6 +67,16 @@ def draw_sentence(sentences: list[str]) -> str:
     """Draw one of a row's sentences from the default generator of PyTorch."""
     index = 0 if len(sentences) == 1 else int(torch.randint(len(sentences), ()))
     return sentences[index]
+
+
+def find_or_append(pictures: list[tuple[int, torch.Tensor]], image_id: int, pixels: torch.Tensor) -> int:
+    """The place of a picture among `pictures`, to which it is appended if it is new."""
+    for place, (other_id, other_pixels) in enumerate(pictures):
+        # In a mixture, pictures of several data sets can have one id.
+        if image_id == other_id and torch.equal(pixels, other_pixels):
+            return place
+    pictures.append((image_id, pixels))
+    return len(pictures) - 1
 
 
 def encode_mask(mask: np.ndarray) -> dict:

@@ -106,6 +106,12 @@ class ReMamberTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Search for weights without a gradient; no weight of ReMamber is without."}
     )
+    expressions_per_picture: int = field(
+        default=1,
+        metadata={
+            "help": "Most objects of one picture that stand next to each other in a batch, where they share the picture."
+        },
+    )
     text_encoder_learning_rate: float | None = field(
         default=None, metadata={"help": "Of the text encoder; by default learning_rate."}
     )
@@ -144,6 +150,8 @@ class ReMamberTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns is true; the collator needs every column, leave it false.")
+        if self.expressions_per_picture < 1:
+            raise ValueError(f"expressions_per_picture is {self.expressions_per_picture}; it must be 1 or more.")
         for name in ("text_encoder_learning_rate", "backbone_learning_rate"):
             value = getattr(self, name)
             if value is not None and value <= 0:

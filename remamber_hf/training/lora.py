@@ -42,7 +42,8 @@ def add_lora(model: ReMamberForImageSegmentation, fields: dict):
         raise ValueError(f"--lora is refused by peft: {error}") from None
 
 
-def merge_lora(model, output_dir: Path) -> ReMamberForImageSegmentation:
-    """Save the adapters of a PeftModel alone in output_dir/adapter, then add them to the weights."""
-    model.save_pretrained(output_dir / "adapter")
+def merge_lora(model, output_dir: Path, is_main: bool) -> ReMamberForImageSegmentation:
+    """The main process saves the adapters of a PeftModel alone in output_dir/adapter; all add them to the weights."""
+    if is_main:
+        model.save_pretrained(output_dir / "adapter")
     return model.merge_and_unload()

@@ -20,7 +20,6 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 import yaml
 from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
@@ -28,6 +27,7 @@ from transformers import TrainingArguments
 
 from ..configuration_remamber import ReMamberConfig
 from ..data.mixture import DataSource
+from ..environment import describe_environment
 from ..processing_remamber import ReMamberProcessor
 
 
@@ -72,7 +72,6 @@ without that package, since the model's code is in this folder.
 ## How to load it
 
 ```python
-import torch
 from PIL import Image
 from transformers import AutoModelForImageSegmentation, AutoProcessor
 
@@ -163,7 +162,7 @@ def write_model_card(config: ReMamberConfig, processor: ReMamberProcessor, run: 
         start=describe_start(run),
         metrics=describe_metrics(run),
         recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100),
-        environment=describe_environment(run, args),
+        environment=describe_machine(run, args),
         licence=f"Weights: {run.license}." if run.license else "No licence was given for the weights.",
     )
     (Path(args.output_dir) / "README.md").write_text(card, encoding="utf-8")
@@ -251,27 +250,18 @@ def describe_metrics(run: TrainingRun) -> str:
     return "\n".join(lines)
 
 
-def describe_environment(run: TrainingRun, args: TrainingArguments) -> str:
+def describe_machine(run: TrainingRun, args: TrainingArguments) -> str:
     """What the run took, where, and with which versions."""
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     processes = "1 process" if args.world_size == 1 else f"{args.world_size} processes"
+    device = describe_environment()["devices"][args.device.type]
     precision = args.mixed_precision.replace("no", "float32")
     versions = ", ".join(f"{package} {version(package)}" for package in VERSIONS)
     return (
         f"- {run.steps} steps of {batch} objects ({run.epochs:.1f} epochs), seed {args.seed}, {precision}\n"
-        f"- {run.runtime / 60:.1f} minutes with {processes} on {device_name(args.device)}, {date.today()}\n"
+        f"- {run.runtime / 60:.1f} minutes with {processes} on {device}, {date.today()}\n"
         f"- {versions}, Python {platform.python_version()}"
     )
-
-
-def device_name(device: torch.device) -> str:
-    """The name of the processor that a device is."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())
 
 
 def _is_hub_name(name: str | None) -> bool:

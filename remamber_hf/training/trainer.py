@@ -35,6 +35,7 @@ from .checkpoints import STAGING, newest_whole_checkpoint, publish, require_whol
 from .drawn_sentences import DrawnSentences
 from .ema import WeightAverage
 from .nonfinite import NonFiniteSteps
+from .sampler import PictureGroupSampler
 from .sync_batch_norm import synchronize_batch_norm
 
 
@@ -88,6 +89,11 @@ class ReferringSegmentationTrainer(Trainer):
             raise ValueError("fp16 is on and there is no GPU; give --bf16, or neither to train in float32.")
         if self.args.fsdp and self.args.device.type == "cpu":
             raise ValueError("fsdp is on and there is no GPU, where accelerate would train without it; leave it out.")
+        if self.args.n_gpu > 1:  # it would be wrapped in DataParallel, which splits pictures apart from expressions
+            raise ValueError(
+                f"one process sees {self.args.n_gpu} GPUs; start one for each with `torchrun --nproc_per_node "
+                f"{self.args.n_gpu} -m remamber_hf.run_training …`, or show it one with CUDA_VISIBLE_DEVICES=0."
+            )
         if self.args.ema_decay is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError(
                 "ema_decay is given, and FSDP or DeepSpeed would split the weights that are averaged; train without "
@@ -117,6 +123,12 @@ class ReferringSegmentationTrainer(Trainer):
             require_whole(resume_from_checkpoint)
         self.checkpoint = resume_from_checkpoint or None
         return super().train(resume_from_checkpoint=self.checkpoint, **kwargs)
+
+    def _get_train_sampler(self, train_dataset=None):
+        if self.args.expressions_per_picture == 1:
+            return super()._get_train_sampler(train_dataset)
+        image_ids = self.train_dataset.rows["image_id"]
+        return PictureGroupSampler(image_ids, self.args.expressions_per_picture, self.train_dataset.seed)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:

@@ -65,8 +65,10 @@ def epochs(data, num_epochs: int, num_workers: int) -> list[list[int]]:
 def test_a_batch_has_one_entry_per_row_at_model_size(processor, data):
     rows = [data["train"][index] for index in range(3)]
     batch = ReMamberCollator(processor)(rows)
+    assert batch.pop("ref_ids") == [row["ref_id"] for row in rows]
     assert {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in batch.items()} == {
         "pixel_values": ((3, 3, SIDE, SIDE), torch.float32),
+        "image_index": ((3,), torch.int64),
         "input_ids": ((3, 20), torch.int64),
         "attention_mask": ((3, 20), torch.int64),
         "labels": ((3, SIDE, SIDE), torch.uint8),
@@ -76,6 +78,17 @@ def test_a_batch_has_one_entry_per_row_at_model_size(processor, data):
         assert torch.equal(pixel_values, alone)
         nearest = Image.fromarray(row_mask(row)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
         assert np.array_equal(labels.numpy().astype(bool), np.asarray(nearest))
+
+
+def test_rows_of_one_picture_share_it(processor, data):
+    first, second = data["train"][0], data["train"][1]
+    rows = [first, {**second, "image_id": first["image_id"]}, second, first, second]
+    batch = ReMamberCollator(processor)(rows)
+    # The second row has the id of the first picture and is another: data sets can clash.
+    assert batch["image_index"].tolist() == [0, 1, 2, 0, 2]
+    for row, place in zip(rows, batch["image_index"]):
+        alone = processor(images=row["image"], return_tensors="pt")["pixel_values"][0]
+        assert torch.equal(batch["pixel_values"][place], alone)
 
 
 def test_the_tokens_are_those_of_the_drawn_sentence(processor, data):

@@ -135,7 +135,7 @@ class Poisoned:
         batch = self.collator(rows)
         for index, ref_id in enumerate(batch["ref_ids"]):
             if ref_id in self.ref_ids:
-                batch["pixel_values"][index] = torch.nan
+                batch["pixel_values"][batch["image_index"][index]] = torch.nan
         return batch
 
 

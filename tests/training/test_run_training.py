@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import runs
@@ -22,6 +23,7 @@ from transformers import AutoModelForImageSegmentation, AutoProcessor, CLIPTextC
 
 from remamber_hf import ReMamberForImageSegmentation, VMambaForImageClassification
 from remamber_hf.cli import main as remamber
+from remamber_hf.data.export import export_parquet
 from remamber_hf.data.refer import load_refer, row_mask
 from remamber_hf.data.synthetic import synthesize
 from remamber_hf.run_training import build_model, check_fields, main, parse_arguments
@@ -217,21 +219,21 @@ def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
     vision.save_pretrained(tmp_path / "vmamba")
     fields = {"mask_head": "mamba", "text_length": 9, "correlation_size": 8, "decoder_depths": [1, 1, 1, 1]}
     parts = {"text_model": str(tmp_path / "clip"), "vision_model": str(tmp_path / "vmamba")}
-    model, processor = build_model(ModelArguments(**parts, model_config=fields, image_size=64), [])
+    model, processor = build_model(ModelArguments(**parts, model_config=fields, image_size=64), None)
     assert model.config.mask_head == "mamba" and processor.text_length == 9
     assert dict(processor.image_processor.size) == {"height": 64, "width": 64}
     for ours, theirs in ((model.remamber.text_encoder, text), (model.remamber.backbone, vision.base_model)):
         for name, tensor in theirs.state_dict().items():
             assert torch.equal(ours.state_dict()[name], tensor), name
     with pytest.raises(ValueError, match="text_model and vision_model bring theirs"):
-        build_model(ModelArguments(**parts, model_config={"text_config": {}}), [])
+        build_model(ModelArguments(**parts, model_config={"text_config": {}}), None)
     with pytest.raises(ValueError, match="--text_model .* is a model of type 'vmamba'; one of type 'clip' is"):
-        build_model(ModelArguments(text_model=parts["vision_model"], vision_model=parts["vision_model"]), [])
+        build_model(ModelArguments(text_model=parts["vision_model"], vision_model=parts["vision_model"]), None)
 
 
 def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing is no model that can be loaded"):
-        build_model(ModelArguments(model=str(tmp_path / "nothing")), [])
+        build_model(ModelArguments(model=str(tmp_path / "nothing")), None)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +246,9 @@ def test_what_is_no_model_is_refused(tmp_path):
     ],
 )
 def test_fields_of_the_config_that_cannot_be_are_refused(fields, message):
+    rows = datasets.Dataset.from_dict({"sentences": [["a dog"]]})
     with pytest.raises(ValueError, match=message):
-        build_model(ModelArguments(model_config=fields, vocabulary_size=600), ["a dog"])
+        build_model(ModelArguments(model_config=fields, vocabulary_size=600), rows)
 
 
 def test_the_config_of_a_model_can_be_given_as_it_is(start):
@@ -338,6 +341,15 @@ def test_a_mixture_is_evaluated_set_by_set_and_trained_without_leaks(start, tmp_
     assert removed in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_a_split_is_evaluated_without_any_to_train_on(start, tmp_path):
+    rows = runs.load_rows(start, "val").select(range(2))
+    export_parquet(datasets.DatasetDict(val=rows), tmp_path / "val_only", "one split")
+    flags = ["--model", start / "conv", "--dataset", tmp_path / "val_only", "--do_eval", *QUIET]
+    main([str(flag) for flag in [*flags, "--output_dir", tmp_path / "out"]])
+    assert "eval_miou" in json.loads((tmp_path / "out" / "eval_results.json").read_text())
+    assert not (tmp_path / "out" / "README.md").exists()
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=[path.name for path in RECIPES])
 def test_every_recipe_is_read(path, tmp_path):
     model, data, training, _ = parse_arguments([str(path), "--output_dir", str(tmp_path / "out")])
@@ -391,6 +403,7 @@ def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
         (["--model", "a"], "there is nothing to do; give --do_train, --do_eval or both"),
         (["--do_eval"], "no model is named; give --model, to train on, --text_model and --vision_model"),
         (["--do_eval", "--model", "a", "--model_config", "{}"], "--model is a whole model; leave out"),
+        (["--do_eval", "--model_config", "{}"], "starts from nothing, which only training can; give --do_train"),
         (["--do_eval", "--text_model", "a"], "--text_model comes alone; give --text_model and --vision_model"),
         (["--model", "a", "--model_config", "b.json"], "--model_config b.json is no file"),
         (["--model", "a", "--lora", "[1"], r"--lora \[1 is no file"),
@@ -447,31 +460,22 @@ def test_the_module_says_an_error_in_one_line():
     assert "Traceback" not in result.stderr
 
 
+LAUNCHERS = {  # accelerate starts several processes on CPUs through MPI only
+    "torchrun": (["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29671"], "2 processes"),
+    "accelerate": (["accelerate.commands.launch", "--cpu", "--num_processes", "1"], "1 process"),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29671"],
-        [
-            sys.executable,
-            "-m",
-            "accelerate.commands.launch",
-            "--cpu",
-            "--num_processes",
-            "2",
-            "--main_process_port",
-            "29672",
-        ],
-    ],
-    ids=["torchrun", "accelerate"],
-)
-def test_several_processes_start_from_the_same_command(launcher, start, tmp_path):
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_torchrun_and_accelerate_start_the_same_command(launcher, start, tmp_path):
+    program, processes = LAUNCHERS[launcher]
     flags = ["--model", start / "conv", "--data_dir", start / "data" / "shapes", "--do_train", "--do_eval", *QUIET]
-    command = [*launcher, "-m", "remamber_hf.run_training", *flags, "--output_dir", tmp_path]
+    command = [sys.executable, "-m", *program, "-m", "remamber_hf.run_training", *flags, "--output_dir", tmp_path]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode == 0, result.stderr
-    assert "with 2 processes on" in (tmp_path / "README.md").read_text()
-    assert result.stdout.count("objects to train on") == 1
+    assert f"with {processes} on" in (tmp_path / "README.md").read_text()
+    assert result.stdout.count("training: ") == 1
 
 
 # docs/training.md

@@ -1,0 +1,102 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The pages in docs/: the index names each, links lead somewhere, and the snippets of explain.md and convert.md run.
+
+The snippets of the other pages run in the tests of what they are about.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from published_checkpoint import remamber_shapes, vmamba_shapes
+from tiny import golden_fill, make_tokenizer
+from typer.testing import CliRunner
+
+from remamber_hf.cli import app
+
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+SMALL_SIZES = {"hidden_sizes": (4, 8, 16, 32), "depths": (1, 1, 1, 1)}
+
+
+def run_page(name: str) -> dict:
+    """Run what the page shows, in order, but for what has a word after its language; returns the variables."""
+    page = (DOCS / name).read_text(encoding="utf-8")
+    namespace = {}
+    for language, code in re.findall(r"^```(python|bash)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        if language == "python":
+            exec(compile(code, name, "exec"), namespace)
+            continue
+        for line in code.splitlines():
+            remamber, *arguments = shlex.split(line)
+            assert remamber == "remamber"
+            result = CliRunner().invoke(app, arguments)
+            assert result.exit_code == 0, (line, result.output, result.exception)
+    return namespace
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """An empty folder that looks like the root of a clone, as the working folder."""
+    (tmp_path / "remamber_hf").symlink_to(ROOT / "remamber_hf")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_snippets_about_explaining_run(clone):
+    namespace = run_page("explain.md")
+    assert (clone / "build" / "explain.png").is_file()
+    assert namespace["explanation"].tokens == ["[start]", "the", "purple", "star", "[end]"]
+
+
+def test_the_snippets_about_conversion_run(clone):
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained("clip-tokenizer")
+    text = {"size": 64, "vocabulary": len(tokenizer), "positions": 24, "intermediate": 64}
+    fusion = {"channel_scan_size": 4, "num_blocks": 1}
+    shapes = remamber_shapes(text=text, correlation_size=16, fusion=fusion, **SMALL_SIZES)
+    weights = {name: torch.from_numpy(golden_fill.fill(name, shape)) for name, shape in shapes.items()}
+    torch.save({"model": weights, "model_ema": weights, "epoch": 49}, "ReMamber_Conv.pth")
+    shapes = vmamba_shapes(**SMALL_SIZES)
+    weights = {name: torch.from_numpy(golden_fill.fill(name, shape)) for name, shape in shapes.items()}
+    torch.save({"model": weights}, "vmamba_base.pth")
+    namespace = run_page("convert.md")
+    assert namespace["backbone"].config.hidden_sizes == [4, 8, 16, 32]
+    assert (clone / "remamber-conv-ema" / "tokenizer.json").is_file()
+
+
+def test_the_messages_that_the_page_on_conversion_explains_are_those_of_the_code():
+    page = (DOCS / "convert.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r'f?"([^"\n]*)"', (ROOT / "remamber_hf" / "convert_checkpoint.py").read_text()))
+    messages = re.findall(r"^\| `([^`]+)` \| [a-z]", page.split("## When it is refused")[1], re.MULTILINE)
+    assert len(messages) == 6
+    for message in messages:
+        for part in message.split("…"):
+            assert part.strip() in code, message
+
+
+def test_the_index_names_every_page():
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    assert {"README.md", *re.findall(r"\]\(([a-z]+\.md)\)", index)} == set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)", (DOCS / page).read_text(encoding="utf-8"))
+    assert [link for link in links if not (DOCS / link).exists()] == []
