@@ -246,9 +246,12 @@ class ResizedConv2d(ChannelsLastConv2d):
             skip_weight = self.weight[:, channels:]
             output = channels_last(F.conv2d(channels_first(skip), skip_weight, self.bias, padding=1))
         weight = self.weight[:, :channels].permute(2, 3, 0, 1).flatten(0, 2)  # (9 * output channels, channels)
-        parts = F.linear(hidden_states, weight).chunk(9, dim=-1)
-        for (rows, columns), part in zip(product(KERNEL_MOVES, repeat=2), parts):
-            part = resize(part, size, align_corners=True)
+        parts = F.linear(hidden_states, weight)
+        if self.out_channels == 1:  # nine values per pixel are resized together, nine wide maps one after the other
+            resized = resize(parts, size, align_corners=True).split(1, dim=-1)
+        else:
+            resized = (resize(part, size, align_corners=True) for part in parts.chunk(9, dim=-1))
+        for (rows, columns), part in zip(product(KERNEL_MOVES, repeat=2), resized):
             output[:, rows[0], columns[0]] += part[:, rows[1], columns[1]]
         return output
 

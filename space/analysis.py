@@ -138,19 +138,16 @@ def draw_heat_maps(analysis: Analysis, model: str, threshold: float) -> list[tup
 
 
 def tabulate(analysis: Analysis, threshold: float) -> str:
-    """An HTML table: a row per expression with its colour, and for each model the mask's area and score."""
-    models = list(analysis.probabilities)
-    heads = ["score", "area"] * len(models)
-    rows = ["<tr><th></th>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
-    if len(models) > 1:
-        names = "".join(f'<th colspan="2">{escape(model)}</th>' for model in models)
-        rows.insert(0, f"<tr><th></th>{names}</tr>")
-    for index, expression in enumerate(analysis.expressions):
-        red, green, blue = colour_of(index)
-        swatch = f'<span class="swatch" style="background: rgb({red}, {green}, {blue})"></span>'
-        cells = "".join(_describe(analysis.probabilities[model][index], threshold) for model in models)
-        rows.append(f"<tr><td>{swatch}{escape(expression)}</td>{cells}</tr>")
-    return f'<table class="objects">{"".join(rows)}</table>'
+    """HTML: for each model a table with a row per expression, its colour, and the mask's score and area."""
+    tables = []
+    for model, maps in analysis.probabilities.items():
+        name = escape(model) if len(analysis.probabilities) > 1 else ""
+        rows = [f"<tr><th>{name}</th><th>score</th><th>area</th></tr>"]
+        for index, (expression, probabilities) in enumerate(zip(analysis.expressions, maps)):
+            swatch = f'<span class="swatch" style="background: rgb{colour_of(index)}"></span>'
+            rows.append(f"<tr><td>{swatch}{escape(expression)}</td>{_describe(probabilities, threshold)}</tr>")
+        tables.append(f'<table class="objects">{"".join(rows)}</table>')
+    return f'<div class="tables">{"".join(tables)}</div>'
 
 
 def _describe(probabilities: np.ndarray, threshold: float) -> str:

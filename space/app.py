@@ -61,11 +61,13 @@ VIEWS = {"Overlay": draw_overlays, "Mask": draw_masks, "Cut-out": draw_cut_outs,
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is loaded
 HEAT_SCALE = '<div style="display: flex; align-items: center">0 %<div class="heat-scale"></div>100 % probability</div>'
 CSS = """
-.objects { width: 100%; }
+.tables { display: flex; flex-wrap: wrap; column-gap: 32px; }
+.objects { flex: 1 1 260px; }
 .objects, .objects tr, .objects th, .objects td { border: 0 !important; }
 .objects tr { box-shadow: 0 1px var(--border-color-primary); }
 .objects th, .objects td { padding: 4px 8px; }
-.objects tr > :not(:first-child) { text-align: right; white-space: nowrap; }
+.objects tr > * + * { text-align: right; white-space: nowrap; }
+.objects th:first-child { text-align: left; }
 .objects td:first-child { width: 100%; overflow-wrap: anywhere; }
 .swatch { display: inline-block; width: 0.8em; height: 0.8em; margin-right: 0.6em; border-radius: 2px; }
 .heat-scale { height: 0.8em; margin: 0 0.6em; flex-grow: 1; background: linear-gradient(to right, HEAT_COLOURS); }
@@ -137,6 +139,10 @@ def build_app(segmenters: dict[str, Pipeline], note: str = "", keep_seconds: flo
 
         pictures = [output for by_model in outputs.values() for output in by_model.values()]
 
+        def complain(message):
+            gr.Warning(message)  # an error would cover the outputs too
+            return gr.skip()
+
         def draw(kept, view, threshold):
             drawn = {output: VIEWS[view](kept, model, threshold) for model, output in outputs[view].items()}
             return {**drawn, table: tabulate(kept, threshold)}
@@ -146,13 +152,13 @@ def build_app(segmenters: dict[str, Pipeline], note: str = "", keep_seconds: flo
                 picture = open_upload(upload and upload["path"])
                 kept = analyse(segmenters, picture, read_expressions(text))
             except ValueError as error:
-                raise gr.Error(str(error), title="Please check", print_exception=False) from error
+                return complain(str(error))
             shown = {hint: gr.Markdown(visible=False), results: gr.Column(visible=True)}
             return {analysis: kept, **shown, **draw(kept, view, threshold)}
 
         def redraw(kept, view, threshold):
             if kept is None:
-                raise gr.Error(FORGOTTEN, title="Deleted", print_exception=False)
+                return complain(FORGOTTEN)
             return draw(kept, view, threshold)
 
         def forget_result():
@@ -161,7 +167,7 @@ def build_app(segmenters: dict[str, Pipeline], note: str = "", keep_seconds: flo
         def forget_visitor(request: gr.Request):
             app.state_holder.session_data.pop(request.session_hash, None)
 
-        quick = {"concurrency_id": "draw", "show_progress": "hidden", "api_visibility": "private"}
+        quick = {"concurrency_id": "draw", "api_visibility": "private"}
         button.click(
             segment,
             [picture, text, view, threshold],
@@ -171,11 +177,18 @@ def build_app(segmenters: dict[str, Pipeline], note: str = "", keep_seconds: flo
             concurrency_limit=1,
             api_visibility="private",
         )
-        threshold.change(redraw, [analysis, view, threshold], [table, *pictures], trigger_mode="always_last", **quick)
+        threshold.change(
+            redraw,
+            [analysis, view, threshold],
+            [table, *pictures],
+            trigger_mode="always_last",
+            show_progress="hidden",
+            **quick,
+        )
         for name, tab in tabs.items():
             chosen = gr.State(name)
             tab.select(lambda name: name, chosen, view, **quick).then(
-                redraw, [analysis, chosen, threshold], [table, *pictures], **quick
+                redraw, [analysis, chosen, threshold], [table, *pictures], show_progress="minimal", **quick
             )
         picture.clear(forget_result, None, [analysis, hint, results], **quick)
         # Gradio itself would keep the state for an hour after the page was closed.

@@ -72,6 +72,7 @@ without that package, since the model's code is in this folder.
 ## How to load it
 
 ```python
+import torch
 from PIL import Image
 from transformers import AutoModelForImageSegmentation, AutoProcessor
 
