@@ -38,10 +38,10 @@ test-hf: setup
 	touch $@
 
 bench: .venv/bench  ## all benchmarks, about an hour and a quarter on two idle cores; writes benchmarks/*.md
-	for name in scan model expressions data; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in scan model training expressions data; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-quick: .venv/bench  ## the same on tiny sizes, to see that they work
-	for name in scan model expressions; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+	for name in scan model training expressions; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
 
 .venv/space-ready: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[space]"

@@ -60,7 +60,7 @@ QUADRATIC = ("reference", "plain recurrence", "transformers")  # backward
 NAMES = {"cpu": "C++", "torch": "blocked PyTorch"}
 FORWARD, BOTH = "forward", "forward + backward"
 NUM_DIRECTIONS = len(Direction)
-FLAGS = {
+FLAGS = {  # of the libraries, as setup.py has them
     "_scan_baseline": [],
     "_scan_avx2": ["-mavx2", "-mfma"],
     "_scan_avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],

@@ -61,8 +61,8 @@ VIEWS = {"Overlay": draw_overlays, "Mask": draw_masks, "Cut-out": draw_cut_outs,
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is loaded
 HEAT_SCALE = '<div style="display: flex; align-items: center">0 %<div class="heat-scale"></div>100 % probability</div>'
 CSS = """
-.tables { display: flex; flex-wrap: wrap; column-gap: 32px; }
-.objects { flex: 1 1 260px; }
+.tables { display: flex; flex-wrap: wrap; align-items: start; gap: 16px 32px; }
+.objects { flex: 1 1 260px; margin: 0 !important; }
 .objects, .objects tr, .objects th, .objects td { border: 0 !important; }
 .objects tr { box-shadow: 0 1px var(--border-color-primary); }
 .objects th, .objects td { padding: 4px 8px; }

@@ -82,9 +82,7 @@ def require_whole(checkpoint: str | os.PathLike):
         ValueError: if files of the checkpoint are missing or cut off.
     """
     if not Path(checkpoint).is_dir():
-        raise FileNotFoundError(
-            f"{checkpoint} is no folder; give a checkpoint, or true for the newest one."
-        )
+        raise FileNotFoundError(f"{checkpoint} is no folder; give a checkpoint, or true for the newest one.")
     reason = what_is_missing(Path(checkpoint))
     if reason is not None:
         raise ValueError(f"{checkpoint} is not a whole checkpoint: {reason}. Resume from one before it.")

@@ -138,7 +138,7 @@ def segment_button(page):
 
 
 def table(page):
-    return page.locator("table.objects")
+    return page.locator(".tables")
 
 
 def fill(page, upload, text: str):

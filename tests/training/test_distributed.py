@@ -11,8 +11,13 @@ import runs
 
 BATCH = 4  # in all processes together
 # In float64, as AdamW makes large steps of small rounding: a bias before a batch norm has no other gradient.
-COMMON = {"dtype": "float64", "max_steps": 5, "evaluate": True, "ema_decay": 0.9, "num_eval": 5}
-# In evaluation each process takes one sample at a time, as the one process does: then the arithmetic is the same.
+COMMON = {
+    "dtype": "float64",
+    "max_steps": 5,
+    "evaluate": True,
+    "ema_decay": 0.9,
+    "num_eval": 5,
+}  # 5 samples in batches of 2
 SPECS = {
     "conv, batch norm synchronized": {**COMMON, "sync_batch_norm": True, "gradient_accumulation_steps": 2},
     "mamba, its batch norm frozen": {**COMMON, "mask_head": "mamba", "freeze": ["mask_head"]},
@@ -57,7 +62,7 @@ def spec_of(name, start, folder, num_processes, poison) -> dict:
     if "not finite" in name:
         spec["poison"] = poison
     spec["per_device_train_batch_size"] = BATCH // num_processes
-    spec["per_device_eval_batch_size"] = 1
+    spec["per_device_eval_batch_size"] = 2
     return spec
 
 

@@ -17,15 +17,16 @@ from remamber_hf.training.trainer import AVERAGE
 
 
 RUN = {
-    "max_steps": 10,  # an epoch has 6
+    "max_steps": 12,  # an epoch has 6
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 2,
     "save_strategy": "steps",
-    "save_steps": 3,
+    "save_steps": 4,
     "save_total_limit": 2,
     "eval_strategy": "steps",
-    "eval_steps": 4,
+    "eval_steps": 3,
     "num_eval": 2,
+    "expressions_per_picture": 2,
     "drop_path_rate": 0.4,  # reads the random state in every step
     "ema_decay": 0.8,
     "ema_start_step": 2,
@@ -33,9 +34,9 @@ RUN = {
 }
 # Where the run is killed, the step it goes on from, and the number of workers that load its data.
 KILLS = {
-    "in a step of the first epoch": (["step", 5], 3, 0),
-    "while the optimizer's state is written": (["file", "optimizer.pt", 9], 6, 2),
-    "before the checkpoint has its name": (["rename", 9], 6, 0),
+    "in a step": (["step", 6], 4, 0),
+    "while the optimizer's state is written": (["file", "optimizer.pt", 12], 8, 2),
+    "before the checkpoint has its name": (["rename", 8], 4, 0),
     "before the first checkpoint": (["step", 1], 0, 0),
 }
 
@@ -90,14 +91,14 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(start, whole, killed, n
 
 
 def test_a_log_line_that_spans_the_checkpoint_is_the_same(start, tmp_path):
-    arguments = {"logging_steps": 4, "eval_strategy": "no", "max_steps": 4, "gradient_accumulation_steps": 1}
+    arguments = {"logging_steps": 6, "eval_strategy": "no", "max_steps": 6, "gradient_accumulation_steps": 1}
     unbroken = train(start, tmp_path, **arguments)
-    resumed = train(start, tmp_path, resume=str(tmp_path / "checkpoint-3"), **arguments)
+    resumed = train(start, tmp_path, resume=str(tmp_path / "checkpoint-4"), **arguments)
     assert runs.losses_of(resumed) == runs.losses_of(unbroken)
 
 
 def test_a_checkpoint_holds_the_average_beside_the_weights(whole):
-    folder = Path(whole.args.output_dir) / "checkpoint-9"
+    folder = Path(whole.args.output_dir) / "checkpoint-12"
     weights, average = load_file(folder / "model.safetensors"), load_file(folder / AVERAGE)
     assert average.keys() <= weights.keys()
     assert not torch.equal(weights["mask_head.classifier.weight"], average["mask_head.classifier.weight"])
@@ -143,7 +144,7 @@ def test_a_checkpoint_that_is_cut_off_is_recognised_and_the_one_before_is_used(s
 def test_what_cannot_be_resumed_is_refused(start, tmp_path, whole):
     with pytest.raises(FileNotFoundError, match="nowhere is no folder; give a checkpoint, or true for the newest one"):
         make_trainer(start, tmp_path).train(resume_from_checkpoint=str(tmp_path / "nowhere"))
-    checkpoint = Path(whole.args.output_dir) / "checkpoint-9"
+    checkpoint = Path(whole.args.output_dir) / "checkpoint-12"
     for head, reason in (("mamba", "size mismatch for mask_head"), ("other", "weights are in one of the two only")):
         trainer = make_trainer(start, tmp_path, **{**RUN, "ema_decay": None, "ema_start_step": 0})
         if head == "mamba":
@@ -152,7 +153,7 @@ def test_what_cannot_be_resumed_is_refused(start, tmp_path, whole):
             trainer.model.mask_head.other = torch.nn.Linear(1, 1)
         with pytest.raises(ValueError, match=f"The checkpoint is not of this model; resume with .*{reason}"):
             trainer.train(resume_from_checkpoint=str(checkpoint))
-    (copy,) = [tmp_path / "checkpoint-9"]
+    (copy,) = [tmp_path / "checkpoint-12"]
     copy.symlink_to(checkpoint)
     with pytest.raises(ValueError, match="averages other weights than this run trains, .* resume with the model and"):
         train(start, tmp_path, resume=str(copy), freeze=["backbone"])
