@@ -223,25 +223,27 @@ class ResizedConv2d(ChannelsLastConv2d):
     def forward(
         self, hidden_states: torch.Tensor, size: tuple[int, int] | None = None, skip: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Map (batch, height, width, channels), resized to `size`, and `skip`, of that size → map of that size."""
-        size = size or hidden_states.shape[1:3]
-        if self._commutes(hidden_states, is_resized=size != hidden_states.shape[1:3]):
-            return self._convolve_before_resize(hidden_states, size, skip)
-        hidden_states = resize(hidden_states, size, align_corners=True)
+        """
+        Map (batch, height, width, channels), resized to `size` if that is given, and `skip`, of that size → map of it.
+        """
+        if size is not None:
+            if self._is_cheaper_before_resize(hidden_states):
+                return self._convolve_before_resize(hidden_states, size, skip)
+            hidden_states = resize(hidden_states, size, align_corners=True)
         return super().forward(hidden_states if skip is None else torch.cat([hidden_states, skip], dim=-1))
 
-    def _commutes(self, hidden_states: torch.Tensor, is_resized: bool) -> bool:
+    def _is_cheaper_before_resize(self, hidden_states: torch.Tensor) -> bool:
         if hidden_states.device.type != "cpu":
             return False
         if self.weight.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu"):
             return False  # in half precision each of the nine results would be rounded
-        return self.out_channels == 1 or (is_resized and hidden_states.shape[-1] >= COMMUTED_CHANNELS)
+        return self.out_channels == 1 or hidden_states.shape[-1] >= COMMUTED_CHANNELS
 
     def _convolve_before_resize(self, hidden_states, size, skip):
         channels = hidden_states.shape[-1]
         if skip is None:
             bias = hidden_states.new_zeros(self.out_channels) if self.bias is None else self.bias
-            output = bias.expand(len(hidden_states), *size, -1).contiguous()
+            output = bias.repeat(len(hidden_states), *size, 1)
         else:
             skip_weight = self.weight[:, channels:]
             output = channels_last(F.conv2d(channels_first(skip), skip_weight, self.bias, padding=1))

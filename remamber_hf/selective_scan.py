@@ -269,7 +269,7 @@ cross_selective_scan_mamba_ssm = functools.partial(_cross_selective_scan_compose
 # computes the rest again. Inside, sequences are (batch, time, groups, channels), states (batch, time, groups, N,
 # channels).
 
-BLOCK_STATES = 2**17  # states of a block in all: 512 KiB in float32
+BLOCK_STATES = 2**18  # states of a block in all: 1 MiB in float32
 MIN_BLOCK_LENGTH = 64  # time steps
 
 

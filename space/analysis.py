@@ -70,6 +70,7 @@ def open_upload(path: str | None) -> Image.Image:
     Opens a visitor's file as upright RGB, made smaller where a side is longer than `MAX_SIDE`.
 
     Raises:
+        FileNotFoundError: the file is no longer there.
         ValueError: no file, too many bytes or pixels (seen before anything is decoded), or no picture of `FORMATS`.
     """
     if path is None:

@@ -56,7 +56,7 @@ ABOUT_KEEPING = f"""
 Pictures and results are deleted after {KEEP_SECONDS // 60} minutes, results also when the page is closed or the
 picture is removed. Nothing is collected.
 """
-FORGOTTEN = f"The result was deleted, as always after {KEEP_SECONDS // 60} minutes. Press Segment to have it again."
+FORGOTTEN = f"Picture and result were deleted, as always after {KEEP_SECONDS // 60} minutes. Give the picture again."
 VIEWS = {"Overlay": draw_overlays, "Mask": draw_masks, "Cut-out": draw_cut_outs, "Heat map": draw_heat_maps}
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is loaded
 HEAT_SCALE = '<div style="display: flex; align-items: center">0 %<div class="heat-scale"></div>100 % probability</div>'
@@ -151,6 +151,8 @@ def build_app(segmenters: dict[str, Pipeline], note: str = "", keep_seconds: flo
             try:
                 picture = open_upload(upload and upload["path"])
                 kept = analyse(segmenters, picture, read_expressions(text))
+            except FileNotFoundError:
+                return complain(FORGOTTEN)
             except ValueError as error:
                 return complain(str(error))
             shown = {hint: gr.Markdown(visible=False), results: gr.Column(visible=True)}

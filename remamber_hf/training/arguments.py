@@ -109,7 +109,7 @@ class ReMamberTrainingArguments(TrainingArguments):
     expressions_per_picture: int = field(
         default=1,
         metadata={
-            "help": "Most objects of one picture that stand next to each other in a batch, where they share the picture."
+            "help": "Most objects of one picture that stand side by side in a batch, where they share the picture."
         },
     )
     text_encoder_learning_rate: float | None = field(

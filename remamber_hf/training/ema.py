@@ -79,8 +79,7 @@ class WeightAverage:
         if saved.keys() != self.tensors.keys():
             names = sorted(saved.keys() ^ self.tensors.keys())
             raise ValueError(
-                f"{path} averages other weights than this run trains, {names[0]} for one; resume with the model and "
-                "the --freeze it was saved with."
+                f"{path} averages other weights than this run trains, {names[0]} for one; resume with the same model."
             )
         copy_into(self.tensors, saved)
 

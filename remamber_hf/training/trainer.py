@@ -320,6 +320,14 @@ class ReferringSegmentationTrainer(Trainer):
         except RuntimeError as error:  # sizes that differ
             raise ValueError(f"{NOT_OF_THIS_MODEL} ({str(error).splitlines()[-1].strip()}).") from None
 
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except ValueError as error:  # other groups of weights
+            raise ValueError(
+                f"{checkpoint} was saved with other parts frozen; resume with the same ({error})."
+            ) from None
+
     def _issue_warnings_after_load(self, load_result):
         names = [*load_result.missing_keys, *load_result.unexpected_keys]
         if names:

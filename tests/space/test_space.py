@@ -274,15 +274,20 @@ def test_visitors_are_served_one_after_the_other_and_a_full_queue_says_so(serve,
     assert (segmenter.num_calls, segmenter.most_running) == (2, 1)
 
 
-def test_nothing_of_a_visitor_is_kept(serve, visit, segmenter):
-    server = serve({"shapes": segmenter}, keep_seconds=4)
+def test_nothing_of_a_visitor_is_kept(serve, visit, segmenter, tmp_path):
+    Image.new("RGB", (64, 48), "green").save(tmp_path / "mine.png")
+    server = serve({"shapes": segmenter}, keep_seconds=10)
     page = visit(server)
-    segment(page, PICTURE, "the purple star")
+    segment(page, tmp_path / "mine.png", "the purple star")
     sync_api.expect(table(page)).to_be_visible()
-    assert server.files() > server.examples  # the upload and the overlay
+    assert sorted(path.name for path in server.files() - server.examples) == ["image.png", "mine.png"]
     wait_until(lambda: server.files() == server.examples)
-    page.get_by_role("slider").fill("0.9")
-    sync_api.expect(page.get_by_text("The result was deleted")).to_be_visible()
+    for act in (lambda: page.get_by_role("slider").fill("0.9"), segment_button(page).click):
+        act()
+        message = page.get_by_text("Picture and result were deleted")
+        sync_api.expect(message).to_be_visible()
+        page.get_by_test_id("toast-close").click()
+        sync_api.expect(message).to_be_hidden()
 
 
 def test_results_are_forgotten_when_the_page_is_closed(serve, visit, segmenter):
@@ -316,7 +321,10 @@ def test_two_models_are_compared_on_one_page(serve, visit, segmenter, pipelines,
     assert download(page, 0).size == download(page, 1).size
     left, right = (page.locator("label", has_text=model).bounding_box() for model in ("ours", "theirs"))
     assert (left["y"] == right["y"]) == (viewport == WIDE)
-    assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+    for measured in page.get_by_role("table").filter(has_text="score").all():
+        box = measured.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= viewport["width"]
+        assert measured.get_by_text("the purple star").bounding_box()["height"] < 40  # on one line
 
 
 def test_one_model_or_two_with_different_names_are_loaded():

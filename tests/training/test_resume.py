@@ -104,6 +104,17 @@ def test_a_checkpoint_holds_the_average_beside_the_weights(whole):
     assert not torch.equal(weights["mask_head.classifier.weight"], average["mask_head.classifier.weight"])
 
 
+def test_the_best_checkpoint_is_found_again_with_its_average(start, tmp_path):
+    arguments = {"save_steps": 2, "eval_steps": 2, "max_steps": 4, "save_total_limit": 1}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_ema_loss"}
+    best["greater_is_better"] = True  # as the loss falls, the best is then the first
+    trainer = train(start, tmp_path, **{**RUN, **arguments, **best})
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2"}
+    average = load_file(tmp_path / "checkpoint-2" / AVERAGE)
+    assert all(torch.equal(trainer.average.tensors[name], tensor) for name, tensor in average.items())
+
+
 # ----------------------------------------------------------------------------------- which checkpoint is resumed from
 
 
@@ -155,8 +166,13 @@ def test_what_cannot_be_resumed_is_refused(start, tmp_path, whole):
             trainer.train(resume_from_checkpoint=str(checkpoint))
     (copy,) = [tmp_path / "checkpoint-12"]
     copy.symlink_to(checkpoint)
-    with pytest.raises(ValueError, match="averages other weights than this run trains, .* resume with the model and"):
+    with pytest.raises(ValueError, match="checkpoint-12 was saved with other parts frozen; resume with the same"):
         train(start, tmp_path, resume=str(copy), freeze=["backbone"])
+
+
+def test_a_checkpoint_without_the_average_is_refused(start, tmp_path, whole):
+    with pytest.raises(ValueError, match="was saved without ema_decay; resume without it"):
+        whole.load_own_state(tmp_path)
 
 
 def test_true_may_be_written_as_a_word(tmp_path):

@@ -226,6 +226,12 @@ def test_the_average_is_held_in_float32():
     torch.testing.assert_close(average.tensors["weight"] - start, torch.full((2, 2), 0.001), rtol=0.01, atol=0)
 
 
+def test_an_average_of_other_weights_is_refused(tmp_path):
+    WeightAverage(torch.nn.Linear(2, 2, bias=False), 0.9, 0).save(tmp_path / "ema.safetensors")
+    with pytest.raises(ValueError, match="averages other weights than this run trains, bias for one; resume with the"):
+        WeightAverage(torch.nn.Linear(2, 2), 0.9, 0).load(tmp_path / "ema.safetensors")
+
+
 # ---------------------------------------------------------------------------------------- steps that are not finite
 
 
@@ -335,8 +341,13 @@ def test_bad_arguments_are_refused(tmp_path, arguments, message):
 def test_what_the_device_or_the_model_cannot_do_is_refused(start, tmp_path):
     with pytest.raises(ValueError, match="fp16 is on and there is no GPU; give --bf16, or neither"):
         make_trainer(start, tmp_path, fp16=True)
+    trainer = make_trainer(start, tmp_path, ema_decay=0.9)
+    trainer.is_fsdp_enabled = True
+    with pytest.raises(ValueError, match="ema_decay is given, and FSDP or DeepSpeed would split the weights"):
+        trainer._check_arguments()
+    trainer.args.fsdp = True
     with pytest.raises(ValueError, match="fsdp is on and there is no GPU"):
-        make_trainer(start, tmp_path, fsdp=True, fsdp_config={"transformer_layer_cls_to_wrap": ["VSSBlock"]})
+        trainer._check_arguments()
     arguments = ReMamberTrainingArguments(output_dir=str(tmp_path), **runs.ARGUMENTS)
     with pytest.raises(ValueError, match="The model is a Linear; give a ReMamberForImageSegmentation"):
         ReferringSegmentationTrainer(model=torch.nn.Linear(1, 1), args=arguments, data_collator=list)
