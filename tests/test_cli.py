@@ -126,7 +126,7 @@ def test_train_with_an_unknown_name_in_the_recipe_is_one_line_and_status_2(remam
     status, _, error = remamber("train", "recipe.yaml")
     assert status == 2
     (line,) = error.splitlines()
-    assert line == "remamber: error: the recipe names learning_rat; `remamber train --help` lists what there is."
+    assert line == "remamber: error: recipe.yaml names learning_rat, which is no argument; did you mean learning_rate?"
 
 
 def test_help_names_every_command(remamber):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from remamber_hf.environment import describe_environment
 from remamber_hf.selective_scan import BACKENDS, fastest_backend
 
 
+PAGE = Path(__file__).parent.parent / "docs" / "backends.md"
 COMMAND = Path(remamber_hf.__file__).parents[1] / "remamber_command.py"
 
 
@@ -81,6 +83,18 @@ def test_the_tables_name_versions_processor_and_choice(no_cuda):
         "CUDA   │ float32  │ torch (no such",
     ):
         assert text in output
+
+
+def test_the_snippets_of_the_page_on_backends_run():
+    names = {}
+    for snippet in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
+        exec(compile(snippet, PAGE.name, "exec"), names)
+    assert names["model"].is_folded
+
+
+def test_the_page_on_backends_has_every_backend():
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), flags=re.MULTILINE)
+    assert rows == ["auto", *BACKENDS]
 
 
 # ------------------------------------------------------------------------------------------------------ the front page
