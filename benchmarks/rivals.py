@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
+from remamber_hf.modeling_remamber import ResizedConv2d
 from remamber_hf.modeling_vmamba import SS2D
 
 
@@ -134,8 +135,8 @@ def published_layout(scan: Scan) -> Iterator[None]:
     """
     Within the context every SS2D works channels-first, with the core above.
 
-    What surrounds SS2D (block norms, MLPs, fusion, mask heads) stays ours, channels-last: the published code, which
-    is channels-first there too, is rather slower than this.
+    The Conv head's convolutions run after the resize. What else surrounds SS2D (block norms, MLPs, fusion, mask heads)
+    stays ours, channels-last: the published code, which is channels-first there too, is rather slower than this.
     """
 
     def forward(self: SS2D, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -150,5 +151,6 @@ def published_layout(scan: Scan) -> Iterator[None]:
             y = y * F.silu(gate)
         return _pointwise(y, self.out_proj).permute(0, 2, 3, 1)
 
-    with mock.patch.object(SS2D, "forward", forward):
+    as_published = mock.patch.object(ResizedConv2d, "_is_cheaper_before_resize", lambda self, hidden_states: False)
+    with as_published, mock.patch.object(SS2D, "forward", forward):
         yield

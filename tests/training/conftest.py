@@ -1,5 +1,22 @@
+import os
+
 import pytest
 import runs
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Runs of this and of other processes are compared to the last digit, which can differ with the threads."""
+    threads, variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    yield
+    torch.set_num_threads(threads)
+    if variable is None:
+        del os.environ["OMP_NUM_THREADS"]
+    else:
+        os.environ["OMP_NUM_THREADS"] = variable
 
 
 @pytest.fixture(scope="session")
