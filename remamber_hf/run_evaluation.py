@@ -42,11 +42,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers.utils import logging
 
-from .data.check import find_data_sets
 from .data.collator import decode_mask, encode_mask
 from .data.expressions import KINDS, expression_kind
-from .data.folder import find_metadata, load_referring_folder, rows_from_columns
-from .data.refer import PUBLISHED_SETS, load_refer, row_mask
+from .data.mixture import DataSource, load_hub_source, load_one
+from .data.refer import PUBLISHED_SETS, row_mask
 from .image_processing_remamber import LOGIT_INTERPOLATIONS, to_rgb
 from .metrics.published import PUBLISHED_RESULTS, PublishedResult
 from .metrics.referring_iou.scores import (
@@ -87,14 +86,9 @@ class Sample:
     sentence: str
 
 
-def load_splits(
-    dataset: str | None, split_by: str | None, data_dir: Path | None, generalized: bool
-) -> tuple[dict, datasets.DatasetDict]:
+def load_source(dataset: str | None, split_by: str | None, data_dir: Path | None, generalized: bool) -> DataSource:
     """
-    All splits of a REFER set or a folder of one's own in `data_dir`, or else of a data set of the Hub.
-
-    Returns:
-        `dataset` and `split_by` as a dict, and the data, one row per object.
+    A REFER set or a folder of one's own in `data_dir`, or else a data set of the Hub.
 
     Raises:
         ValueError, FileNotFoundError: if none or several data sets could be meant, or what is there is not right.
@@ -102,30 +96,10 @@ def load_splits(
     if data_dir is None:
         if dataset is None or dataset in PUBLISHED_SETS:
             raise ValueError("--data_dir is missing; give the folder that holds the data set and the pictures.")
-        data = datasets.load_dataset(dataset)
-        return {"dataset": dataset, "split_by": None}, rows_from_columns(data)
-    if dataset is None and find_metadata(data_dir) is not None:
-        return {"dataset": data_dir.resolve().name, "split_by": None}, load_referring_folder(data_dir)
+        return load_hub_source(dataset)
     if split_by is None and dataset in PUBLISHED_SETS:
         split_by = PUBLISHED_SETS[dataset][0]
-    found = find_data_sets(data_dir)
-    meant = [
-        file
-        for file in found
-        if dataset in (None, file.dataset)
-        and split_by in (None, file.split_by)
-        and file.generalized == (generalized or file.dataset == "grefcoco")
-    ]
-    if not found:
-        raise ValueError(
-            f"{data_dir} holds no data set; `remamber data check --data_dir {data_dir}` says what is missing."
-        )
-    if len(meant) != 1:
-        there = ", ".join(map(str, found))
-        raise ValueError(f"{data_dir} holds {there}; name one of them with --dataset, --split_by and --generalized.")
-    file = meant[0]
-    data = load_refer(file.dataset, file.split_by, data_dir=data_dir, generalized=file.generalized)
-    return {"dataset": file.dataset, "split_by": file.split_by}, data
+    return load_one(data_dir, dataset, split_by, generalized)
 
 
 def choose_splits(data: datasets.DatasetDict, splits: str | None) -> datasets.DatasetDict:
@@ -463,9 +437,9 @@ def evaluate(
     logging.set_verbosity_error()
     loaded_model, processor = load_model(model, "cpu")
     with state.main_process_first():
-        source, data = load_splits(dataset, split_by, data_dir, generalized)
+        source = load_source(dataset, split_by, data_dir, generalized)
     chosen = []
-    for name, rows in choose_splits(data, splits).items():
+    for name, rows in choose_splits(source.splits, splits).items():
         samples = list_samples(rows, name, max_samples)
         chosen.append(Split(name, rows, samples, make_batches(samples, batch_size)))
     if protocol == "published" and chosen[0].is_generalized:
@@ -475,7 +449,8 @@ def evaluate(
 
     results = {
         "model": model,
-        **source,
+        "dataset": source.name,
+        "split_by": source.split_by,
         "protocol": {
             "name": protocol,
             "resize": resize,
@@ -488,7 +463,7 @@ def evaluate(
         "splits": {},
     }
     is_comparable = max_samples is None and not chosen[0].is_generalized
-    published = PUBLISHED_RESULTS.get(tuple(source.values()), {}) if is_comparable else {}
+    published = PUBLISHED_RESULTS.get((source.name, source.split_by), {}) if is_comparable else {}
     tables, sheets = [], {}
     for split in chosen:
         counts = evaluator.count(split)

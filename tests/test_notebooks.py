@@ -62,8 +62,9 @@ def test_the_notebook_is_stored_whole_small_and_without_traces_of_a_machine(path
     assert [output.output_type for cell in code for output in cell.outputs if output.output_type == "error"] == []
     assert path.stat().st_size < MAX_SIZE
     text = path.read_text(encoding="utf-8")
-    traces = [str(EXAMPLES.parent), str(Path.home()), "site-packages", "/home/", "/Users/", "/root/", "/tmp/", "/opt/"]
+    traces = [str(EXAMPLES.parent), str(Path.home()), "site-packages"]
     assert [trace for trace in traces if trace in text] == []
+    assert re.findall(r"/(?:home|Users|root|tmp|opt)/", text) == []
 
 
 def test_both_notebooks_are_there():

@@ -13,10 +13,10 @@ from rich.text import Text
 from ..image_processing_remamber import to_rgb
 from ..segment import save_picture
 from ..visualization import Sample, draw_sheet
-from .check import CheckResult, SplitCount, check_data, find_data_sets
+from .check import CheckResult, SplitCount, check_data
 from .export import export_parquet
-from .folder import find_metadata, load_referring_folder
-from .refer import load_refer, row_mask
+from .mixture import load_one
+from .refer import row_mask
 from .synthetic import synthesize
 
 
@@ -88,7 +88,7 @@ def preview_command(
         raise ValueError(f"--num_samples is {num_samples}; give at least 1.")
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{output} names no picture format; end it in .png or .jpg.")
-    _, data = load_any(data_dir, dataset, split_by, generalized, on_error)
+    data = load_one(data_dir, dataset, split_by, generalized, on_error).splits
     if split is not None and split not in data:
         raise ValueError(f"There is no split {split!r}; the splits are {', '.join(data)}.")
     rows = datasets.concatenate_datasets([data[name] for name in data if split in (None, name)])
@@ -111,8 +111,8 @@ def export_command(
     on_error: OnError = "raise",
 ):
     """Write Parquet with pictures and masks inside, for `push_to_hub` and for `load_dataset` without this package."""
-    name, data = load_any(data_dir, dataset, split_by, generalized, on_error)
-    for split, num_rows in export_parquet(data, output_dir, title=name).items():
+    source = load_one(data_dir, dataset, split_by, generalized, on_error)
+    for split, num_rows in export_parquet(source.splits, output_dir, title=str(source)).items():
         typer.echo(f"{split}: {num_rows} rows")
     typer.echo(f"written: {output_dir}")
 
@@ -123,34 +123,6 @@ COMMANDS = {
     "preview": preview_command,
     "export": export_command,
 }
-
-
-def load_any(
-    data_dir: Path, dataset: str | None, split_by: str | None, generalized: bool, on_error: str
-) -> tuple[str, datasets.DatasetDict]:
-    """Load all splits of the one data set that is meant, and its name; ValueError if several could be."""
-    if dataset is None and find_metadata(data_dir) is not None:
-        if on_error == "skip":
-            raise ValueError("--on_error skip is for REFER sets; in your own folder, mend or remove the line instead.")
-        return data_dir.resolve().name, load_referring_folder(data_dir)
-    found = find_data_sets(data_dir)
-    meant = [
-        file
-        for file in found
-        if dataset in (None, file.dataset)
-        and split_by in (None, file.split_by)
-        and file.generalized == (generalized or file.dataset == "grefcoco")
-    ]
-    if not found:
-        raise ValueError(
-            f"{data_dir} holds no data set; `remamber data check --data_dir {data_dir}` says what is missing."
-        )
-    if len(meant) != 1:
-        there = ", ".join(map(str, found))
-        raise ValueError(f"{data_dir} holds {there}; name one of them with --dataset, --split_by and --generalized.")
-    file = meant[0]
-    data = load_refer(file.dataset, file.split_by, data_dir=data_dir, generalized=file.generalized, on_error=on_error)
-    return f"{file.dataset} ({file.split_by})", data
 
 
 def print_result(console: Console, result: CheckResult) -> None:

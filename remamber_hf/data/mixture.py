@@ -58,20 +58,8 @@ def load_sources(
     if not os.path.isdir(data_dir):
         raise FileNotFoundError(f"--data_dir {data_dir} is no folder; give the one that holds the data.")
     if dataset is None and find_metadata(data_dir) is not None:
-        if on_error == "skip":
-            raise ValueError("--on_error skip is for REFER sets; in your own folder, mend or remove the line instead.")
-        name = os.path.basename(os.path.abspath(data_dir))
-        return [DataSource(name, load_referring_folder(data_dir))]
-    return [
-        DataSource(
-            file.dataset,
-            load_refer(
-                file.dataset, file.split_by, data_dir=data_dir, generalized=file.generalized, on_error=on_error
-            ),
-            file.split_by,
-        )
-        for file in choose_files(data_dir, dataset, split_by)
-    ]
+        return [load_own_folder(data_dir, on_error)]
+    return [load_refer_source(data_dir, file, on_error) for file in choose_files(data_dir, dataset, split_by)]
 
 
 def choose_files(data_dir: str | os.PathLike, dataset: str | None, split_by: str | None) -> list[DataSetFile]:
@@ -119,6 +107,50 @@ def _choose_file(data_dir, found: list[DataSetFile], name: str, split_by: str | 
             "these."
         )
     return there[split_by]
+
+
+def load_one(
+    data_dir: str | os.PathLike,
+    dataset: str | None,
+    split_by: str | None,
+    generalized: bool = False,
+    on_error: str = "raise",
+) -> DataSource:
+    """Load the one data set of `data_dir` that is meant, or the folder of one's own; ValueError if several could be.
+
+    `generalized` takes grefs(…).json, as is always done for grefcoco.
+    """
+    if dataset is None and find_metadata(data_dir) is not None:
+        return load_own_folder(data_dir, on_error)
+    found = find_data_sets(data_dir)
+    meant = [
+        file
+        for file in found
+        if dataset in (None, file.dataset)
+        and split_by in (None, file.split_by)
+        and file.generalized == (generalized or file.dataset == "grefcoco")
+    ]
+    if not found:
+        raise ValueError(
+            f"{data_dir} holds no data set; `remamber data check --data_dir {data_dir}` says what is missing."
+        )
+    if len(meant) != 1:
+        there = ", ".join(map(str, found))
+        raise ValueError(f"{data_dir} holds {there}; name one of them with --dataset, --split_by and --generalized.")
+    return load_refer_source(data_dir, meant[0], on_error)
+
+
+def load_own_folder(data_dir: str | os.PathLike, on_error: str) -> DataSource:
+    if on_error == "skip":
+        raise ValueError("--on_error skip is for REFER sets; in your own folder, mend or remove the line instead.")
+    return DataSource(os.path.basename(os.path.abspath(data_dir)), load_referring_folder(data_dir))
+
+
+def load_refer_source(data_dir: str | os.PathLike, file: DataSetFile, on_error: str) -> DataSource:
+    splits = load_refer(
+        file.dataset, file.split_by, data_dir=data_dir, generalized=file.generalized, on_error=on_error
+    )
+    return DataSource(file.dataset, splits, file.split_by)
 
 
 def load_hub_source(name: str | None) -> DataSource:
