@@ -50,6 +50,7 @@ ARGUMENT_CLASSES = (ModelArguments, DataArguments, ReMamberTrainingArguments)
 REPORTERS = {"tensorboard": is_tensorboard_available, "trackio": is_trackio_available}
 START_KINDS = {"text_model": ("clip", "clip_text_model"), "vision_model": ("vmamba",)}
 STORED = ("auto_map", "custom_pipelines", "use_cache")  # in a config.json, besides the fields
+DEFAULT_IMAGE_SIZE = 480  # as published
 HELP = "`remamber train --help` lists what there is"
 
 
@@ -211,11 +212,15 @@ def build_model(
     arguments: ModelArguments, rows: datasets.Dataset | None
 ) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
     """The model to train on and its processor; from nothing, the tokenizer is trained on the sentences of `rows`."""
+    side = arguments.image_size or DEFAULT_IMAGE_SIZE
+    image_processor = ReMamberImageProcessorPil(size={"height": side, "width": side})
     if arguments.model is not None:
-        return load_model(arguments.model, "cpu")
+        model, processor = load_model(arguments.model, "cpu")
+        if arguments.image_size is not None:
+            processor.image_processor.size = image_processor.size
+        return model, processor
     fields = arguments.model_config or {}
     check_fields(fields)
-    image_processor = ReMamberImageProcessorPil(size={"height": arguments.image_size, "width": arguments.image_size})
     if arguments.text_model is not None:
         if {"text_config", "vision_config"} & fields.keys():
             raise ValueError(

@@ -39,9 +39,12 @@ class ModelArguments:
             "those of fusion and mask head, with --text_model and --vision_model."
         },
     )
-    image_size: int = field(
-        default=480,
-        metadata={"help": "Side of the square, in pixels, that pictures are resized to; not with --model."},
+    image_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side of the square, in pixels, that pictures are resized to; that of --model, or else 480, if "
+            "not given."
+        },
     )
     vocabulary_size: int = field(
         default=1024, metadata={"help": "Tokens of the tokenizer that is trained on the sentences; from nothing."}

@@ -21,12 +21,13 @@ from safetensors.torch import load_file
 from tiny import make_tokenizer, run_without_package, vision_config
 from transformers import AutoModelForImageSegmentation, AutoProcessor, CLIPTextConfig, CLIPTextModel
 
-from remamber_hf import ReMamberForImageSegmentation, VMambaForImageClassification
+from remamber_hf import ReMamberForImageSegmentation, ReMamberProcessor, VMambaForImageClassification
 from remamber_hf.cli import main as remamber
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.refer import load_refer, row_mask
 from remamber_hf.data.synthetic import synthesize
 from remamber_hf.run_training import build_model, check_fields, main, parse_arguments
+from remamber_hf.segment import BUNDLED_MODEL
 from remamber_hf.training import model_card
 from remamber_hf.training.arguments import ModelArguments
 
@@ -229,6 +230,17 @@ def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
         build_model(ModelArguments(**parts, model_config={"text_config": {}}), None)
     with pytest.raises(ValueError, match="--text_model .* is a model of type 'vmamba'; one of type 'clip' is"):
         build_model(ModelArguments(text_model=parts["vision_model"], vision_model=parts["vision_model"]), None)
+
+
+@pytest.mark.parametrize("side", [None, 160])
+def test_a_model_keeps_its_picture_size_unless_another_is_given(side, tmp_path):
+    expected = side or ReMamberProcessor.from_pretrained(BUNDLED_MODEL).image_processor.size["height"]
+    model, processor = build_model(ModelArguments(model=str(BUNDLED_MODEL), image_size=side), None)
+    processor.save_pretrained(tmp_path)
+    image = Image.new("RGB", (50, 40))
+    for each in (processor, ReMamberProcessor.from_pretrained(tmp_path)):
+        pixel_values = each(images=image, text="the star", return_tensors="pt")["pixel_values"]
+        assert pixel_values.shape[-2:] == (expected, expected)
 
 
 def test_what_is_no_model_is_refused(tmp_path):
