@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: setup demo test test-slow test-hf bench bench-quick lint clean space test-space
+.PHONY: setup demo test test-slow test-triton test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
 
 setup: .venv/ready
 
@@ -24,6 +24,16 @@ test: setup lint
 test-slow: setup
 	$(BIN)/python -m pytest -q -rs -m slow
 
+.venv/triton: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[triton]"
+	touch $@
+
+test-triton: .venv/triton  ## the GPU kernels without a GPU, in Triton's interpreter; Triton takes 1 GB of disk
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -rs tests/test_triton_scan.py
+
+test-gpu: setup  ## everything on the GPUs of this machine, with the PyTorch and mamba-ssm that .venv has
+	$(BIN)/python -m pytest -q -rs tests/gpu
+
 test-hf: setup
 	[ -d .hf_tests/tests ] || $(BIN)/python tests/hf_common/setup_hf_tests.py .hf_tests
 	HF_TESTS=$(CURDIR)/.hf_tests $(BIN)/python -m pytest -c tests/hf_common/pytest.ini \
@@ -42,6 +52,9 @@ bench: .venv/bench  ## all benchmarks, about an hour and a quarter on two idle c
 
 bench-quick: .venv/bench  ## the same on tiny sizes, to see that they work
 	for name in scan model training expressions; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+
+bench-gpu: .venv/bench  ## the scan's core and the models on a GPU; writes benchmarks/gpu.*
+	$(BIN)/python benchmarks/gpu.py
 
 .venv/space-ready: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[space]"

@@ -59,7 +59,7 @@ class SS2DConfig(PreTrainedConfig):
     time_step_floor: float = 1e-4
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
-    scan_backend: Literal["auto", "reference", "torch", "cpu", "mamba_ssm"] = "auto"
+    scan_backend: Literal["auto", "reference", "torch", "cpu", "mamba_ssm", "triton"] = "auto"
 
     def validate_ss2d(self):
         _require_positive(self, "state_size", "expand", "layer_norm_eps", "time_step_min", "time_step_floor")

@@ -19,8 +19,9 @@ Two operations, each with one contract and the same backends:
 - `cross_selective_scan` reads a map along several directions, scans each and sums the outputs in pixel order.
 
 The file goes contract, reference, composition over mamba-ssm's kernel, blocked PyTorch version, table of backends,
-dispatch; the C++ kernel for CPUs is in `cpu_scan.py`. Letters are those of the paper: `u` input, `delta` time step,
-`A` decay, `B` input and `C` output projection, `D` skip, N state size, R time-step rank, K number of directions.
+dispatch; the C++ kernel for CPUs is in `cpu_scan.py`, the Triton kernels for GPUs are in `triton_scan.py`. Letters are
+those of the paper: `u` input, `delta` time step, `A` decay, `B` input and `C` output projection, `D` skip, N state
+size, R time-step rank, K number of directions.
 """
 
 import functools
@@ -36,6 +37,8 @@ from transformers.utils import logging
 
 from .cpu_scan import cross_selective_scan_cpu, register_backward, selective_scan_cpu
 from .cpu_scan import why_not as _why_not_cpu
+from .triton_scan import cross_selective_scan_triton
+from .triton_scan import why_not as _why_not_triton
 
 
 logger = logging.get_logger(__name__)
@@ -627,10 +630,15 @@ def _why_not_mamba_ssm(device: torch.device) -> str:
     return _load_mamba_ssm()[1]
 
 
+# "auto" takes the first that can run. That mamba-ssm's kernel comes before Triton's is not measured yet.
 BACKENDS = {
     "cpu": ScanBackend(selective_scan_cpu, cross_selective_scan_cpu, _why_not_cpu, "cpu", is_float64=False),
     "mamba_ssm": ScanBackend(
         selective_scan_mamba_ssm, cross_selective_scan_mamba_ssm, _why_not_mamba_ssm, "cuda", is_float64=False
+    ),
+    # Only the fused core is in Triton: the models run no scan of sequences.
+    "triton": ScanBackend(
+        selective_scan_torch, cross_selective_scan_triton, _why_not_triton, "cuda", is_float64=False
     ),
     "torch": ScanBackend(selective_scan_torch, cross_selective_scan_torch, lambda device: ""),
     "reference": ScanBackend(selective_scan_reference, cross_selective_scan_reference, lambda device: ""),
@@ -639,14 +647,17 @@ BACKENDS = {
 
 def fastest_backend(device_type: str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
     """
-    What "auto" stands for: the name of the fastest backend for such tensors, and why a faster one cannot run, if one
-    is meant for them, else an empty string.
+    What "auto" stands for: the first backend of the table that is meant for such tensors and can run, and an empty
+    string; or "torch", and why none of those that are meant for them can run.
     """
+    reasons = []
     for name, backend in BACKENDS.items():
         if backend.device_type == device_type and (backend.is_float64 or dtype != torch.float64):
             why_not = backend.why_not(torch.device(device_type))
-            return ("torch", why_not) if why_not else (name, "")
-    return "torch", ""
+            if not why_not:
+                return name, ""
+            reasons.append(why_not)
+    return "torch", "; ".join(reasons)
 
 
 def _find_backend(name: str, device: torch.device, dtype: torch.dtype) -> ScanBackend:
@@ -663,7 +674,7 @@ def _find_backend(name: str, device: torch.device, dtype: torch.dtype) -> ScanBa
 
 @torch.compiler.assume_constant_result  # torch.compile takes the answer and does not trace the search for it
 def _choose_backend(device_type: str, dtype: torch.dtype = torch.float32) -> str:
-    """Name of the fastest backend; says so once when the one that is meant for the device is missing."""
+    """Name of the fastest backend; says so once when all that are meant for the device are missing."""
     name, why_not = fastest_backend(device_type, dtype)
     if why_not:
         kernel = {"cpu": "C++", "cuda": "CUDA"}[device_type]

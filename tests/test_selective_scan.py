@@ -407,8 +407,9 @@ def test_the_scan_compiles_without_a_graph_break():
 
 # ------------------------------------------------------------------------------------------------------------ dispatch
 @pytest.fixture
-def no_mamba_ssm(monkeypatch):
-    """mamba-ssm is not installed; what was found out before is forgotten, and forgotten again afterwards."""
+def no_gpu_kernel(monkeypatch):
+    """Neither mamba-ssm nor Triton is there; what was found out before is forgotten, and again afterwards."""
+    monkeypatch.setitem(sys.modules, "remamber_hf.triton_kernels", None)
     monkeypatch.setitem(sys.modules, "selective_scan_cuda", None)
     monkeypatch.setitem(sys.modules, "mamba_ssm", None)
     monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", None)
@@ -419,7 +420,7 @@ def no_mamba_ssm(monkeypatch):
 
 
 @pytest.fixture
-def stand_in_kernel(no_mamba_ssm, monkeypatch):
+def stand_in_kernel(no_gpu_kernel, monkeypatch):
     """mamba-ssm whose kernel is our reference, and which records how it was called."""
     calls = []
 
@@ -437,7 +438,7 @@ def stand_in_kernel(no_mamba_ssm, monkeypatch):
     return calls
 
 
-def test_auto_is_blocked_pytorch_on_other_devices(no_mamba_ssm):
+def test_auto_is_blocked_pytorch_on_other_devices(no_gpu_kernel):
     with CaptureLogger(scan_module.logger) as log:
         assert scan_module._choose_backend("mps") == "torch"
     assert log.out == ""
@@ -447,7 +448,7 @@ def test_auto_is_mamba_ssm_on_a_gpu_that_has_it(stand_in_kernel):
     assert scan_module._choose_backend("cuda") == "mamba_ssm"
 
 
-def test_a_gpu_without_the_kernel_is_warned_of_once_with_the_install_line(no_mamba_ssm):
+def test_a_gpu_without_the_kernel_is_warned_of_once_with_the_install_line(no_gpu_kernel):
     with CaptureLogger(scan_module.logger) as log:
         assert scan_module._choose_backend("cuda") == "torch"
         assert scan_module._choose_backend("cuda") == "torch"
@@ -455,7 +456,7 @@ def test_a_gpu_without_the_kernel_is_warned_of_once_with_the_install_line(no_mam
     assert log.out.count(scan_module.MAMBA_SSM_INSTALL) == 1
 
 
-def test_the_search_for_a_kernel_is_no_graph_break(no_mamba_ssm, monkeypatch):
+def test_the_search_for_a_kernel_is_no_graph_break(no_gpu_kernel, monkeypatch):
     def as_if_on_a_gpu(device):
         return scan_module._why_not_mamba_ssm(torch.device("cuda"))
 
@@ -473,7 +474,7 @@ def test_mamba_ssm_by_name_is_refused_on_a_cpu(stand_in_kernel):
         cross_selective_scan(**random_map(2, 3), backend="mamba_ssm")
 
 
-def test_mamba_ssm_by_name_is_refused_where_it_is_not_installed(no_mamba_ssm):
+def test_mamba_ssm_by_name_is_refused_where_it_is_not_installed(no_gpu_kernel):
     with pytest.raises(
         RuntimeError, match="'mamba_ssm' cannot run: .*install it with: MAMBA_KEEP_CUDA_BUILD=TRUE pip"
     ):
@@ -489,8 +490,8 @@ def test_mamba_ssm_without_its_extension_is_as_good_as_none(stand_in_kernel, mon
 
 
 def test_unknown_backends_are_refused():
-    with pytest.raises(ValueError, match="'triton' is unknown; use 'auto' or one of .*'mamba_ssm', 'reference'"):
-        selective_scan(**random_sequences(3), backend="triton")
+    with pytest.raises(ValueError, match="'numba' is unknown; use 'auto' or one of .*'mamba_ssm', 'reference'"):
+        selective_scan(**random_sequences(3), backend="numba")
 
 
 def test_the_config_knows_every_backend():

@@ -1,0 +1,94 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The Triton kernels for GPUs as PyTorch operators: `cross_selective_scan` over them.
+
+`selective_scan.py` has the contract and the letters, `triton_kernels.py` the kernels, which are imported when they are
+first looked for. With TRITON_INTERPRET=1 in the environment they run on CPU tensors, in Triton's interpreter: a check
+of what they compute, thousands of times slower.
+"""
+
+import os
+
+import torch
+
+from .cpu_scan import register_backward
+
+
+def why_not(device: torch.device) -> str:
+    """Why the kernels cannot run on `device`, or an empty string."""
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the Triton kernels need CUDA tensors, these are on {device.type}; use scan_backend='auto'"
+    try:
+        from .triton_kernels import scan_map  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return ""
+
+
+@torch.library.custom_op("remamber_hf::cross_selective_scan_triton", mutates_args=())
+def _cross_selective_scan_op(
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    directions: list[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output, and the states that leave each chunk (batch, K, chunks, N, channels)."""
+    from .triton_kernels import scan_map
+
+    tensors = (x, projections, dt_proj_weight, dt_proj_bias, A, D)
+    return scan_map(*(tensor.contiguous() for tensor in tensors), directions)
+
+
+@_cross_selective_scan_op.register_fake
+def _(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+    from .triton_kernels import num_chunks
+
+    states = A.new_empty(x.shape[0], len(directions), num_chunks(x), A.shape[-1], x.shape[-1])
+    return A.new_empty(x.shape), states
+
+
+@torch.library.custom_op("remamber_hf::cross_selective_scan_triton_backward", mutates_args=())
+def _cross_selective_scan_backward_op(
+    grad_y: torch.Tensor,
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    states: torch.Tensor,
+    directions: list[int],
+) -> list[torch.Tensor]:
+    """Gradients of x, projections, dt_proj_weight, dt_proj_bias, A, D."""
+    from .triton_kernels import scan_map_backward
+
+    tensors = (grad_y, x, projections, dt_proj_weight, dt_proj_bias, A, D, states)
+    gradients = scan_map_backward(*(tensor.contiguous() for tensor in tensors), directions)
+    return [gradient.to(tensor.dtype).contiguous() for gradient, tensor in zip(gradients, tensors[1:7])]
+
+
+register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
+
+
+def cross_selective_scan_triton(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+    """`cross_selective_scan` by the Triton kernels: x and projections in any type but float64, weights in float32."""
+    if x.dtype == torch.float64:
+        raise RuntimeError(
+            "scan backend 'triton' computes in float32, these tensors are float64; use 'auto', 'torch' or 'reference'."
+        )
+    directions = [int(direction) for direction in directions]
+    return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)[0]
