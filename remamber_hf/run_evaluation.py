@@ -44,7 +44,7 @@ from transformers.utils import logging
 
 from .data.collator import decode_mask, encode_mask
 from .data.expressions import KINDS, expression_kind
-from .data.mixture import DataSource, load_hub_source, load_one
+from .data.mixture import DataSource, is_generalized, load_hub_source, load_one, refuse_refer_options
 from .data.refer import PUBLISHED_SETS, row_mask
 from .image_processing_remamber import LOGIT_INTERPOLATIONS, to_rgb
 from .metrics.published import PUBLISHED_RESULTS, PublishedResult
@@ -96,6 +96,7 @@ def load_source(dataset: str | None, split_by: str | None, data_dir: Path | None
     if data_dir is None:
         if dataset is None or dataset in PUBLISHED_SETS:
             raise ValueError("--data_dir is missing; give the folder that holds the data set and the pictures.")
+        refuse_refer_options(split_by, generalized)
         return load_hub_source(dataset)
     if split_by is None and dataset in PUBLISHED_SETS:
         split_by = PUBLISHED_SETS[dataset][0]
@@ -172,7 +173,7 @@ class Split:
     @property
     def is_generalized(self) -> bool:
         """Whether a sentence may mean several objects or none."""
-        return isinstance(self.rows.features["ann_id"], (list, datasets.List))
+        return is_generalized(self.rows)
 
 
 class EvaluationBatches(Dataset):
@@ -435,7 +436,7 @@ def evaluate(
     state = PartialState(cpu=find_device(device).type == "cpu")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    loaded_model, processor = load_model(model, "cpu")
+    loaded_model, processor = load_model(model, "cpu", "float32")
     with state.main_process_first():
         source = load_source(dataset, split_by, data_dir, generalized)
     chosen = []

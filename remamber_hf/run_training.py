@@ -32,7 +32,7 @@ from transformers.integrations import (
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .data.collator import ReMamberCollator
-from .data.mixture import DataSource, load_sources, mix_training_rows
+from .data.mixture import DataSource, is_generalized, load_sources, mix_training_rows
 from .data.refer import ON_ERROR, one_row_per_sentence
 from .image_processing_remamber import ReMamberImageProcessorPil
 from .modeling_remamber import ReMamberForImageSegmentation
@@ -185,6 +185,8 @@ def check_arguments(given: dict) -> None:
         raise ValueError(
             "--push_to_hub comes without --hub_model_id; give its name there, as in you/remamber-refcoco."
         )
+    if given.get("push_to_hub") and not given.get("do_train"):
+        raise ValueError("--push_to_hub sends what was trained; give --do_train too, or leave it out.")
     if given.get("on_error", "raise") not in ON_ERROR:
         raise ValueError(f"--on_error is {given['on_error']!r}; choose one of {', '.join(ON_ERROR)}.")
     for name, least in (("max_eval_samples", 1), ("sample_predictions", 0), ("image_size", 32)):
@@ -197,7 +199,10 @@ def check_fields(fields: dict) -> None:
     known = {"": ReMamberConfig(), "vision_config": VMambaConfig(), "text_config": CLIPTextConfig()}
     for part, config in known.items():
         names = {*config.to_dict(), *STORED}
-        for name in fields.get(part, {}) if part else fields:
+        given = fields.get(part, {}) if part else fields
+        if not isinstance(given, dict):
+            raise ValueError(f"model_config gives {given!r:.100} for {part}; give a mapping, or leave it out.")
+        for name in given:
             if name not in names:
                 similar = difflib.get_close_matches(name, names, n=1)
                 hint = f"did you mean {similar[0]}?" if similar else f"see {type(config).__name__}."
@@ -229,7 +234,7 @@ def build_model(
     side = arguments.image_size or DEFAULT_IMAGE_SIZE
     image_processor = ReMamberImageProcessorPil(size={"height": side, "width": side})
     if arguments.model is not None:
-        model, processor = load_model(arguments.model, "cpu")
+        model, processor = load_model(arguments.model, "cpu", "float32")
         if arguments.image_size is not None:
             processor.image_processor.size = image_processor.size
         return model, processor
@@ -276,6 +281,11 @@ def read_evaluation_rows(sources: list[DataSource], arguments: DataArguments) ->
     rows = {}
     for source in sources:
         split = source.rows(arguments.eval_split, "--eval_split")
+        if is_generalized(split):
+            raise ValueError(
+                f"{source} has sentences that mean several objects or none, and training knows only the scores of "
+                "one; leave out --do_eval and --eval_strategy, and score the model with `remamber evaluate`."
+            )
         # A row has a sentence at least, so this many are enough.
         count = min(arguments.max_eval_samples or len(split), len(split))
         expanded = one_row_per_sentence(split.select(range(count)))

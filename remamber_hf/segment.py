@@ -190,14 +190,18 @@ def read_csv(path: Path) -> dict[str, list[str]]:
     """The expressions of each picture that a CSV file names, in the order in which pictures first come up."""
     content = sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
     rows = csv.DictReader(StringIO(content.decode("utf-8-sig"), newline=""))
+    try:
+        lines = [(rows.line_num, row) for row in rows]
+    except csv.Error as error:
+        raise ValueError(f"{path} is not read: {error} in line {rows.line_num}; is a quote not closed?") from None
     missing = [name for name in CSV_COLUMNS if name not in (rows.fieldnames or [])]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; its first line must be {','.join(CSV_COLUMNS)}.")
     wanted = {}
-    for row in rows:
+    for line, row in lines:
         file, expression = (row[name] for name in CSV_COLUMNS)
         if not file or not (expression or "").strip():
-            raise ValueError(f"line {rows.line_num} of {path} lacks a file name or an expression.")
+            raise ValueError(f"line {line} of {path} lacks a file name or an expression.")
         file = file if file.startswith(WEB) else str(path.parent / file)
         wanted.setdefault(file, []).append(expression)
     if not wanted:

@@ -58,7 +58,7 @@ def model_and_processor():
     """The bundled model, which the command then does not load again for every test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_evaluation, "load_model", cache(load_model))
-        yield run_evaluation.load_model(MODEL, "cpu")
+        yield run_evaluation.load_model(MODEL, "cpu", "float32")
 
 
 def run(output_dir, **options) -> tuple[dict, list[dict], str]:
@@ -239,6 +239,21 @@ def test_half_precision_scores_nearly_the_same(dtype, data_dir, tmp_path):
     assert half != whole and half == pytest.approx(whole, abs=0.05)
 
 
+def test_a_model_that_was_saved_in_half_precision_is_scored_in_float32(data_dir, tmp_path, monkeypatch):
+    model, processor = load_model(MODEL, "cpu", "bfloat16")
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    dtypes = set()
+
+    def predict(self, inputs, sizes):
+        dtypes.update(parameter.dtype for parameter in self.model.parameters())
+        return [np.zeros(size, dtype=bool) for size in sizes]
+
+    monkeypatch.setattr(Evaluator, "predict", predict)
+    evaluate(str(tmp_path / "model"), data_dir=data_dir, splits="val", num_workers=0, max_samples=1)
+    assert dtypes == {torch.float32}
+
+
 # ------------------------------------------------------------------------------------------------------- other data
 def overlapping_refer(folder) -> Path:
     """A tiny RefCOCO whose val object is two polygons that overlap in 5 × 4 pixels."""
@@ -379,6 +394,8 @@ def remamber(tmp_path, monkeypatch, capfd):
         (["--dataset", "refcoco"], "--data_dir is missing"),
         ([], "--data_dir is missing"),
         (["--dataset", "nobody/nothing"], "nobody/nothing"),
+        (["--dataset", "nobody/nothing", "--split_by", "unc"], "--split_by unc is for REFER sets"),
+        (["--dataset", "nobody/nothing", "--generalized"], "--generalized is for REFER sets"),
         (["--data_dir", "data", "--resize", "cubic"], "--resize is 'cubic'; choose one of bilinear, nearest"),
         (["--data_dir", "data", "--protocol", "lavt"], "--protocol is 'lavt'; choose one of published"),
         (["--data_dir", "data", "--protocol", "published", "--resize", "bilinear"], "leave out --resize bilinear"),

@@ -227,6 +227,12 @@ def test_the_shell_completes_the_names_of_devices():
         (["a.png"], ["the dog", " "], None, "expression 2 is empty"),
         (["a.png", "a very long expression " * 20, " "], [], None, "expression 2 is empty"),
         (["empty"], ["the dog"], None, "the folder empty has no pictures right in it"),
+        (
+            [],
+            [],
+            'file_name,expression\na.png,"x' + 2**17 * "\n",
+            "wanted.csv is not read: field larger than .* is a quote not",
+        ),
         (["a.png"], [], "file_name,expression\na.png,x\n", "--from-csv names pictures and expressions itself"),
         ([], [], "a.png,the dog\n", "has no column 'file_name'; its first line must be file_name,expression"),
         ([], [], "file_name,expression\na.png,x\nb.png\n", "line 3 of .* lacks a file name or an expression"),

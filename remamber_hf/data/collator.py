@@ -21,13 +21,11 @@ class ReMamberCollator:
 
     Args:
         processor (`ReMamberProcessor`): makes the inputs of one picture and one sentence.
-        mask_overlap (`str`, defaults to "published"): see `row_mask`.
         keep_masks (`bool`, defaults to `False`): add the masks at the size of the pictures, for evaluation.
     """
 
-    def __init__(self, processor, mask_overlap: str = "published", keep_masks: bool = False):
+    def __init__(self, processor, keep_masks: bool = False):
         self.processor = processor
-        self.mask_overlap = mask_overlap
         self.keep_masks = keep_masks
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor | list]:
@@ -45,7 +43,7 @@ class ReMamberCollator:
         pictures: list[tuple[int, torch.Tensor]] = []
         image_index, labels, original_masks = [], [], []
         for row in rows:
-            mask = row_mask(row, self.mask_overlap)
+            mask = row_mask(row)
             sample = self.processor.image_processor(images=[row["image"]], segmentation_maps=[mask])
             image_index.append(find_or_append(pictures, row["image_id"], torch.as_tensor(sample["pixel_values"][0])))
             labels.append(torch.as_tensor(sample["labels"][0]))

@@ -39,6 +39,11 @@ class DataSource:
         return self.splits[split]
 
 
+def is_generalized(rows: datasets.Dataset) -> bool:
+    """Whether a sentence may mean several objects or none, as in gRefCOCO."""
+    return isinstance(rows.features["ann_id"], (list, datasets.List))
+
+
 def load_sources(
     dataset: str | None, split_by: str | None, data_dir: str | os.PathLike | None, on_error: str = "raise"
 ) -> list[DataSource]:
@@ -54,11 +59,13 @@ def load_sources(
     Raises FileNotFoundError or ValueError with one line that names the option to change.
     """
     if data_dir is None:
+        refuse_refer_options(split_by, on_error=on_error)
         return [load_hub_source(dataset)]
     if not os.path.isdir(data_dir):
         raise FileNotFoundError(f"--data_dir {data_dir} is no folder; give the one that holds the data.")
     if dataset is None and find_metadata(data_dir) is not None:
-        return [load_own_folder(data_dir, on_error)]
+        refuse_refer_options(split_by, on_error=on_error)
+        return [load_own_folder(data_dir)]
     return [load_refer_source(data_dir, file, on_error) for file in choose_files(data_dir, dataset, split_by)]
 
 
@@ -121,7 +128,8 @@ def load_one(
     `generalized` takes grefs(…).json, as is always done for grefcoco.
     """
     if dataset is None and find_metadata(data_dir) is not None:
-        return load_own_folder(data_dir, on_error)
+        refuse_refer_options(split_by, generalized, on_error)
+        return load_own_folder(data_dir)
     found = find_data_sets(data_dir)
     meant = [
         file
@@ -140,10 +148,18 @@ def load_one(
     return load_refer_source(data_dir, meant[0], on_error)
 
 
-def load_own_folder(data_dir: str | os.PathLike, on_error: str) -> DataSource:
-    if on_error == "skip":
-        raise ValueError("--on_error skip is for REFER sets; in your own folder, mend or remove the line instead.")
+def load_own_folder(data_dir: str | os.PathLike) -> DataSource:
     return DataSource(os.path.basename(os.path.abspath(data_dir)), load_referring_folder(data_dir))
+
+
+def refuse_refer_options(split_by: str | None, generalized: bool = False, on_error: str = "raise"):
+    """ValueError for an option that only REFER sets know, where the data is no REFER set."""
+    given = {f"--split_by {split_by}": split_by, "--generalized": generalized, "--on_error skip": on_error == "skip"}
+    for option, is_given in given.items():
+        if is_given:
+            raise ValueError(
+                f"{option} is for REFER sets, which need --data_dir and --dataset; give these, or leave it out."
+            )
 
 
 def load_refer_source(data_dir: str | os.PathLike, file: DataSetFile, on_error: str) -> DataSource:

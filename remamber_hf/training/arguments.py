@@ -112,7 +112,7 @@ class ReMamberTrainingArguments(TrainingArguments):
 
     # The collator reads the rows whole.
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must be false: the collator reads all."})
-    per_device_eval_batch_size: int = field(default=16, metadata={"help": "Pictures per device in evaluation."})
+    per_device_eval_batch_size: int = field(default=16, metadata={"help": "Expressions per device in evaluation."})
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Search for weights without a gradient; no weight of ReMamber is without."}
     )

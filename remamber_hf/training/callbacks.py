@@ -14,6 +14,7 @@
 """What people look at while a model trains: sample predictions and curves, drawn after every evaluation."""
 
 import io
+import math
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -130,21 +131,25 @@ def read_curves(log_history: list[dict]) -> tuple[dict[str, list], dict[str, lis
     """
     The curves of a Trainer's log, as (step, value) pairs by label: the losses, and the IoUs.
 
-    The evaluation sets of a mixture have a curve each; the Trainer puts their names before those of the metrics.
+    The evaluation sets of a mixture have a curve each; the Trainer puts their names before those of the metrics. A
+    value that is not finite is left out.
     """
     losses: dict[str, dict] = {}
     scores: dict[str, dict] = {}
     for entry in log_history:
-        if "loss" in entry:
-            losses.setdefault("training", {})[entry["step"]] = entry["loss"]
         for name, value in entry.items():
             dataset, _, metric = name.removeprefix("eval_").rpartition("_")
-            if not name.startswith("eval_"):
+            if name == "loss":
+                curves, label = losses, "training"
+            elif name.startswith("eval_") and metric == "loss":
+                curves, label = losses, f"evaluation {dataset}".strip()
+            elif name.startswith("eval_") and metric in IOU_CURVES:
+                curves, label = scores, f"{IOU_CURVES[metric]} {dataset}".strip()
+            else:
                 continue
-            if metric == "loss":
-                losses.setdefault(f"evaluation {dataset}".strip(), {})[entry["step"]] = value
-            elif metric in IOU_CURVES:
-                scores.setdefault(f"{IOU_CURVES[metric]} {dataset}".strip(), {})[entry["step"]] = value
+            if math.isfinite(value):
+                # With the best checkpoint loaded at the end, the last step is evaluated again, on other weights.
+                curves.setdefault(label, {}).setdefault(entry["step"], value)
     return tuple({label: sorted(points.items()) for label, points in curves.items()} for curves in (losses, scores))
 
 

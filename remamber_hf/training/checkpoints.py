@@ -15,7 +15,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -39,7 +38,7 @@ def publish(staged: Path, final: Path):
     for path in files_in(staged):
         flush(path)
     if final.exists():  # a run that was resumed from further back comes by again
-        shutil.rmtree(final)
+        final.rename(staged.with_name("replaced"))  # and goes with the folder of what is unfinished
     staged.rename(final)
     flush(final.parent)
 

@@ -14,10 +14,9 @@
 """The model card of a trained model: data, recipe, metrics as model-index, licence, use, limits, environment."""
 
 import os
-import platform
+import shlex
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import yaml
@@ -28,15 +27,13 @@ from transformers import TrainingArguments
 from ..configuration_remamber import ReMamberConfig
 from ..data.mixture import DataSource
 from ..environment import describe_environment
+from ..metrics.referring_iou.scores import referring_iou
+from ..metrics.report import SCORE_TITLES
 from ..processing_remamber import ReMamberProcessor
 
 
-METRICS = {
-    "miou": "mIoU",
-    "oiou": "oIoU",
-    **{f"precision@{threshold}": f"P@{threshold}" for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)},
-}
-VERSIONS = ("remamber_hf", "torch", "transformers", "accelerate", "datasets")
+METRICS = {name: SCORE_TITLES[name] for name in referring_iou([0], [1])}
+VERSIONS = ("remamber_hf", "torch", "transformers", "accelerate", "datasets", "python")
 # Where the run stood on this machine, and what is no one else's business.
 PRIVATE = (
     "cache_dir",
@@ -255,13 +252,15 @@ def describe_machine(run: TrainingRun, args: TrainingArguments) -> str:
     """What the run took, where, and with which versions."""
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     processes = "1 process" if args.world_size == 1 else f"{args.world_size} processes"
-    device = describe_environment()["devices"][args.device.type]
+    environment = describe_environment()
+    device = environment["devices"][args.device.type]
     precision = args.mixed_precision.replace("no", "float32")
-    versions = ", ".join(f"{package} {version(package)}" for package in VERSIONS)
+    found = {name: environment["versions"][name] or "not installed" for name in VERSIONS}
+    versions = ", ".join(f"{name} {number}" for name, number in found.items())
     return (
         f"- {run.steps} steps of {batch} objects ({run.epochs:.1f} epochs), seed {args.seed}, {precision}\n"
         f"- {run.runtime / 60:.1f} minutes with {processes} on {device}, {date.today()}\n"
-        f"- {versions}, Python {platform.python_version()}"
+        f"- {versions}"
     )
 
 
@@ -301,7 +300,15 @@ def push_folder(args: TrainingArguments) -> str:
     except (OSError, ValueError, HTTP_ERROR) as error:
         raise ValueError(
             f"the model is whole in {folder}, but the push to {args.hub_model_id} failed: "
-            f"{str(error).splitlines()[0]}; `hf auth login` logs in, and `hf upload {args.hub_model_id} {folder} "
-            f"--exclude 'checkpoint-*/*'` sends it without training again."
+            f"{str(error).splitlines()[0]}; `hf auth login` logs in, and `{upload_command(args, names)}` sends it "
+            "without training again."
         ) from None
     return str(url)
+
+
+def upload_command(args: TrainingArguments, names: list[str]) -> str:
+    """The command line that sends these files of the output folder as `push_folder` does."""
+    words = ["hf", "upload", args.hub_model_id, args.output_dir]
+    words += ["--private"] if args.hub_private_repo else []
+    words += ["--revision", args.hub_revision] if args.hub_revision else []
+    return shlex.join([*words, *(word for name in names for word in ("--include", name))])

@@ -14,17 +14,19 @@
 """The Trainer for referring segmentation: ReMamber's parts and loss, evaluation as pixel counts, exact resume."""
 
 import json
+import math
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
-from torch.utils.data import IterableDataset
 from transformers import EvalPrediction, Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, rotate_checkpoints
 from transformers.utils import logging
 
 from ..data.collator import ReMamberCollator, decode_mask
@@ -44,6 +46,7 @@ logger = logging.get_logger(__name__)
 AVERAGE = "ema.safetensors"  # in a checkpoint: what WeightAverage resumes from
 AVERAGED_MODEL = "ema"  # beside a finished model: a model folder with the averaged weights
 PROGRESS = "progress.json"
+METRICS = ("loss", *referring_iou([0], [1]))  # that evaluation gives
 NOT_OF_THIS_MODEL = "The checkpoint is not of this model; resume with the model and config it was saved with"
 
 
@@ -69,13 +72,14 @@ class ReferringSegmentationTrainer(Trainer):
         super().__init__(*args, compute_metrics=compute_metrics, **kwargs)
         self._check_arguments()
         self.eval_collator = ReMamberCollator(self.processing_class, keep_masks=True)
-        if self.train_dataset is not None and not isinstance(self.train_dataset, IterableDataset):
+        if self.train_dataset is not None:
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             self.train_dataset = DrawnSentences(self.train_dataset, seed)
         for part in self.args.freeze:
             model_parts(self.model)[part].requires_grad_(False)
         if self.args.sync_batch_norm and self.args.world_size > 1:
             synchronize_batch_norm(self.model)
+        self.group_sampler: PictureGroupSampler | None = None
         self.average: WeightAverage | None = None
         self.nonfinite_steps = NonFiniteSteps(self.accelerator, self.args.output_dir, self.args.max_nonfinite_steps)
         self.is_staging = False
@@ -98,6 +102,18 @@ class ReferringSegmentationTrainer(Trainer):
             raise ValueError(
                 "ema_decay is given, and FSDP or DeepSpeed would split the weights that are averaged; train without "
                 "one of the two."
+            )
+        if self.args.eval_strategy != IntervalStrategy.NO and self.args.metric_for_best_model is not None:
+            self._check_metric(self.args.metric_for_best_model)
+
+    def _check_metric(self, metric: str):
+        datasets = [f"{name}_" for name in self.eval_dataset] if isinstance(self.eval_dataset, dict) else [""]
+        weights = [""] if self.args.ema_decay is None else ["", "ema_"]
+        names = [dataset + kind + name for dataset in datasets for kind in weights for name in METRICS]
+        if metric.removeprefix("eval_") not in names:
+            raise ValueError(
+                f"metric_for_best_model is {metric!r}, which evaluation does not give; choose one of "
+                f"{', '.join(names)}."
             )
 
     # ------------------------------------------------------------------------------------------------------ training
@@ -128,7 +144,14 @@ class ReferringSegmentationTrainer(Trainer):
         if self.args.expressions_per_picture == 1:
             return super()._get_train_sampler(train_dataset)
         image_ids = self.train_dataset.rows["image_id"]
-        return PictureGroupSampler(image_ids, self.args.expressions_per_picture, self.train_dataset.seed)
+        self.group_sampler = PictureGroupSampler(image_ids, self.args.expressions_per_picture, self.train_dataset.seed)
+        return self.group_sampler
+
+    def _run_epoch(self, *args, **kwargs):
+        if self.state.global_step >= self.state.max_steps:  # resumed from the last checkpoint
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -194,12 +217,21 @@ class ReferringSegmentationTrainer(Trainer):
 
     # ---------------------------------------------------------------------------------------------------- evaluation
 
-    def get_eval_dataloader(self, eval_dataset=None):
+    @contextmanager
+    def _collating_for_evaluation(self):
         train_collator, self.data_collator = self.data_collator, self.eval_collator
         try:
-            return super().get_eval_dataloader(eval_dataset)
+            yield
         finally:
             self.data_collator = train_collator
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        with self._collating_for_evaluation():
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset):
+        with self._collating_for_evaluation():
+            return super().get_test_dataloader(test_dataset)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Metrics of the trained weights and, with `ema_decay`, of the averaged ones, as `eval_ema_*`."""
@@ -213,6 +245,13 @@ class ReferringSegmentationTrainer(Trainer):
                     metrics |= super().evaluate(eval_dataset, ignore_keys, f"{metric_key_prefix}_ema")
         return metrics
 
+    def evaluation_loop(self, *args, **kwargs):
+        if self.args.world_size > 1:
+            # Each process has taken statistics of batch norm of its own; those of the first one are saved.
+            for buffer in self.model.buffers():
+                dist.broadcast(buffer, src=0)
+        return super().evaluation_loop(*args, **kwargs)
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """
         Per sample of the batch its intersection in pixels and its loss, then its union; at the picture's own size.
@@ -222,9 +261,9 @@ class ReferringSegmentationTrainer(Trainer):
         masks = [decode_mask(rle) for rle in inputs.pop("original_masks")]
         del inputs["ref_ids"]
         inputs = self._prepare_inputs(inputs)
-        labels = inputs["labels"]
+        labels = inputs.pop("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
-            _, outputs = self.compute_loss(model, inputs, return_outputs=True)
+            outputs = model(**inputs)
         losses = torch.stack([self.weighted_loss(*sample) for sample in zip(outputs.logits.split(1), labels.split(1))])
         predictions = self.processing_class.post_process_referring_segmentation(
             outputs, target_sizes=[mask.shape for mask in masks]
@@ -251,7 +290,7 @@ class ReferringSegmentationTrainer(Trainer):
         run_dir = Path(self._get_output_dir(trial))
         final = run_dir / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         staged = run_dir / STAGING / final.name
-        self.remove_unfinished(run_dir)
+        self._remove_unfinished(run_dir)
         self.accelerator.wait_for_everyone()
         self.is_staging = True
         try:
@@ -265,7 +304,7 @@ class ReferringSegmentationTrainer(Trainer):
                 publish(staged, final)
         finally:
             self.is_staging = False
-            self.remove_unfinished(run_dir)
+            self._remove_unfinished(run_dir)
         if self.args.should_save:
             best = self.state.best_model_checkpoint
             rotate_checkpoints(str(run_dir), self.args.save_total_limit, best, use_mtime=True)
@@ -289,19 +328,23 @@ class ReferringSegmentationTrainer(Trainer):
         }
         (staged / PROGRESS).write_text(json.dumps(progress) + "\n")
 
-    def load_own_state(self, checkpoint: Path):
-        """Take up the average and the counts where the checkpoint left them."""
+    def _load_own_state(self, checkpoint: Path):
+        """Take up the average and the counts where the checkpoint left them, and the best checkpoint beside it."""
+        best = checkpoint.parent / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+        if self.state.best_model_checkpoint is None and best.is_dir():  # the run's folder was moved
+            self.state.best_model_checkpoint = str(best)
         if self.average is not None:
             if not (checkpoint / AVERAGE).exists():
                 raise ValueError(f"{checkpoint} was saved without ema_decay; resume without it.")
             self.average.load(checkpoint / AVERAGE)
         progress = json.loads((checkpoint / PROGRESS).read_text())
         self._tr_loss += progress["loss_since_log"]
+        self._total_loss_scalar -= progress["loss_since_log"]  # `train_loss` is that of the steps from here on
         self._globalstep_last_logged = progress["last_logged_step"]
         self.nonfinite_steps.count = progress["nonfinite_steps"]
         self.nonfinite_steps.in_a_row = progress["nonfinite_in_a_row"]
 
-    def remove_unfinished(self, run_dir: Path):
+    def _remove_unfinished(self, run_dir: Path):
         if self.is_local_process_zero():
             shutil.rmtree(run_dir / STAGING, ignore_errors=True)
 
@@ -342,16 +385,17 @@ class StepHooks(TrainerCallback):
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         trainer = self.trainer
-        trainer.remove_unfinished(Path(args.output_dir))
+        trainer._remove_unfinished(Path(args.output_dir))
         if args.ema_decay is not None:
             trainer.average = WeightAverage(model, args.ema_decay, args.ema_start_step)
         if trainer.checkpoint is not None:
-            trainer.load_own_state(Path(trainer.checkpoint))
+            trainer._load_own_state(Path(trainer.checkpoint))
 
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        epoch = int(state.epoch)
-        if isinstance(self.trainer.train_dataset, DrawnSentences):
-            self.trainer.train_dataset.set_epoch(epoch)
+        trainer = self.trainer
+        trainer.train_dataset.set_epoch(int(state.epoch))
+        if trainer.group_sampler is not None:  # which accelerate does not reach in an epoch that is resumed
+            trainer.group_sampler.set_epoch(int(state.epoch))
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         self.trainer.nonfinite_steps.begin_step(model)
@@ -362,7 +406,8 @@ class StepHooks(TrainerCallback):
 
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
         trainer = self.trainer
-        is_skipped = trainer.accelerator.optimizer_step_was_skipped or not self.is_finite
+        # Not `optimizer_step_was_skipped`: a fused optimizer skips an infinite gradient without telling.
+        is_skipped = not (self.is_finite and math.isfinite(trainer.grad_norm))
         if trainer.average is not None and not is_skipped:
             trainer.average.update(model, state.global_step + 1)
 

@@ -118,16 +118,15 @@ def test_one_sentence_leaves_the_generator_alone(processor, data):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("mask_overlap", ["published", "union"])
-def test_original_masks_come_back_at_the_size_of_the_picture(processor, data, mask_overlap):
+def test_original_masks_come_back_at_the_size_of_the_picture(processor, data):
     rows = [data["train"][index] for index in range(3)]
-    batch = ReMamberCollator(processor, mask_overlap, keep_masks=True)(rows)
+    batch = ReMamberCollator(processor, keep_masks=True)(rows)
     for row, rle, size in zip(rows, batch["original_masks"], SIZES):
         mask = decode_mask(rle)
         assert mask.dtype == bool and mask.shape == size
-        assert np.array_equal(mask, row_mask(row, mask_overlap))
+        assert np.array_equal(mask, row_mask(row))
     assert row_mask(rows[0], "union")[15, 15]
-    assert decode_mask(batch["original_masks"][0])[15, 15] == (mask_overlap == "union")
+    assert not decode_mask(batch["original_masks"][0])[15, 15]
 
 
 def test_a_kept_mask_is_compact():
@@ -140,9 +139,9 @@ def test_a_kept_mask_is_compact():
 def test_a_single_full_size_mask_is_held(data, monkeypatch, keep_masks):
     masks, num_held = [], []
 
-    def watched_row_mask(row, mask_overlap):
+    def watched_row_mask(row):
         num_held.append(sum(mask() is not None for mask in masks))
-        mask = row_mask(row, mask_overlap)
+        mask = row_mask(row)
         masks.append(weakref.ref(mask))
         return mask
 

@@ -8,7 +8,7 @@ from test_folder import LINES, MASK, write
 
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.folder import load_referring_folder
-from remamber_hf.data.mixture import load_sources, mix_training_rows
+from remamber_hf.data.mixture import load_one, load_sources, mix_training_rows
 from remamber_hf.data.refer import load_refer, refer_features, row_mask
 
 
@@ -180,5 +180,16 @@ def test_folders_and_names_without_data_are_refused(root, tmp_path):
     folder = own_folder(tmp_path / "own")
     with pytest.raises(ValueError, match="holds a metadata file; give it as --data_dir"):
         load_sources(str(folder), None, None)
-    with pytest.raises(ValueError, match="--on_error skip is for REFER sets"):
-        load_sources(None, None, folder, "skip")
+
+
+def test_options_of_refer_sets_are_refused_for_other_data(tmp_path):
+    folder = own_folder(tmp_path / "own")
+    for dataset, data_dir in ((None, folder), ("some/where", None)):
+        with pytest.raises(ValueError, match="--on_error skip is for REFER sets, which need --data_dir and --dataset"):
+            load_sources(dataset, None, data_dir, "skip")
+        with pytest.raises(ValueError, match="--split_by unc is for REFER sets"):
+            load_sources(dataset, "unc", data_dir)
+    with pytest.raises(ValueError, match="--split_by unc is for REFER sets"):
+        load_one(folder, None, "unc")
+    with pytest.raises(ValueError, match="--generalized is for REFER sets"):
+        load_one(folder, None, None, generalized=True)

@@ -186,7 +186,7 @@ KILLS = {"file": kill_in_the_middle_of, "rename": kill_before_renaming}
 # --------------------------------------------------------------------------------------------------- other processes
 
 
-def run(folder, output_dir, resume=None, kill=None, evaluate=False, **arguments) -> dict:
+def run(folder, output_dir, resume=None, kill=None, evaluate=False, save=False, **arguments) -> dict:
     """Train, and return what came of it."""
     callbacks = []
     if kill is not None:
@@ -203,6 +203,8 @@ def run(folder, output_dir, resume=None, kill=None, evaluate=False, **arguments)
     except RuntimeError as stopped:
         error = str(stopped)
     metrics = trainer.evaluate() if evaluate else {}
+    if save:
+        trainer.save_model()
     grad_norms = [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry]
     return {
         "losses": losses_of(trainer),

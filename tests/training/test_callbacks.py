@@ -1,6 +1,7 @@
 """Sample predictions and curves: what is drawn is what happened."""
 
 import logging
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -132,6 +133,20 @@ def test_curves_are_those_of_the_log():
     losses, scores = read_curves(LOG)
     assert losses == {"training": [(1, 2.0), (2, 1.5), (3, 1.0)], "evaluation": [(2, 1.7), (4, 1.2)]}
     assert scores == {"mIoU": [(2, 0.25), (4, 0.75)], "oIoU": [(2, 0.5), (4, 0.5)]}
+
+
+def test_what_is_not_finite_is_left_out_and_the_rest_is_drawn(tmp_path):
+    log = [{"step": 1, "loss": math.nan}, {"step": 1, "eval_loss": math.inf, "eval_miou": 0.1}, {"step": 2, "loss": 1}]
+    assert read_curves(log) == ({"training": [(2, 1)]}, {"mIoU": [(1, 0.1)]})
+    save_curves(log, tmp_path / "curves.png")
+    assert Image.open(tmp_path / "curves.png").width > 1000
+    save_curves(log[:1], tmp_path / "nothing.png")
+    assert not (tmp_path / "nothing.png").exists()
+
+
+def test_the_score_of_the_best_checkpoint_does_not_replace_that_of_the_last_step():
+    losses, scores = read_curves([{"step": 4, "eval_miou": 0.5}, {"step": 4, "eval_miou": 0.9}])
+    assert (losses, scores) == ({}, {"mIoU": [(4, 0.5)]})
 
 
 def test_every_set_of_a_mixture_has_its_curves():

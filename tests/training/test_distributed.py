@@ -8,6 +8,8 @@ import sys
 import pytest
 import runs
 
+from remamber_hf import ReMamberForImageSegmentation
+
 
 BATCH = 4  # in all processes together
 # In float64, as AdamW makes large steps of small rounding: a bias before a batch norm has no other gradient.
@@ -23,8 +25,10 @@ SPECS = {
     "mamba, its batch norm frozen": {**COMMON, "mask_head": "mamba", "freeze": ["mask_head"]},
     "one process has a loss that is not finite": {**COMMON, "sync_batch_norm": True, "max_nonfinite_steps": 2},
 }
+ALONE = {"max_steps": 3, "evaluate": True, "save": True, "ema_decay": 0.9, "num_eval": 5}
 NONFINITE = "one process has a loss that is not finite"
 UNBROKEN = {"max_steps": 15, "drop_path_rate": 0.4, "save_strategy": "steps", "save_steps": 13}  # an epoch has 12
+RESUMED = {"": {}, " with objects of a picture side by side": {"expressions_per_picture": 2}}
 
 
 def train_in(num_processes: int, specs: list[dict], folder, *flags) -> list[list[dict]]:
@@ -78,12 +82,15 @@ def together(request, start, tmp_path_factory, poison):
     folder = tmp_path_factory.mktemp("together")
     specs = {name: spec_of(name, start, folder, request.param, poison) for name in SPECS}
     specs["sharded"] = {"action": "run_sharded", "folder": str(start), "mask_head": "mamba"}
-    specs["unbroken"] = {"folder": str(start), "output_dir": str(folder / "unbroken"), **UNBROKEN}
-    specs["unbroken"]["per_device_train_batch_size"] = BATCH // request.param
-    checkpoint = str(folder / "unbroken" / "checkpoint-13")
-    specs["resumed"] = {**specs["unbroken"], "output_dir": str(folder / "resumed"), "resume": checkpoint}
+    specs["batch norm alone"] = {"folder": str(start), "output_dir": str(folder / "batch norm alone"), **ALONE}
+    for name, arguments in RESUMED.items():
+        unbroken = {"folder": str(start), "output_dir": str(folder / f"unbroken{name}"), **UNBROKEN, **arguments}
+        unbroken["per_device_train_batch_size"] = BATCH // request.param
+        checkpoint = str(folder / f"unbroken{name}" / "checkpoint-13")
+        resumed = {**unbroken, "output_dir": str(folder / f"resumed{name}"), "resume": checkpoint}
+        specs |= {f"unbroken{name}": unbroken, f"resumed{name}": resumed}
     ranks = train_in(request.param, list(specs.values()), folder)
-    return [dict(zip(specs, results)) for results in ranks]
+    return [{**dict(zip(specs, results)), "folder": folder} for results in ranks]
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -110,14 +117,30 @@ def test_all_processes_skip_the_same_steps(alone, together):
     assert [result[NONFINITE]["nonfinite_steps"] for result in together] == [2] * len(together)
 
 
-def test_a_resumed_run_goes_on_as_if_nothing_had_happened(together):
+@pytest.mark.parametrize("prefix, saved", [("eval", ""), ("eval_ema", "ema")])
+def test_with_a_batch_norm_in_each_process_the_metrics_are_those_of_the_model_that_is_saved(
+    start, together, tmp_path, prefix, saved
+):
+    trainer = runs.make_trainer(start, tmp_path, num_eval=ALONE["num_eval"])
+    model = ReMamberForImageSegmentation.from_pretrained(together[0]["folder"] / "batch norm alone" / saved)
+    trainer.model.load_state_dict(model.state_dict())
+    metrics = trainer.evaluate()
     for result in together:
-        assert len(result["unbroken"]["losses"]) == UNBROKEN["max_steps"]
-        assert result["resumed"]["losses"] == pytest.approx(result["unbroken"]["losses"], rel=1e-6)
+        found = result["batch norm alone"]["metrics"]
+        assert found[f"{prefix}_loss"] == pytest.approx(metrics["eval_loss"], rel=1e-6)
+        assert found[f"{prefix}_miou"] == pytest.approx(metrics["eval_miou"], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_resumed_run_goes_on_as_if_nothing_had_happened(together, name):
+    for result in together:
+        unbroken, resumed = result[f"unbroken{name}"], result[f"resumed{name}"]
+        assert len(unbroken["losses"]) == UNBROKEN["max_steps"]
+        assert resumed["losses"] == pytest.approx(unbroken["losses"], rel=1e-6)
         # The first all-reduce of a process adds more than two summands in another order than the later ones.
         if len(together) == 2:
-            assert result["resumed"]["losses"] == result["unbroken"]["losses"]
-            assert result["resumed"]["weights"] == result["unbroken"]["weights"]
+            assert resumed["losses"] == unbroken["losses"]
+            assert resumed["weights"] == unbroken["weights"]
 
 
 def test_the_model_trains_with_its_weights_split_over_the_processes(together):

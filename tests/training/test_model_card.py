@@ -1,6 +1,8 @@
 """The model card says what happened, keeps to itself what is private, and is sent with the right files."""
 
+import shlex
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from remamber_hf import ReMamberConfig
+from remamber_hf import ReMamberConfig, environment
 from remamber_hf.data.mixture import DataSource
 from remamber_hf.training import model_card
 from remamber_hf.training.arguments import ReMamberTrainingArguments
@@ -119,6 +121,14 @@ def test_the_environment_is_that_of_the_run(run, arguments):
     assert "2.0 minutes with 1 process on" in text and "torch 2." in text
 
 
+def test_a_clone_that_is_not_installed_gets_its_card_too(run, arguments, monkeypatch):
+    def version(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(environment, "version", version)
+    assert "remamber_hf not installed" in card_of(run, arguments).text
+
+
 # The push
 
 
@@ -140,9 +150,9 @@ class Hub:
         self.calls.append(kwargs)
 
 
-def test_the_push_sends_model_code_card_and_no_run_files(arguments, monkeypatch):
-    hub = Hub()
-    monkeypatch.setattr(model_card, "HfApi", hub)
+@pytest.fixture
+def sent(arguments):
+    """The files that are to be sent of a folder with more than these."""
     folder = Path(arguments.output_dir)
     sent = {"README.md", "config.json", "model.safetensors", "modeling_remamber.py", "curves.png", "tokenizer.json"}
     sent |= {"ema/model.safetensors", "ema/config.json"}
@@ -152,10 +162,18 @@ def test_the_push_sends_model_code_card_and_no_run_files(arguments, monkeypatch)
         "checkpoint-5/model.safetensors",
         "runs/events",
         "samples/a.png",
+        "ema/training_args.bin",
+        "adapter/adapter_model.safetensors",
     }
     for name in sent | kept:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("")
+    return sent
+
+
+def test_the_push_sends_model_code_card_and_no_run_files(arguments, sent, monkeypatch):
+    hub = Hub()
+    monkeypatch.setattr(model_card, "HfApi", hub)
     assert push_folder(arguments) == "https://huggingface.co/me/my-model"
     (call,) = hub.calls
     assert set(call["allow_patterns"]) == sent and call["repo_id"] == "me/my-model"
@@ -164,9 +182,11 @@ def test_the_push_sends_model_code_card_and_no_run_files(arguments, monkeypatch)
 @pytest.mark.parametrize(
     "error", [OfflineModeIsEnabled("Cannot reach the Hub."), model_card.HTTP_ERROR("no route"), ValueError("bad name")]
 )
-def test_a_push_that_fails_says_how_to_send_the_folder_later(arguments, monkeypatch, error):
+def test_a_push_that_fails_says_how_to_send_the_folder_later(arguments, sent, monkeypatch, error):
     monkeypatch.setattr(model_card, "HfApi", Hub(error))
-    with pytest.raises(
-        ValueError, match=r"the model is whole in .*my-model, but the push .*; .*`hf upload me/my-model"
-    ):
+    arguments.hub_private_repo = True
+    with pytest.raises(ValueError, match="the model is whole in .*my-model, but the push .*; .*`hf upload") as failure:
         push_folder(arguments)
+    command = shlex.split(str(failure.value).split("`")[3])
+    assert command[:5] == ["hf", "upload", "me/my-model", arguments.output_dir, "--private"]
+    assert command[5::2] == ["--include"] * len(sent) and set(command[6::2]) == sent

@@ -1,6 +1,7 @@
 """Runs that are killed go on as if nothing had happened; checkpoints are whole or passed over."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ from runs import make_trainer
 from safetensors.torch import load_file
 
 from remamber_hf.training.arguments import ReMamberTrainingArguments
-from remamber_hf.training.checkpoints import MANIFEST, STAGING, newest_whole_checkpoint, what_is_missing
-from remamber_hf.training.trainer import AVERAGE
+from remamber_hf.training.checkpoints import MANIFEST, STAGING, newest_whole_checkpoint, publish, what_is_missing
+from remamber_hf.training.trainer import AVERAGE, PROGRESS
 
 
 RUN = {
@@ -97,6 +98,24 @@ def test_a_log_line_that_spans_the_checkpoint_is_the_same(start, tmp_path):
     assert runs.losses_of(resumed) == runs.losses_of(unbroken)
 
 
+def test_the_loss_of_a_resumed_run_is_that_of_its_own_steps(start, tmp_path):
+    arguments = {"logging_steps": 100, "eval_strategy": "no", "max_steps": 6, "gradient_accumulation_steps": 1}
+    checkpoint = tmp_path / "checkpoint-4"
+    unbroken = train(start, tmp_path, **arguments)
+    resumed = train(start, tmp_path, resume=str(checkpoint), **arguments)
+    before = json.loads((checkpoint / PROGRESS).read_text())["loss_since_log"]
+    expected = (6 * unbroken.state.log_history[-1]["train_loss"] - before) / 2
+    assert before > 0 and resumed.state.log_history[-1]["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_last_checkpoint_is_trained_no_further(start, whole, tmp_path):
+    checkpoint = Path(whole.args.output_dir) / "checkpoint-8"  # in the second epoch
+    resumed = train(start, tmp_path, resume=str(checkpoint), max_steps=8)
+    assert resumed.state.global_step == 8
+    weights = load_file(checkpoint / "model.safetensors")
+    assert all(torch.equal(resumed.model.state_dict()[name], tensor) for name, tensor in weights.items())
+
+
 def test_a_checkpoint_holds_the_average_beside_the_weights(whole):
     folder = Path(whole.args.output_dir) / "checkpoint-12"
     weights, average = load_file(folder / "model.safetensors"), load_file(folder / AVERAGE)
@@ -113,6 +132,17 @@ def test_the_best_checkpoint_is_found_again_with_its_average(start, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2"}
     average = load_file(tmp_path / "checkpoint-2" / AVERAGE)
     assert all(torch.equal(trainer.average.tensors[name], tensor) for name, tensor in average.items())
+
+
+def test_the_best_checkpoint_is_found_in_a_folder_that_was_moved(start, tmp_path):
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+    arguments = {**RUN, **best, "save_steps": 1, "eval_steps": 1}  # as the loss falls, the best is then the first
+    train(start, tmp_path / "before", **{**arguments, "max_steps": 2})
+    (tmp_path / "before").rename(tmp_path / "after")
+    trainer = train(start, tmp_path / "after", resume=True, **{**arguments, "max_steps": 3})
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "after" / "checkpoint-1")
+    weights = load_file(tmp_path / "after" / "checkpoint-1" / "model.safetensors")
+    assert all(torch.equal(trainer.model.state_dict()[name], tensor) for name, tensor in weights.items())
 
 
 # ----------------------------------------------------------------------------------- which checkpoint is resumed from
@@ -172,13 +202,43 @@ def test_what_cannot_be_resumed_is_refused(start, tmp_path, whole):
 
 def test_a_checkpoint_without_the_average_is_refused(start, tmp_path, whole):
     with pytest.raises(ValueError, match="was saved without ema_decay; resume without it"):
-        whole.load_own_state(tmp_path)
+        whole._load_own_state(tmp_path)
 
 
 def test_true_may_be_written_as_a_word(tmp_path):
     for word, value in (("true", True), ("True", True), ("false", False), ("folder", "folder"), (None, None)):
         arguments = ReMamberTrainingArguments(output_dir=str(tmp_path), use_cpu=True, resume_from_checkpoint=word)
         assert arguments.resume_from_checkpoint == value
+
+
+def test_a_checkpoint_that_replaces_another_leaves_the_old_one_whole_or_none(tmp_path, monkeypatch):
+    calls = 0
+
+    def or_die(change):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == deadly:
+                raise KeyboardInterrupt
+            return change(*args, **kwargs)
+
+        return call
+
+    for name in ("rename", "unlink", "rmdir"):
+        monkeypatch.setattr(os, name, or_die(getattr(os, name)))
+    for deadly in range(1, 10):
+        folder, calls = tmp_path / str(deadly), 0
+        final, staged = fake_checkpoint(folder, 4), folder / STAGING / "checkpoint-4"
+        staged.mkdir(parents=True)
+        (staged / "model.safetensors").write_bytes(bytes(200))
+        try:
+            publish(staged, final)
+        except KeyboardInterrupt:
+            assert not final.exists() or what_is_missing(final) is None
+        else:
+            break
+    assert deadly > 1 and what_is_missing(final) is None
+    assert (final / "model.safetensors").stat().st_size == 200
 
 
 def test_a_failed_write_leaves_nothing_behind(start, tmp_path, monkeypatch):

@@ -24,12 +24,13 @@ from transformers import AutoModelForImageSegmentation, AutoProcessor, CLIPTextC
 from remamber_hf import ReMamberForImageSegmentation, ReMamberProcessor, VMambaForImageClassification
 from remamber_hf.cli import main as remamber
 from remamber_hf.data.export import export_parquet
-from remamber_hf.data.refer import load_refer, row_mask
+from remamber_hf.data.mixture import DataSource
+from remamber_hf.data.refer import load_refer, refer_features, row_mask
 from remamber_hf.data.synthetic import synthesize
-from remamber_hf.run_training import build_model, check_fields, main, parse_arguments
-from remamber_hf.segment import BUNDLED_MODEL
+from remamber_hf.run_training import build_model, check_fields, main, parse_arguments, read_evaluation_rows
+from remamber_hf.segment import BUNDLED_MODEL, load_model
 from remamber_hf.training import model_card
-from remamber_hf.training.arguments import ModelArguments
+from remamber_hf.training.arguments import DataArguments, ModelArguments
 
 
 ROOT = Path(__file__).parents[2]
@@ -243,6 +244,14 @@ def test_a_model_keeps_its_picture_size_unless_another_is_given(side, tmp_path):
         assert pixel_values.shape[-2:] == (expected, expected)
 
 
+def test_a_model_that_was_saved_in_half_precision_is_trained_in_float32(tmp_path):
+    model, processor = load_model(BUNDLED_MODEL, "cpu", "bfloat16")
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model, _ = build_model(ModelArguments(model=str(tmp_path)), None)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing is no model that can be loaded"):
         build_model(ModelArguments(model=str(tmp_path / "nothing")), None)
@@ -255,6 +264,7 @@ def test_what_is_no_model_is_refused(tmp_path):
         ({"vision_config": {"depth": [1]}}, "model_config names vision_config.depth, .* did you mean depths?"),
         ({"mask_head": "convv"}, "model_config is refused: .*mask_head.* expected one of"),
         ({"text_length": 0}, "model_config is refused: .*text_length is 0"),
+        ({"text_config": None}, "model_config gives None for text_config; give a mapping, or leave it out"),
     ],
 )
 def test_fields_of_the_config_that_cannot_be_are_refused(fields, message):
@@ -353,6 +363,14 @@ def test_a_mixture_is_evaluated_set_by_set_and_trained_without_leaks(start, tmp_
     assert removed in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_sentences_that_mean_several_objects_or_none_are_not_scored_as_if_they_meant_one():
+    features = refer_features(generalized=True)
+    rows = datasets.Dataset.from_dict({name: [] for name in features}, features)
+    source = DataSource("grefcoco", datasets.DatasetDict(val=rows), "unc")
+    with pytest.raises(ValueError, match=r"grefcoco \(unc\) has .* leave out --do_eval .* with `remamber evaluate`"):
+        read_evaluation_rows([source], DataArguments())
+
+
 def test_a_split_is_evaluated_without_any_to_train_on(start, tmp_path):
     rows = runs.load_rows(start, "val").select(range(2))
     export_parquet(datasets.DatasetDict(val=rows), tmp_path / "val_only", "one split")
@@ -427,6 +445,10 @@ def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
         (["--model", "a", "--max_eval_samples", "0"], "--max_eval_samples is 0; give at least 1"),
         (["--model", "a", "--on_error", "cry"], "--on_error is 'cry'; choose one of raise, skip"),
         (["--model", "a", "--push_to_hub"], "--push_to_hub comes without --hub_model_id"),
+        (
+            ["--model", "a", "--do_eval", "--push_to_hub", "--hub_model_id", "me/a"],
+            "--push_to_hub sends what was trained; give --do_train too, or leave it out",
+        ),
         (["--model", "a", "--do_eval", "--report_to", "tensorbord"], "--report_to: tensorbord is not supported"),
     ],
 )

@@ -216,6 +216,26 @@ def test_the_average_is_evaluated_and_saved_beside_the_weights(start, tmp_path):
         assert alone.evaluate()["eval_loss"] == pytest.approx(metrics[f"{prefix}_loss"], rel=1e-6)
 
 
+def test_the_average_passes_over_a_step_that_the_loss_scaler_skips(start, tmp_path):
+    trainer = make_trainer(start, tmp_path, max_steps=2, ema_decay=0.5, callbacks=[recorder := Recorder()])
+    assert trainer.args.optim == "adamw_torch_fused"  # it skips inside its kernel, unseen by accelerate
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    averages = []
+
+    class Spoil(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+            averages.append({name: tensor.clone() for name, tensor in trainer.average.tensors.items()})
+
+    trainer.add_callback(Spoil())
+    weight = trainer.model.mask_head.classifier.weight
+    weight.register_hook(lambda gradient: gradient * (torch.inf if trainer.state.global_step else 1.0))
+    trainer.train()
+    names = [name for name, _ in trainer.model.named_parameters()]
+    assert all(torch.equal(recorder.weights[1][name], recorder.weights[2][name]) for name in names)
+    assert not torch.equal(averages[1]["mask_head.classifier.weight"], weight)
+    assert all(torch.equal(trainer.average.tensors[name], average) for name, average in averages[1].items())
+
+
 def test_the_average_is_held_in_float32():
     linear = torch.nn.Linear(2, 2).bfloat16()
     start = linear.weight.detach().float()
@@ -295,6 +315,28 @@ def test_evaluation_equals_a_plain_computation_and_leaves_the_random_state_alone
     assert metrics["eval_miou"] == pytest.approx(np.mean(np.array(intersections) / unions), abs=1e-12)
     assert metrics["eval_oiou"] == pytest.approx(sum(intersections) / sum(unions), abs=1e-12)
     assert metrics["eval_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_predict_counts_what_evaluate_counts(start, tmp_path):
+    trainer = make_trainer(start, tmp_path, num_eval=6)
+    metrics, prediction = trainer.evaluate(), trainer.predict(trainer.eval_dataset)
+    assert len(prediction.predictions[0]) == len(prediction.label_ids) == 6
+    for name in ("loss", "miou", "oiou"):
+        assert prediction.metrics[f"test_{name}"] == metrics[f"eval_{name}"]
+
+
+def test_the_metric_for_the_best_model_has_to_be_one_that_evaluation_gives(start, tmp_path):
+    arguments = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    make_trainer(start, tmp_path, metric_for_best_model="eval_ema_oiou", ema_decay=0.9, **arguments)
+    for metric, message in (("mIoU", "loss, miou, oiou, precision@0.5"), ("ema_miou", "loss")):
+        with pytest.raises(ValueError, match=f"{metric}', which evaluation does not give; choose one of {message}"):
+            make_trainer(start, tmp_path, metric_for_best_model=metric, **arguments)
+    trainer = make_trainer(start, tmp_path, **arguments)  # "loss"
+    trainer.eval_dataset = {"refcoco": trainer.eval_dataset, "refcoco+": trainer.eval_dataset}
+    with pytest.raises(ValueError, match="is 'loss', .* refcoco_loss, refcoco_miou, .* refcoco\\+_oiou"):
+        trainer._check_arguments()
+    trainer.args.metric_for_best_model = "refcoco+_oiou"
+    trainer._check_arguments()
 
 
 def test_synchronized_batch_norm_keeps_names_weights_and_outputs(start, tmp_path):
