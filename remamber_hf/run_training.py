@@ -39,9 +39,7 @@ from .modeling_remamber import ReMamberForImageSegmentation
 from .processing_remamber import ReMamberProcessor
 from .segment import load_model
 from .training.arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
-from .training.backbone import BackbonePretraining, pretrain_backbone
 from .training.callbacks import Curves, SamplePredictions, choose_samples
-from .training.checkpoints import newest_whole_checkpoint
 from .training.lora import add_lora, merge_lora
 from .training.model_card import TrainingRun, push_folder, write_model_card
 from .training.tokenizer import train_tokenizer
@@ -92,7 +90,7 @@ def parse_arguments(
             raise ValueError(f"{unknown[0]} stands after other arguments; the recipe comes first.")
         parser.refuse(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "the command names")
     values = vars(namespace)
-    for name in ("model_config", "backbone_pretraining", "lora"):
+    for name in ("model_config", "lora"):
         values[name] = read_fields(name, values[name])
     given = {name: value for name, value in values.items() if value != defaults[name]}
     check_arguments(given)
@@ -175,10 +173,6 @@ def check_arguments(given: dict) -> None:
         )
     if "model_config" in given and not parts and not given.get("do_train"):
         raise ValueError("--model_config alone starts from nothing, which only training can; give --do_train.")
-    if "backbone_pretraining" in given:
-        if parts or "model" in given:
-            raise ValueError("--backbone_pretraining is for a model from nothing; leave out it or the model's name.")
-        read_pretraining(given["backbone_pretraining"])
     if "lora" in given and given.get("ema_decay") is not None:
         raise ValueError("--lora and --ema_decay do not go together; leave one out.")
     if given.get("push_to_hub") and "hub_model_id" not in given:
@@ -207,14 +201,6 @@ def check_fields(fields: dict) -> None:
                 similar = difflib.get_close_matches(name, names, n=1)
                 hint = f"did you mean {similar[0]}?" if similar else f"see {type(config).__name__}."
                 raise ValueError(f"model_config names {f'{part}.' if part else ''}{name}, which is no field; {hint}")
-
-
-def read_pretraining(fields: dict) -> BackbonePretraining:
-    """ValueError for a field that is unknown, missing or of another type."""
-    try:
-        return BackbonePretraining(**fields)
-    except TypeError as error:
-        raise ValueError(f"backbone_pretraining is refused: {error}") from None
 
 
 def check_kind(name: str, value: str, kinds: tuple[str, ...]) -> None:
@@ -318,13 +304,6 @@ def main(argv: list[str] | None = None):
     config = model.config
     if model_arguments.lora is not None:
         model = add_lora(model, model_arguments.lora)
-    if model_arguments.backbone_pretraining is not None and not resumes(training_arguments):
-        if is_main:
-            print("first the backbone alone learns the objects' categories")
-        pretraining = read_pretraining(model_arguments.backbone_pretraining)
-        pretrain_backbone(
-            model.remamber.backbone, train_rows, processor.image_processor, pretraining, training_arguments
-        )
     trainer = ReferringSegmentationTrainer(
         model=model,
         args=training_arguments,
@@ -373,13 +352,6 @@ def main(argv: list[str] | None = None):
         write_model_card(config, processor, run, training_arguments)
         if is_pushed:
             print(f"pushed: {push_folder(training_arguments)}")
-
-
-def resumes(arguments: ReMamberTrainingArguments) -> bool:
-    """Whether training will go on from a checkpoint, which brings all weights."""
-    if arguments.resume_from_checkpoint is True:
-        return newest_whole_checkpoint(arguments.output_dir) is not None
-    return bool(arguments.resume_from_checkpoint)
 
 
 def describe_rows(

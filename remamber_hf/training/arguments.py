@@ -49,13 +49,6 @@ class ModelArguments:
     vocabulary_size: int = field(
         default=1024, metadata={"help": "Tokens of the tokenizer that is trained on the sentences; from nothing."}
     )
-    backbone_pretraining: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "From nothing, train the backbone first, to name the category of each object in a crop: fields of "
-            "BackbonePretraining, as a mapping or a JSON file."
-        },
-    )
     lora: dict | str | None = field(
         default=None,
         metadata={"help": "Train low-rank adapters: fields of peft's LoraConfig, as a mapping or a JSON file."},
