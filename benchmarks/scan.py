@@ -1,6 +1,7 @@
 """Time the scan and SS2D's core on this CPU: our backends, other packages' scans, and the bound that hardware sets.
 
     python benchmarks/scan.py                       writes benchmarks/scan.json and benchmarks/scan.md
+    python benchmarks/scan.py --operations core --state_sizes 1 --threads 2      what the bars ask for, 6 minutes
     python benchmarks/scan.py --quick               tiny sizes, to see that it works; writes to build/bench-quick
 
 The shapes are those of ReMamber-base at 480×480, batch 1: the four stages and the channel scan of the Twister.
@@ -253,7 +254,7 @@ def compare(
     }
 
 
-def measure(threads: int, state_sizes: list[int], is_quick: bool) -> dict:
+def measure(threads: int, operations: list[str], state_sizes: list[int], is_quick: bool) -> dict:
     """All rows for one number of threads."""
     shapes, cut_side, rounds = (
         (QUICK_SHAPES, QUICK_CUT_SIDE, QUICK_ROUNDS) if is_quick else (SHAPES, CUT_SIDE, MAX_ROUNDS)
@@ -263,7 +264,7 @@ def measure(threads: int, state_sizes: list[int], is_quick: bool) -> dict:
     if speeds is not None:
         speeds["bytes"] = measure_bandwidth(2**16 if is_quick else 2**26)
     rows = []
-    for operation in ("core", "scan"):
+    for operation in operations:
         for state_size in state_sizes:
             for shape in shapes:
                 cut = shape.cut(cut_side)
@@ -280,6 +281,8 @@ def find_bars(run: dict) -> list[Bar]:
     def milliseconds(version: str, which: str) -> float | None:
         wanted = ("core", "stage 1", 1, which)
         rows = [row for row in run["rows"] if (row["operation"], row["shape"], row["states"], row["pass"]) == wanted]
+        if not rows:
+            return None
         if version == "bound":
             return rows[0]["bound"] and max(rows[0]["bound"].values())
         return rows[0]["milliseconds"].get(version)
@@ -319,7 +322,7 @@ def markdown(report: dict) -> list[str]:
                 f"{speeds['softplus']:.2f} · 10⁹ softplus/s.",
             ]
         for operation in ("core", "scan"):
-            for states in (1, 16):
+            for states in sorted({row["states"] for row in run["rows"]}):
                 rows = [row for row in run["rows"] if (row["operation"], row["states"]) == (operation, states)]
                 if rows:
                     lines += ["", f"### {operation}, N = {states}", "", *table(rows)]
@@ -359,7 +362,9 @@ def bound_cell(row: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="N = 16 is run with the last")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--operations", nargs="+", choices=["core", "scan"], default=["core", "scan"])
+    parser.add_argument("--state_sizes", type=int, nargs="+", default=[1, 16], help="over 1: with the last threads")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see that the script works")
     parser.add_argument("--output_dir", type=Path)
     arguments = parser.parse_args()
@@ -371,7 +376,12 @@ def main() -> None:
         "plain_recurrence": plain_recurrence()[1],
         "is_quick": arguments.quick,
         "runs": [
-            measure(threads, [1] if threads != arguments.threads[-1] else [1, 16], arguments.quick)
+            measure(
+                threads,
+                arguments.operations,
+                arguments.state_sizes if threads == arguments.threads[-1] else [1],
+                arguments.quick,
+            )
             for threads in arguments.threads
         ],
     }

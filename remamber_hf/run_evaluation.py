@@ -24,7 +24,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +45,7 @@ from .data.collator import decode_mask, encode_mask
 from .data.expressions import KINDS, expression_kind
 from .data.mixture import DataSource, is_generalized, load_hub_source, load_one, refuse_refer_options
 from .data.refer import PUBLISHED_SETS, row_mask
+from .environment import describe_environment
 from .image_processing_remamber import LOGIT_INTERPOLATIONS, to_rgb
 from .metrics.published import PUBLISHED_RESULTS, PublishedResult
 from .metrics.referring_iou.scores import (
@@ -460,7 +460,7 @@ def evaluate(
             "dtype": dtype,
         },
         "max_samples": max_samples,
-        "versions": {name: version(name) for name in ("remamber_hf", "torch", "transformers")},
+        "versions": describe_environment()["versions"],
         "splits": {},
     }
     is_comparable = max_samples is None and not chosen[0].is_generalized
