@@ -47,7 +47,7 @@ test-hf: setup
 		|| echo "mamba-ssm could not be fetched; the plain recurrence will be ours."
 	touch $@
 
-bench: .venv/bench  ## all benchmarks, about an hour and a quarter on two idle cores; writes benchmarks/*.md
+bench: .venv/bench  ## all benchmarks, some hours on two idle cores; writes benchmarks/*.md
 	for name in scan model training expressions data; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-quick: .venv/bench  ## the same on tiny sizes, to see that they work
