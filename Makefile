@@ -48,10 +48,10 @@ test-hf: setup
 	touch $@
 
 bench: .venv/bench  ## all benchmarks, some hours on two idle cores; writes benchmarks/*.md
-	for name in scan model training expressions data; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in scan model sizes training expressions data; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-quick: .venv/bench  ## the same on tiny sizes, to see that they work
-	for name in scan model training expressions; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+	for name in scan model sizes training expressions; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
 
 bench-gpu: .venv/bench  ## the scan's core and the models on a GPU; writes benchmarks/gpu.*
 	$(BIN)/python benchmarks/gpu.py

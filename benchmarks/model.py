@@ -1,6 +1,6 @@
-"""Time the whole base model on this CPU, its memory, its convolutions, and a training step of the tiny model.
+"""Time the whole base model on this CPU, its convolutions, and a training step of the tiny model.
 
-    python benchmarks/model.py                      writes benchmarks/model.json, .md and .png
+    python benchmarks/model.py                      writes benchmarks/model.json and .md
     python benchmarks/model.py --quick              tiny sizes, to see that it works; writes to build/bench-quick
 
 Random weights, batch 1, float32, one expression of 20 tokens. Versions take turns in one run, figures are medians of
@@ -11,17 +11,10 @@ wall time, and one whose outputs differ from those of the baseline gets no figur
   surrounds SS2D is ours in the baseline too, which makes it faster than the published code is.
 - A training step (forward, loss, backward, AdamW) of the reference cases conv_tiny and mamba_tiny of the tests.
 - The 3×3 convolutions of the Conv head's neck, and a square matrix product, in turns.
-- Time and peak memory against pixels, beside transformers' CLIPSeg (rd64, ViT-B/16). Every point is a fresh process:
-  memory is the peak of its resident set during the first forward pass, less the weights and what the process took
-  before they were made.
 """
 
 import argparse
-import concurrent.futures
 import copy
-import gc
-import multiprocessing
-import re
 import sys
 from contextlib import nullcontext
 from functools import partial
@@ -41,8 +34,6 @@ from common import (
     time_in_turns,
     write_report,
 )
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 from rivals import plain_recurrence, published_layout
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, PreTrainedModel
 
@@ -53,9 +44,7 @@ from remamber_hf.selective_scan import BACKENDS
 BASELINE = "published layout, plain recurrence"
 HEADS = ("conv", "mamba")
 SIDE = 480
-SIDES = (240, 480, 720, 960, 1200, 1440)
 QUICK_SIDE = 64
-QUICK_SIDES = (64, 128)
 QUICK_ROUNDS = 1
 TEXT_LENGTH = 20
 TOLERANCE = 1e-3  # of the largest logit
@@ -231,84 +220,11 @@ def time_neck(is_quick: bool) -> list[dict]:
     ]
 
 
-# --------------------------------------------------------------------------------------------- time and memory by size
-
-
-def measure_sizes(sides: tuple[int, ...], threads: int, is_quick: bool) -> list[dict]:
-    """Time and memory of every model at every size, each in a fresh process; those of a quick run share one."""
-    points = [(kind, side, threads, is_quick) for side in sides for kind in MODEL_NAMES]
-    results = []
-    for group in [points] if is_quick else [[point] for point in points]:
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-            results += [pool.submit(measure_size, *point).result() for point in group]
-    return results
-
-
-@torch.no_grad()
-def measure_size(kind: str, side: int, threads: int, is_quick: bool) -> dict:
-    """Median time in ms of a forward pass, and the peak memory of the first one in GiB."""
-    torch.set_num_threads(threads)
-    options = {"interpolate_pos_encoding": True} if kind == "clipseg" else {}
-    libraries = read_memory("VmRSS")
-    model, inputs = make_model(kind, is_quick), make_inputs(side)
-    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
-    gc.collect()
-    reset_peak_memory()
-    model(**inputs, **options)
-    memory = None if libraries is None else (read_memory("VmHWM") - libraries - weights) / 2**30
-    times = time_in_turns({"forward": partial(model, **inputs, **options)}, QUICK_ROUNDS if is_quick else MAX_ROUNDS)
-    result = {"model": kind, "side": side, "milliseconds": times["forward"], "peak_gib": memory}
-    print(result, flush=True)
-    return result
-
-
-def reset_peak_memory() -> None:
-    """Set the recorded peak back to the present resident memory, where the system is a Linux."""
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
-
-
-def read_memory(name: str) -> int | None:
-    """A value of /proc/self/status in bytes, or `None` where the system is no Linux."""
-    status = Path("/proc/self/status")
-    return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", status.read_text()).group(1)) if status.exists() else None
-
-
-def plot(points: list[dict], path: Path, about: str) -> None:
-    """Draw time and memory against pixels, on logarithmic axes."""
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for axes, field, scale, title in (
-        (panels[0], "milliseconds", 1e-3, "Time of one forward pass (s)"),
-        (panels[1], "peak_gib", 1, "Peak memory beyond the weights (GiB)"),
-    ):
-        for (kind, name), marker, colour in zip(MODEL_NAMES.items(), "os^", ("#0072B2", "#009E73", "#D55E00")):
-            own = [point for point in points if point["model"] == kind and point[field] is not None]
-            x, y = [point["side"] ** 2 for point in own], [scale * point[field] for point in own]
-            axes.plot(x, y, marker=marker, color=colour, label=name)
-            axes.plot(x, [y[0] * pixels / x[0] for pixels in x], ":", color="black", lw=1, zorder=3)
-        sides = sorted({point["side"] for point in points})
-        axes.set(xscale="log", yscale="log", title=title, xlabel="picture (pixels)")
-        axes.set_xticks([side**2 for side in sides], [f"{side}²" for side in sides])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.grid(alpha=0.25)
-        axes.plot([], [], ":", color="black", lw=1, label="linear in pixels")
-        axes.legend()
-    figure.suptitle(about, fontsize=9)
-    figure.savefig(path, dpi=130)
-
-
 # ----------------------------------------------------------------------------------------------------------- the run
 
 
 def find_bars(report: dict) -> list[Bar]:
-    run, points = report["runs"][-1], {(point["model"], point["side"]): point for point in report["sizes"]}
-    side = QUICK_SIDE if report["is_quick"] else SIDE
+    run = report["runs"][-1]
 
     def times_faster(rows: list[dict], case: str) -> float | None:
         times = next(row["milliseconds"] for row in rows if row["case"] == case)
@@ -326,21 +242,6 @@ def find_bars(report: dict) -> list[Bar]:
         Bar(f"training step of {row['case']}, likewise", 10, times_faster(run["training"], row["case"]))
         for row in run["training"]
     ]
-    bars += [
-        Bar(
-            f"{MODEL_NAMES[head]}, peak memory at 480² beyond the weights",
-            2.5,
-            points[head, side]["peak_gib"],
-            False,
-            " GiB",
-        )
-        for head in HEADS
-    ]
-    for head in HEADS:
-        for small in report["sides"]:
-            if (head, 2 * small) in points:
-                growth = ratio(points[head, 2 * small]["milliseconds"], points[head, small]["milliseconds"])
-                bars.append(Bar(f"{MODEL_NAMES[head]}, time from {small}² to {2 * small}²", 4.4, growth, False))
     return bars
 
 
@@ -356,9 +257,7 @@ def markdown(report: dict) -> list[str]:
         lines += ["", f"## {run['threads']} thread(s)", "", "Forward, 480×480:", "", *version_table(run["heads"])]
         lines += ["", "Training step of the tiny reference cases:", "", *version_table(run["training"])]
         lines += ["", "3×3 convolutions of the Conv head's neck:", "", *neck_table(run["neck"])]
-    lines += ["", f"## Time and memory against pixels, {report['runs'][-1]['threads']} thread(s)", ""]
-    lines += ["![time and memory against pixels](model.png)", ""]
-    return lines + size_table(report["sizes"], report["sides"])
+    return lines
 
 
 def version_table(rows: list[dict]) -> list[str]:
@@ -391,18 +290,8 @@ def neck_table(rows: list[dict]) -> list[str]:
     return lines
 
 
-def size_table(points: list[dict], sides: list[int]) -> list[str]:
-    lines = ["| | " + " | ".join(f"{side}²" for side in sides) + " |", "|---" * (len(sides) + 1) + "|"]
-    for kind, name in MODEL_NAMES.items():
-        own = [point for point in points if point["model"] == kind]
-        lines.append(f"| {name}, s | " + " | ".join(f"{point['milliseconds'] / 1000:.2f}" for point in own) + " |")
-        cells = ("–" if point["peak_gib"] is None else f"{point['peak_gib']:.2f}" for point in own)
-        lines.append(f"| {name}, GiB | " + " | ".join(cells) + " |")
-    return lines
-
-
 def measure(threads: int, is_quick: bool) -> dict:
-    """Everything but time and memory against pixels, for one number of threads."""
+    """All figures for one number of threads."""
     torch.set_num_threads(threads)
     return {
         "threads": threads,
@@ -414,30 +303,18 @@ def measure(threads: int, is_quick: bool) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="the sizes are run with the last")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see that the script works")
     parser.add_argument("--output_dir", type=Path)
     arguments = parser.parse_args()
-    folder = output_dir(arguments.output_dir, arguments.quick)
-    sides = QUICK_SIDES if arguments.quick else SIDES
-    about, runs = machine(), [measure(threads, arguments.quick) for threads in arguments.threads]
-    gc.collect()
     report = {
-        "machine": about,
+        "machine": machine(),
         "plain_recurrence": plain_recurrence()[1],
         "is_quick": arguments.quick,
-        "sides": sides,
-        "runs": runs,
-        "sizes": measure_sizes(sides, arguments.threads[-1], arguments.quick),
+        "runs": [measure(threads, arguments.quick) for threads in arguments.threads],
     }
     report["bars"] = find_bars(report)
-    folder.mkdir(parents=True, exist_ok=True)
-    about_plot = (
-        f"{about['processor']}, {arguments.threads[-1]} thread(s), batch 1, float32, "
-        f"torch {about['versions']['torch']}, transformers {about['versions']['transformers']}, {about['date']}"
-    )
-    plot(report["sizes"], folder / "model.png", about_plot)
-    write_report(folder, "model", report, markdown(report))
+    write_report(output_dir(arguments.output_dir, arguments.quick), "model", report, markdown(report))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,19 @@ from pathlib import Path
 
 import torch
 import yaml
-from common import HERE, MAX_ROUNDS, describe, machine, output_dir, ratio, time_in_turns, write_report
-from model import GRADIENT_TOLERANCE, QUICK_ROUNDS, TOLERANCE, read_memory, reset_peak_memory, use_backend
+from common import (
+    HERE,
+    MAX_ROUNDS,
+    describe,
+    machine,
+    output_dir,
+    ratio,
+    read_memory,
+    reset_peak_memory,
+    time_in_turns,
+    write_report,
+)
+from model import GRADIENT_TOLERANCE, QUICK_ROUNDS, TOLERANCE, use_backend
 from rivals import plain_recurrence, published_layout
 
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation

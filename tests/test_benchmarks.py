@@ -39,8 +39,13 @@ def test_every_version_of_the_model_passes_its_check_and_is_timed(tmp_path):
     report = run_quick("model", tmp_path)
     for row in all_rows(report, "heads", "training"):
         assert row["milliseconds"].keys() == row["differences"].keys() >= {"cpu", "torch", "reference"}, row
+    assert all(bar["reached"] is not None for bar in report["bars"])
+
+
+def test_every_size_is_timed_and_drawn(tmp_path):
+    report = run_quick("sizes", tmp_path)
     assert {(point["model"], point["side"]) for point in report["sizes"]} == {
         (model, side) for model in ("conv", "mamba", "clipseg") for side in report["sides"]
     }
-    assert (tmp_path / "model.png").stat().st_size > 0
+    assert (tmp_path / "sizes.png").stat().st_size > 0
     assert all(bar["reached"] is not None for bar in report["bars"])
