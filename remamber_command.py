@@ -46,7 +46,7 @@ def print_version(is_asked: bool):
 
 
 @front_page.callback()
-def options(
+def answer_version(
     is_asked: Annotated[
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=print_version)
     ] = False,

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from common import describe, largest_difference, machine, output_dir, time_in_turns, write_report
 
-from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation
+from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, keep_freed_memory
 from remamber_hf.segment import BUNDLED_MODEL
 
 
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny model instead of the base one")
     parser.add_argument("--output_dir", type=Path, help="where the results go")
     arguments = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     about = machine()

@@ -1,6 +1,7 @@
 """Time SS2D's core and the whole base model on a GPU. Without one, it says so and ends.
 
     python benchmarks/gpu.py                        writes benchmarks/gpu.json and benchmarks/gpu.md
+    python benchmarks/gpu.py --parts core training  only these parts; each is written when it is done
     python benchmarks/gpu.py --quick                tiny sizes, to see that it works; writes to build/bench-quick
 
 Random weights. Backends take turns in one run and figures are medians of wall time, over calls enough for a turn of
@@ -12,6 +13,8 @@ of blocked PyTorch gets no figure.
   output), at the speed of adding two large arrays, measured in the same run.
 - Inference with both heads from 240×240 to 1440×1440 and batch 1 to 32 under autocast: images per second, ms, peak
   memory in all.
+- Inference at 480×480 in bfloat16, batch 1 and 8: as it is, under `torch.compile`, and under that with CUDA graphs
+  (`optimize_for_inference(compile="reduce-overhead")`).
 - A training step (forward, loss, backward, AdamW) at 480×480, batch 8.
 """
 
@@ -54,6 +57,9 @@ SIDES, BATCHES = (240, 480, 720, 960, 1200, 1440), (1, 4, 8, 16, 32)
 QUICK_SIDES, QUICK_BATCHES = (64,), (1, 2)
 TRAINING = (480, 8)
 QUICK_TRAINING = (64, 2)
+COMPILED_BATCHES = (1, 8)
+EAGER = "not compiled"
+COMPILE_MODES = {"compiled": True, "compiled, CUDA graphs": "reduce-overhead"}
 
 
 def runnable_backends() -> list[str]:
@@ -169,6 +175,23 @@ def time_inference(is_quick: bool) -> list[dict]:
     return rows
 
 
+def time_compiled(is_quick: bool) -> list[dict]:
+    rows = []
+    side = (QUICK_TRAINING if is_quick else TRAINING)[0]
+    backend = OURS if OURS in runnable_backends() else BASELINE
+    for head in HEADS:
+        models = {EAGER: make_model(head, is_quick).cuda().optimize_for_inference()}
+        for name, mode in COMPILE_MODES.items():
+            models[name] = make_model(head, is_quick).cuda().optimize_for_inference(compile=mode)  # the same weights
+        for batch in COMPILED_BATCHES:
+            inputs = batch_of(side, batch)
+            functions = {name: partial(forward, model, backend, "bfloat16", inputs) for name, model in models.items()}
+            row = {"case": head, "side": side, "batch": batch, "dtype": "bfloat16"}
+            rows.append({**row, **measure_model(functions, lambda logits: logits, EAGER)})
+            print(rows[-1], flush=True)
+    return rows
+
+
 def training_step(model, optimizer, scaler, backend: str, dtype: str, inputs: dict) -> torch.Tensor:
     use_backend(model, backend)
     optimizer.zero_grad()
@@ -200,8 +223,8 @@ def time_training(is_quick: bool) -> list[dict]:
     return rows
 
 
-def measure_model(functions: dict[str, Callable[[], torch.Tensor]], view: Callable) -> dict:
-    """Differences, ms and peak GiB of each version; none of one that is wrong or runs out of memory."""
+def measure_model(functions: dict[str, Callable[[], torch.Tensor]], view: Callable, baseline: str = BASELINE) -> dict:
+    """Differences from the baseline, ms and peak GiB of each version; none of one that is wrong or out of memory."""
     outputs, peaks = {}, {}
     for name, function in functions.items():
         try:
@@ -210,9 +233,9 @@ def measure_model(functions: dict[str, Callable[[], torch.Tensor]], view: Callab
             outputs[name] = view(function()).float().cpu()
         except torch.OutOfMemoryError:
             print(f"{name} ran out of memory", flush=True)
-    if BASELINE not in outputs:
+    if baseline not in outputs:
         return {"differences": {}, "milliseconds": {}, "peak_gib": {}}
-    differences = {name: largest_difference([output], [outputs[BASELINE]]) for name, output in outputs.items()}
+    differences = {name: largest_difference([output], [outputs[baseline]]) for name, output in outputs.items()}
     correct = {name: functions[name] for name, value in differences.items() if value <= MODEL_TOLERANCE}
     times = time_on_gpu(correct)
     return {
@@ -259,12 +282,14 @@ def cell(row: dict, name: str) -> str:
     return text
 
 
-def table(rows: list[dict], fields: tuple[str, ...], backends: list[str]) -> list[str]:
+def table(rows: list[dict], fields: tuple[str, ...], versions: list[str]) -> list[str]:
+    if not rows:
+        return ["Not run."]
     has_bound = "bound" in rows[0]
-    header = [*fields, *backends, *(["bound of memory"] if has_bound else [])]
+    header = [*fields, *versions, *(["bound of memory"] if has_bound else [])]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for row in rows:
-        cells = [str(row[field]) for field in fields] + [cell(row, name) for name in backends]
+        cells = [str(row[field]) for field in fields] + [cell(row, name) for name in versions]
         cells += [f"{row['bound']:.3g} ms"] if has_bound else []
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -284,11 +309,21 @@ def markdown(report: dict) -> list[str]:
     lines += ["", "## Core", "", *table(report["core"], ("case", "batch", "dtype", "kind"), backends)]
     fields = ("case", "side", "batch", "dtype")
     lines += ["", "## Inference", "", *table(report["inference"], fields, backends)]
+    lines += ["", "## Compiled", "", *table(report["compiled"], fields, [EAGER, *COMPILE_MODES])]
     return lines + ["", "## Training step", "", *table(report["training"], fields, backends)]
+
+
+PARTS = {
+    "core": lambda report: time_core(report["is_quick"], report["gpu"]["bytes_per_second"]),
+    "inference": lambda report: time_inference(report["is_quick"]),
+    "compiled": lambda report: time_compiled(report["is_quick"]),
+    "training": lambda report: time_training(report["is_quick"]),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see that the script works")
     parser.add_argument("--output_dir", type=Path)
     arguments = parser.parse_args()
@@ -297,7 +332,6 @@ def main() -> None:
     about = machine("triton", "mamba-ssm")
     bandwidth = measure_bandwidth(2**20 if arguments.quick else BANDWIDTH_VALUES)
     properties = torch.cuda.get_device_properties(0)
-    gpu_backends = (RIVAL, OURS)
     report = {
         "machine": about,
         "gpu": {
@@ -311,15 +345,15 @@ def main() -> None:
         "backends": runnable_backends(),
         "missing": {
             name: BACKENDS[name].why_not(torch.device("cuda"))
-            for name in gpu_backends
+            for name in (RIVAL, OURS)
             if name not in runnable_backends()
         },
-        "core": time_core(arguments.quick, bandwidth),
-        "inference": time_inference(arguments.quick),
-        "training": time_training(arguments.quick),
+        **{name: [] for name in PARTS},
     }
-    report["bars"] = find_bars(report)
-    write_report(output_dir(arguments.output_dir, arguments.quick), "gpu", report, markdown(report))
+    for name in arguments.parts:
+        report[name] = PARTS[name](report)
+        report["bars"] = find_bars(report)
+        write_report(output_dir(arguments.output_dir, arguments.quick), "gpu", report, markdown(report))
 
 
 if __name__ == "__main__":

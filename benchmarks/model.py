@@ -37,7 +37,7 @@ from common import (
 from rivals import plain_recurrence, published_layout
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, PreTrainedModel
 
-from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation
+from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, keep_freed_memory
 from remamber_hf.selective_scan import BACKENDS
 
 
@@ -307,6 +307,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see that the script works")
     parser.add_argument("--output_dir", type=Path)
     arguments = parser.parse_args()
+    keep_freed_memory()
     report = {
         "machine": machine(),
         "plain_recurrence": plain_recurrence()[1],

@@ -33,6 +33,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from model import HEADS, MODEL_NAMES, QUICK_ROUNDS, QUICK_SIDE, SIDE, make_inputs, make_model
 
+from remamber_hf import keep_freed_memory
+
 
 SIDES = (240, 480, 720, 960, 1200, 1440)
 QUICK_SIDES = (64, 128)
@@ -53,6 +55,7 @@ def measure_sizes(sides: tuple[int, ...], threads: int, is_quick: bool) -> list[
 def measure_size(kind: str, side: int, threads: int, is_quick: bool) -> dict:
     """Median time in ms of a forward pass, and the peak memory of the first one in GiB."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
     options = {"interpolate_pos_encoding": True} if kind == "clipseg" else {}
     libraries = read_memory("VmRSS")
     model, inputs = make_model(kind, is_quick), make_inputs(side)

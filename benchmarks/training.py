@@ -38,7 +38,7 @@ from common import (
 from model import GRADIENT_TOLERANCE, QUICK_ROUNDS, TOLERANCE, use_backend
 from rivals import plain_recurrence, published_layout
 
-from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation
+from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, keep_freed_memory
 
 
 HEADS = ("conv", "mamba")
@@ -113,6 +113,7 @@ def measure_time(head: str, side: int, max_rounds: int) -> dict:
 def measure_memory(head: str, side: int, version: str, threads: int) -> float | None:
     """MiB of the first step; `None` where the system is no Linux. For a fresh process."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
     model, inputs = make_case(head, side)
     step = make_step(model, inputs, version)
     gc.collect()
@@ -160,6 +161,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny size: only to see that the script works")
     parser.add_argument("--output_dir", type=Path)
     arguments = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     side, max_rounds = (QUICK_SIDE, QUICK_ROUNDS) if arguments.quick else (SIDE, MAX_ROUNDS)
     about, rows = machine(), []

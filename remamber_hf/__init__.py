@@ -26,6 +26,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .image_processing_remamber import ReMamberImageProcessor, ReMamberImageProcessorPil
+from .memory import keep_freed_memory
 from .modeling_remamber import ReMamberForImageSegmentation, ReMamberModel
 from .modeling_vmamba import VMambaBackbone, VMambaForImageClassification, VMambaModel
 from .pipeline_remamber import TASK, ReferringSegmentationPipeline
@@ -69,4 +70,5 @@ __all__ = [
     "VMambaConfig",
     "VMambaForImageClassification",
     "VMambaModel",
+    "keep_freed_memory",
 ]

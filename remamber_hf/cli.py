@@ -20,6 +20,7 @@ import typer
 from .convert_checkpoint import convert
 from .data.commands import COMMANDS as DATA_COMMANDS
 from .environment import env
+from .memory import keep_freed_memory
 from .run_evaluation import evaluate
 from .run_training import main as run_training
 from .segment import segment
@@ -48,6 +49,7 @@ for name, command in DATA_COMMANDS.items():
 
 def main():
     """Entry point: a ValueError or OSError is bad input, said in one line; anything else is a bug and shows where."""
+    keep_freed_memory()
     try:
         app()
     except (ValueError, OSError) as error:

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from transformers.backbone_utils import filter_output_hidden_states
+from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
 from transformers.models.clip.modeling_clip import CLIPTextModel
@@ -502,6 +503,16 @@ class ReMamberModel(ReMamberPreTrainedModel):
             raise ValueError(
                 f"image_index has {len(image_index)} entries for {num_expressions} expressions; give one for each."
             )
+        if attention_mask is not None:
+            # Left to itself the text encoder looks whether all are 1, and a GPU runs dry until the answer is there.
+            like_embeddings = input_ids.new_empty((*input_ids.shape, 0), dtype=self.text_encoder.dtype)
+            attention_mask = create_causal_mask(
+                self.text_encoder.config,
+                like_embeddings,
+                attention_mask,
+                past_key_values=None,
+                allow_is_causal_skip=False,
+            )
         text = self.text_encoder(
             input_ids=input_ids, attention_mask=attention_mask, output_attentions=output_attentions
         )
@@ -599,14 +610,15 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
-    def optimize_for_inference(self, compile: bool = False) -> "ReMamberForImageSegmentation":
+    def optimize_for_inference(self, compile: bool | str = False) -> "ReMamberForImageSegmentation":
         """
         Fold the batch norms of the mask head into the layers before them, in place; calling it again changes nothing.
 
         Logits stay equal to 1e-4. A folded model is neither trained nor saved: its weights are no longer ReMamber's.
 
         Args:
-            compile: whether to have `torch.compile` compile the model too, at the first call for each size of picture.
+            compile: whether to have `torch.compile` compile the model too, at the first call for each size of picture;
+                or its mode, such as "reduce-overhead": CUDA graphs, whose outputs the next call overwrites.
 
         Returns:
             the model itself.
@@ -627,7 +639,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
                         fold_batch_norms(module)
             self.is_folded = True
         if compile:
-            self.compile()
+            self.compile(mode=None if compile is True else compile)
         return self
 
     def train(self, mode: bool = True) -> "ReMamberForImageSegmentation":

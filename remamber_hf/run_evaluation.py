@@ -43,8 +43,8 @@ from transformers.utils import logging
 
 from .data.collator import decode_mask, encode_mask
 from .data.expressions import KINDS, expression_kind
-from .data.mixture import DataSource, is_generalized, load_hub_source, load_one, refuse_refer_options
-from .data.refer import PUBLISHED_SETS, row_mask
+from .data.mixture import is_generalized, load_one
+from .data.refer import row_mask
 from .environment import describe_environment
 from .image_processing_remamber import LOGIT_INTERPOLATIONS, to_rgb
 from .metrics.published import PUBLISHED_RESULTS, PublishedResult
@@ -84,23 +84,6 @@ class Sample:
     picture: tuple[int, int, int]
     image_file: str | None
     sentence: str
-
-
-def load_source(dataset: str | None, split_by: str | None, data_dir: Path | None, generalized: bool) -> DataSource:
-    """
-    A REFER set or a folder of one's own in `data_dir`, or else a data set of the Hub.
-
-    Raises:
-        ValueError, FileNotFoundError: if none or several data sets could be meant, or what is there is not right.
-    """
-    if data_dir is None:
-        if dataset is None or dataset in PUBLISHED_SETS:
-            raise ValueError("--data_dir is missing; give the folder that holds the data set and the pictures.")
-        refuse_refer_options(split_by, generalized)
-        return load_hub_source(dataset)
-    if split_by is None and dataset in PUBLISHED_SETS:
-        split_by = PUBLISHED_SETS[dataset][0]
-    return load_one(data_dir, dataset, split_by, generalized)
 
 
 def choose_splits(data: datasets.DatasetDict, splits: str | None) -> datasets.DatasetDict:
@@ -438,7 +421,7 @@ def evaluate(
     logging.set_verbosity_error()
     loaded_model, processor = load_model(model, "cpu", "float32")
     with state.main_process_first():
-        source = load_source(dataset, split_by, data_dir, generalized)
+        source = load_one(dataset, split_by, data_dir, generalized=generalized)
     chosen = []
     for name, rows in choose_splits(source.splits, splits).items():
         samples = list_samples(rows, name, max_samples)

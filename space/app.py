@@ -227,5 +227,6 @@ def launch(app: gr.Blocks, **options) -> tuple:
 
 
 if __name__ == "__main__":
+    remamber_hf.keep_freed_memory()
     names = os.environ.get("REMAMBER_MODELS")
     launch(build_app(load_segmenters(names), note="" if names else ABOUT_THE_BUNDLED_MODEL))

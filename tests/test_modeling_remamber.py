@@ -19,6 +19,7 @@ from tiny import (
     segmentation_inputs,
     vision_config,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
 
@@ -540,6 +541,34 @@ def test_gradient_checkpointing_changes_no_gradient(mask_head):
 def test_the_scan_backend_holds_for_the_whole_model():
     with pytest.raises(RuntimeError, match="'mamba_ssm' cannot run"):
         build(scan_backend="mamba_ssm").remamber.backbone(unlabelled_inputs()["pixel_values"])
+
+
+class ValueReads(TorchDispatchMode):
+    """Notes the operations that on a GPU make the host wait: a value is read, or a shape hangs on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(function.tags):
+            self.found.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("shares_pictures", [False, True])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_training_step_reads_no_value(mask_head, attention, shares_pictures):
+    model, inputs = build(mask_head, attn_implementation=attention).train(), segmentation_inputs()
+    if shares_pictures:
+        inputs.update(pixel_values=inputs["pixel_values"][:1], image_index=torch.zeros(2, dtype=torch.long))
+    with ValueReads() as reads:
+        model(**inputs).loss.backward()
+    assert reads.found == []
+    with ValueReads() as reads:
+        bool(inputs["pixel_values"].any())
+    assert reads.found == ["aten._local_scalar_dense.default"]
 
 
 @pytest.mark.parametrize("mask_head", MASK_HEADS)

@@ -386,13 +386,16 @@ def remamber(tmp_path, monkeypatch, capfd):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--data_dir", "data", "--dataset", "refcocoo"], "name one of them with --dataset, --split_by"),
-        (["--data_dir", "data", "--dataset", "refcoco", "--split_by", "umd"], "data holds refcoco (unc); name one"),
+        (["--data_dir", "data", "--dataset", "refcocoo"], "--dataset refcocoo is not in data, which holds refcoco."),
+        (
+            ["--data_dir", "data", "--dataset", "refcoco", "--split_by", "umd"],
+            "refcoco in data is split by unc; choose",
+        ),
         (["--data_dir", "data", "--splits", "val,testC"], "no split 'testC'; choose --splits from train, val, testA"),
         (["--data_dir", "nowhere"], "nowhere is no folder"),
-        (["--data_dir", "empty"], "empty holds no data set; `remamber data check --data_dir empty` says"),
-        (["--dataset", "refcoco"], "--data_dir is missing"),
-        ([], "--data_dir is missing"),
+        (["--data_dir", "empty"], "nor a REFER data set; `remamber data check --data_dir empty` says"),
+        (["--dataset", "refcoco"], "--dataset refcoco is read from its files; give --data_dir"),
+        ([], "no data is named; give --data_dir, --dataset"),
         (["--dataset", "nobody/nothing"], "nobody/nothing"),
         (["--dataset", "nobody/nothing", "--split_by", "unc"], "--split_by unc is for REFER sets"),
         (["--dataset", "nobody/nothing", "--generalized"], "--generalized is for REFER sets"),

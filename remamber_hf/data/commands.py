@@ -88,7 +88,7 @@ def preview_command(
         raise ValueError(f"--num_samples is {num_samples}; give at least 1.")
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{output} names no picture format; end it in .png or .jpg.")
-    data = load_one(data_dir, dataset, split_by, generalized, on_error).splits
+    data = load_one(dataset, split_by, data_dir, on_error, generalized).splits
     if split is not None and split not in data:
         raise ValueError(f"There is no split {split!r}; the splits are {', '.join(data)}.")
     rows = datasets.concatenate_datasets([data[name] for name in data if split in (None, name)])
@@ -111,7 +111,7 @@ def export_command(
     on_error: OnError = "raise",
 ):
     """Write Parquet with pictures and masks inside, for `push_to_hub` and for `load_dataset` without this package."""
-    source = load_one(data_dir, dataset, split_by, generalized, on_error)
+    source = load_one(dataset, split_by, data_dir, on_error, generalized)
     for split, num_rows in export_parquet(source.splits, output_dir, title=str(source)).items():
         typer.echo(f"{split}: {num_rows} rows")
     typer.echo(f"written: {output_dir}")

@@ -45,7 +45,11 @@ def is_generalized(rows: datasets.Dataset) -> bool:
 
 
 def load_sources(
-    dataset: str | None, split_by: str | None, data_dir: str | os.PathLike | None, on_error: str = "raise"
+    dataset: str | None,
+    split_by: str | None,
+    data_dir: str | os.PathLike | None,
+    on_error: str = "raise",
+    generalized: bool = False,
 ) -> list[DataSource]:
     """Load the data sets that a run is told.
 
@@ -55,24 +59,46 @@ def load_sources(
             first of `PUBLISHED_SETS`.
         data_dir: folder of REFER sets or of one's own data; None for a data set of the Hub.
         on_error: "raise" or "skip", see `refer.py`; only for REFER sets.
+        generalized: whether to take grefs(…).json, as is always done for grefcoco.
 
     Raises FileNotFoundError or ValueError with one line that names the option to change.
     """
     if data_dir is None:
-        refuse_refer_options(split_by, on_error=on_error)
+        refuse_refer_options(split_by, generalized, on_error)
         return [load_hub_source(dataset)]
     if not os.path.isdir(data_dir):
         raise FileNotFoundError(f"--data_dir {data_dir} is no folder; give the one that holds the data.")
     if dataset is None and find_metadata(data_dir) is not None:
-        refuse_refer_options(split_by, on_error=on_error)
-        return [load_own_folder(data_dir)]
-    return [load_refer_source(data_dir, file, on_error) for file in choose_files(data_dir, dataset, split_by)]
+        refuse_refer_options(split_by, generalized, on_error)
+        return [DataSource(os.path.basename(os.path.abspath(data_dir)), load_referring_folder(data_dir))]
+    files = choose_files(data_dir, dataset, split_by, generalized)
+    return [load_refer_source(data_dir, file, on_error) for file in files]
 
 
-def choose_files(data_dir: str | os.PathLike, dataset: str | None, split_by: str | None) -> list[DataSetFile]:
+def load_one(
+    dataset: str | None,
+    split_by: str | None,
+    data_dir: str | os.PathLike | None,
+    on_error: str = "raise",
+    generalized: bool = False,
+) -> DataSource:
+    """Load the data set that a command is told, as `load_sources` does; ValueError for several."""
+    if data_dir is not None and dataset is not None and len(_list(dataset)) > 1:
+        raise ValueError(f"--dataset {dataset} names several data sets; name one.")
+    (source,) = load_sources(dataset, split_by, data_dir, on_error, generalized)
+    return source
+
+
+def choose_files(
+    data_dir: str | os.PathLike, dataset: str | None, split_by: str | None, generalized: bool = False
+) -> list[DataSetFile]:
     """Choose the refs files of `data_dir` that are meant, see `load_sources`."""
-    found = [file for file in find_data_sets(data_dir) if file.generalized == (file.dataset == "grefcoco")]
+    there = find_data_sets(data_dir)
+    found = [file for file in there if file.generalized == (generalized or file.dataset == "grefcoco")]
     names_there = list(dict.fromkeys(file.dataset for file in found))
+    if there and not found:
+        change = "leave --generalized out" if generalized else "--generalized reads it, in the commands that have it"
+        raise ValueError(f"--data_dir {data_dir} holds {', '.join(map(str, there))}; {change}.")
     if not found:
         raise ValueError(
             f"--data_dir {data_dir} holds neither metadata.jsonl nor a REFER data set; "
@@ -114,42 +140,6 @@ def _choose_file(data_dir, found: list[DataSetFile], name: str, split_by: str | 
             "these."
         )
     return there[split_by]
-
-
-def load_one(
-    data_dir: str | os.PathLike,
-    dataset: str | None,
-    split_by: str | None,
-    generalized: bool = False,
-    on_error: str = "raise",
-) -> DataSource:
-    """Load the one data set of `data_dir` that is meant, or the folder of one's own; ValueError if several could be.
-
-    `generalized` takes grefs(…).json, as is always done for grefcoco.
-    """
-    if dataset is None and find_metadata(data_dir) is not None:
-        refuse_refer_options(split_by, generalized, on_error)
-        return load_own_folder(data_dir)
-    found = find_data_sets(data_dir)
-    meant = [
-        file
-        for file in found
-        if dataset in (None, file.dataset)
-        and split_by in (None, file.split_by)
-        and file.generalized == (generalized or file.dataset == "grefcoco")
-    ]
-    if not found:
-        raise ValueError(
-            f"{data_dir} holds no data set; `remamber data check --data_dir {data_dir}` says what is missing."
-        )
-    if len(meant) != 1:
-        there = ", ".join(map(str, found))
-        raise ValueError(f"{data_dir} holds {there}; name one of them with --dataset, --split_by and --generalized.")
-    return load_refer_source(data_dir, meant[0], on_error)
-
-
-def load_own_folder(data_dir: str | os.PathLike) -> DataSource:
-    return DataSource(os.path.basename(os.path.abspath(data_dir)), load_referring_folder(data_dir))
 
 
 def refuse_refer_options(split_by: str | None, generalized: bool = False, on_error: str = "raise"):

@@ -311,8 +311,9 @@ def test_a_preview_marks_expressions_that_mean_nothing(data_command, root, tmp_p
         (["--output", "sheet.txt"], "sheet.txt names no picture format"),
         (["--num_samples", "0"], "--num_samples is 0; give at least 1"),
         (["--split", "dev"], "There is no split 'dev'; the splits are train, val, testA, testB"),
-        (["--dataset", "dogs"], r"holds refcoco \(google\), refcoco \(unc\); name one of them with --dataset"),
-        ([], r"holds refcoco \(google\), refcoco \(unc\); name one of them with --dataset"),
+        (["--dataset", "dogs"], "--dataset dogs is not in .*, which holds refcoco"),
+        (["--dataset", "refcoco,dogs"], "--dataset refcoco,dogs names several data sets; name one"),
+        (["--generalized"], r"holds refcoco \(google\), refcoco \(unc\); leave --generalized out"),
     ],
 )
 def test_a_preview_of_nothing_is_refused(data_command, tiny, root, tmp_path, arguments, message):
@@ -327,7 +328,7 @@ def test_a_preview_of_nothing_is_refused(data_command, tiny, root, tmp_path, arg
 
 def test_an_empty_folder_points_to_check(data_command, tmp_path):
     with pytest.raises(
-        ValueError, match="holds no data set; `remamber data check --data_dir .*` says what is missing"
+        ValueError, match="nor a REFER data set; `remamber data check --data_dir .*` says what is missing"
     ):
         data_command("preview", "--data_dir", tmp_path)
 

@@ -97,6 +97,12 @@ def test_a_single_data_set_needs_no_name(tmp_path):
     assert [str(source) for source in load_sources(None, None, tmp_path / "one")] == ["shapes (me)"]
 
 
+def test_of_two_splits_the_published_one_comes_first_without_a_name_too(tmp_path):
+    for split_by in ("google", "umd"):
+        write_sets(tmp_path, ("refcocog", split_by, ["train"] * 5 + ["val"]))
+    assert str(load_one(None, None, tmp_path)) == "refcocog (umd)"
+
+
 def test_a_folder_of_ones_own_is_read_with_its_splits(tmp_path):
     folder = own_folder(tmp_path / "own")
     (source,) = load_sources(None, None, folder)
@@ -190,6 +196,6 @@ def test_options_of_refer_sets_are_refused_for_other_data(tmp_path):
         with pytest.raises(ValueError, match="--split_by unc is for REFER sets"):
             load_sources(dataset, "unc", data_dir)
     with pytest.raises(ValueError, match="--split_by unc is for REFER sets"):
-        load_one(folder, None, "unc")
+        load_one(None, "unc", folder)
     with pytest.raises(ValueError, match="--generalized is for REFER sets"):
-        load_one(folder, None, None, generalized=True)
+        load_one(None, None, folder, generalized=True)

@@ -202,6 +202,47 @@ def test_training_steps_in_half_precision_stay_finite(mask_head, dtype, backend)
     assert all(not torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
 
 
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_training_step_does_not_wait_for_the_gpu(mask_head, backend):
+    model = ReMamberForImageSegmentation(remamber_config(mask_head, scan_backend=backend)).cuda().train()
+    inputs = to_cuda(segmentation_inputs())
+    model(**inputs).loss.backward()  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        model(**inputs).loss.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_the_model_is_captured_in_a_cuda_graph(mask_head, backend):
+    model = ReMamberForImageSegmentation(remamber_config(mask_head, scan_backend=backend)).cuda().eval()
+    inputs, others = to_cuda(segmentation_inputs(seed=0)), to_cuda(segmentation_inputs(seed=1))
+    with torch.no_grad():
+        expected = model(**others).logits
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = model(**inputs).logits
+        for name, tensor in inputs.items():
+            tensor.copy_(others[name])
+        graph.replay()
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("compile", [True, "reduce-overhead"])
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_compiled_model_has_the_same_logits(mask_head, compile, backend):
+    model = ReMamberForImageSegmentation(remamber_config(mask_head, scan_backend=backend)).cuda().eval()
+    inputs = to_cuda(segmentation_inputs())
+    del inputs["labels"]
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        model.optimize_for_inference(compile=compile)
+        for _ in range(3):  # a CUDA graph is captured in the second call and replayed in the third
+            actual = model(**inputs).logits.clone()
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+
+
 # ----------------------------------------------------------------------------------------------------------------- DDP
 def test_gradients_of_all_gpus_together_are_those_of_one(tmp_path):
     world_size = torch.cuda.device_count()
