@@ -551,7 +551,10 @@ class ValueReads(TorchDispatchMode):
         self.found = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(function.tags):
+        is_reading = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(function.tags)
+        if function is torch.ops.aten.index.Tensor:  # a mask as index is counted first, integers are not
+            is_reading = any(index is not None and index.dtype == torch.bool for index in args[1])
+        if is_reading:
             self.found.append(str(function))
         return function(*args, **(kwargs or {}))
 
