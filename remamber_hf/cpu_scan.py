@@ -40,7 +40,7 @@ class _Arguments(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in (
                 "x delta projections dt_proj_weight bias A D directions y carries grad_y "
-                "grad_x grad_delta grad_projections grad_dt_proj_weight grad_bias grad_A grad_D"
+                "grad_x grad_delta grad_projections grad_dt_proj_weight grad_bias grad_A grad_D parallel"
             ).split()
         ),
         *((name, ctypes.c_int64) for name in "batch height width parts channels rank states threads".split()),
@@ -118,10 +118,20 @@ def _num_threads(library: ctypes.CDLL, num_states: int, channels: int) -> int:
     return max(1, min(torch.get_num_threads(), panels, num_states // THREAD_STATES))
 
 
+@functools.cache
+def _parallel() -> int | None:
+    """Address of GOMP_parallel in the OpenMP that PyTorch runs on, or `None`: the kernel then starts threads itself."""
+    try:
+        torch_library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        return ctypes.cast(torch_library.GOMP_parallel, ctypes.c_void_p).value
+    except (OSError, AttributeError):
+        return None
+
+
 def _run(entry, tensors: dict[str, torch.Tensor | None], sizes: dict[str, int]) -> None:
     """Call a C function; every tensor must be contiguous and live until it returns."""
     pointers = {name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
-    if entry(ctypes.byref(_Arguments(**pointers, **sizes))):
+    if entry(ctypes.byref(_Arguments(**pointers, parallel=_parallel(), **sizes))):
         raise RuntimeError("The C++ scan ran out of memory for its buffers; use a smaller batch or fewer threads.")
 
 

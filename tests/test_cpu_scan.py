@@ -1,5 +1,6 @@
 """The C++ kernel: every library that runs here against the reference, accuracy, threads, precision, loading."""
 
+import ctypes
 import functools
 
 import pytest
@@ -76,8 +77,11 @@ def test_any_number_of_channels_and_any_rank_equal_the_reference(channels, rank,
     assert_equal_to_reference(actual, expected, dtype)
 
 
+@pytest.mark.parametrize("are_ours", [False, True])
 @pytest.mark.parametrize("num_threads", [2, 3])
-def test_threads_share_the_channels_and_change_nothing(num_threads, library, monkeypatch):
+def test_threads_share_the_channels_and_change_nothing(num_threads, are_ours, library, monkeypatch):
+    if are_ours:
+        monkeypatch.setattr(cpu_scan, "_parallel", lambda: None)
     maps = random_map(7, 9, state_size=2, channels=150)
     sequences = random_sequences(63, state_size=2, groups=2, channels=140)
     scans = {cross_selective_scan: (maps, {}), selective_scan: (sequences, {"delta_softplus": True})}
@@ -89,6 +93,24 @@ def test_threads_share_the_channels_and_change_nothing(num_threads, library, mon
     for (scan, (inputs, options)), reference in zip(scans.items(), expected):
         actual = outputs_and_gradients(scan, inputs, backend="cpu", **options)
         assert_equal_to_reference(actual, reference, torch.float32)
+
+
+@pytest.mark.skipif(cpu_scan._parallel() is None, reason="this PyTorch runs on no OpenMP with GOMP_parallel")
+def test_the_threads_are_those_of_pytorch_and_a_smaller_team_does_all_the_work(library, monkeypatch):
+    teams = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.CFUNCTYPE(None, ctypes.c_void_p), ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    def team_of_one(function, argument, num_threads, flags):
+        teams.append(num_threads)
+        function(argument)
+
+    monkeypatch.setattr(cpu_scan, "_num_threads", lambda library, num_states, channels: 3)
+    inputs = random_map(7, 9, channels=67)
+    expected = outputs_and_gradients(cross_selective_scan, inputs, backend="cpu")
+    monkeypatch.setattr(cpu_scan, "_parallel", lambda: ctypes.cast(team_of_one, ctypes.c_void_p).value)
+    actual = outputs_and_gradients(cross_selective_scan, inputs, backend="cpu")
+    assert teams == [3, 3]
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 @needs_library

@@ -23,6 +23,7 @@
 // compiler's flags. It needs GCC or Clang, for their vector types, and must not be compiled with -ffast-math.
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -234,6 +235,8 @@ struct ScanArguments {
     float* grad_bias;
     float* grad_A;
     float* grad_D;
+    // GOMP_parallel of the OpenMP that PyTorch runs on, or null: (function, its argument, threads, flags).
+    void (*parallel)(void (*)(void*), void*, unsigned, unsigned);
     int64_t batch, height, width, parts, channels, rank, states;
     int64_t threads;               // at most the number of panels of a part
     int32_t x_is_bfloat16, delta_is_bfloat16, projections_is_bfloat16;
@@ -824,16 +827,34 @@ public:
     }
 };
 
-// Runs one worker per thread, the first in the calling thread; 1 if memory ran out before anything was computed.
+// Workers that the threads of a team take one after the other.
+template <typename AnyWorker>
+struct Team {
+    std::vector<std::unique_ptr<AnyWorker>> workers;
+    std::atomic<size_t> next{0};
+
+    static void run(void* team) {
+        Team& self = *static_cast<Team*>(team);
+        for (size_t i; (i = self.next++) < self.workers.size();) self.workers[i]->run();
+    }
+};
+
+// Runs one worker per thread; 1 if memory ran out before anything was computed. PyTorch's own threads are best: between
+// two of its operations they wait by spinning, and a thread of ours would share a core with them.
 template <typename AnyWorker>
 int32_t run_workers(const ScanArguments& args) {
-    std::vector<std::unique_ptr<AnyWorker>> workers;
+    Team<AnyWorker> team;
+    auto& workers = team.workers;
     std::vector<std::thread> threads;
     try {
         for (int64_t i = 0; i < args.threads; ++i) workers.emplace_back(new AnyWorker(args, i));
         threads.reserve(workers.size());
     } catch (const std::bad_alloc&) {
         return 1;
+    }
+    if (args.parallel && workers.size() > 1) {
+        args.parallel(Team<AnyWorker>::run, &team, static_cast<unsigned>(workers.size()), 0);
+        return 0;
     }
     size_t started = 1;
     try {
