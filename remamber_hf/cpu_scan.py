@@ -120,7 +120,7 @@ def _num_threads(library: ctypes.CDLL, num_states: int, channels: int) -> int:
 
 @functools.cache
 def _parallel() -> int | None:
-    """Address of GOMP_parallel in the OpenMP that PyTorch runs on, or `None`: the kernel then starts its own."""
+    """Address of GOMP_parallel in the OpenMP that PyTorch runs on; `None` has the kernel start threads of its own."""
     try:
         torch_library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         return ctypes.cast(torch_library.GOMP_parallel, ctypes.c_void_p).value
