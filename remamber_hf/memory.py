@@ -27,8 +27,8 @@ def keep_freed_memory() -> bool:
     Have this process keep the memory that it frees, for the next tensor, until it ends.
 
     Left to itself the allocator gives large blocks back to the system, which hands them out anew page by page, zeroed:
-    up to a quarter of the base model's time on a CPU at 480×480 (docs/backends.md). It holds for all that runs in the process and
-    cannot be taken back. The command `remamber` does it; your own program may, once, at its start.
+    up to a quarter of the base model's time on a CPU at 480×480 (docs/backends.md). It holds for all that runs in the
+    process and cannot be taken back. The command `remamber` does it; your own program may, once, at its start.
 
     Returns:
         whether the allocator took it: glibc's does, the usual one of Linux.

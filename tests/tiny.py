@@ -62,6 +62,19 @@ def segmentation_inputs(batch_size: int = 2, height: int = 64, width: int = 96, 
     }
 
 
+def build(mask_head: str = "conv", model_class=ReMamberForImageSegmentation, seed: int = 0, **fields):
+    """Model with the tiny config and random weights, in eval mode."""
+    torch.manual_seed(seed)
+    return model_class(remamber_config(mask_head, **fields)).eval()
+
+
+def unlabelled_inputs(*args, **kwargs) -> dict:
+    """`segmentation_inputs` without the masks."""
+    inputs = segmentation_inputs(*args, **kwargs)
+    del inputs["labels"]
+    return inputs
+
+
 def make_tokenizer(**fields) -> CLIPTokenizer:
     """A byte-level CLIP tokenizer that knows the words cat and dog."""
     alphabet = sorted(ByteLevel.alphabet())
