@@ -16,9 +16,7 @@
 import math
 import pickle
 import re
-import shutil
 import struct
-import tempfile
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -34,6 +32,7 @@ from .image_processing_remamber import ReMamberImageProcessorPil
 from .modeling_remamber import ReMamberForImageSegmentation
 from .modeling_vmamba import VMambaForImageClassification, VMambaPreTrainedModel
 from .processing_remamber import ReMamberProcessor
+from .whole_files import check_new_folder, make_whole_folder
 
 
 CLIP_TOKENIZER = "openai/clip-vit-large-patch14"
@@ -342,11 +341,10 @@ def convert_checkpoint(
         the model that was saved.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_checkpoint` and `convert_state_dict`, or if the folder is not empty.
+        FileNotFoundError, ValueError: as `load_checkpoint` and `convert_state_dict`.
+        FileExistsError: if the folder is there and not empty.
     """
-    output_dir = Path(output_dir)
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise ValueError(f"{output_dir} exists already; give a folder that is empty or not there yet.")
+    check_new_folder(output_dir)
     try:
         config, state_dict = convert_state_dict(load_checkpoint(checkpoint, use_ema))
     except ValueError as error:
@@ -358,9 +356,7 @@ def convert_checkpoint(
         model = (VMambaForImageClassification if is_classifier else ReMamberForImageSegmentation)(config)
     model.load_state_dict(state_dict, strict=True, assign=True)
 
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}-", dir=output_dir.parent))
-    try:
+    with make_whole_folder(output_dir) as unfinished:
         model.save_pretrained(unfinished)
         image_processor = ReMamberImageProcessorPil()
         if clip_tokenizer is None:
@@ -368,12 +364,6 @@ def convert_checkpoint(
         else:
             processor = ReMamberProcessor(image_processor, clip_tokenizer, text_length=config.text_length)
             processor.save_pretrained(unfinished)
-        unfinished.chmod(0o755)
-        if output_dir.exists():
-            output_dir.rmdir()
-        unfinished.rename(output_dir)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return model
 
 

@@ -20,7 +20,6 @@ contact sheets. The batches are the same for any number of processes, and so are
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +46,7 @@ from .data.mixture import is_generalized, load_one
 from .data.refer import row_mask
 from .environment import describe_environment
 from .image_processing_remamber import LOGIT_INTERPOLATIONS, to_rgb
+from .loading import DEVICES, find_device, load_model
 from .metrics.published import PUBLISHED_RESULTS, PublishedResult
 from .metrics.referring_iou.scores import (
     count_pixels,
@@ -57,9 +57,9 @@ from .metrics.referring_iou.scores import (
 from .metrics.report import write_report
 from .modeling_remamber import ReMamberForImageSegmentation
 from .processing_remamber import ReMamberProcessor
-from .segment import DEVICES, find_device, load_model
 from .visualization import Sample as Tile
 from .visualization import draw_sheet
+from .whole_files import check_new_folder, make_whole_folder
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -329,26 +329,18 @@ def check_arguments(output_dir: Path | None, resize: str | None, protocol: str |
     for name, (value, least) in numbers.items():
         if value is not None and value < least:
             raise ValueError(f"--{name} is {value}; give at least {least}.")
-    if output_dir is not None and output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise FileExistsError(f"{output_dir} exists and is not an empty folder; give a new --output_dir.")
+    if output_dir is not None:
+        check_new_folder(output_dir)
 
 
 def write_results(output_dir: Path, results: dict, tables: list[pa.Table], sheets: dict[str, Image.Image]) -> None:
     """Write the folder whole or not at all."""
-    output_dir = output_dir.absolute()
-    partial_dir = output_dir.with_name(f".{output_dir.name}.partial-{os.getpid()}")
-    try:
-        partial_dir.mkdir(parents=True)
-        (partial_dir / "results.md").write_text(write_report(results), encoding="utf-8")
-        (partial_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        pq.write_table(pa.concat_tables(tables), partial_dir / "samples.parquet")
+    with make_whole_folder(output_dir) as unfinished:
+        (unfinished / "results.md").write_text(write_report(results), encoding="utf-8")
+        (unfinished / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        pq.write_table(pa.concat_tables(tables), unfinished / "samples.parquet")
         for name, sheet in sheets.items():
-            sheet.save(partial_dir / f"{name}.png")
-        if output_dir.exists():
-            output_dir.rmdir()
-        partial_dir.rename(output_dir)
-    finally:
-        shutil.rmtree(partial_dir, ignore_errors=True)
+            sheet.save(unfinished / f"{name}.png")
 
 
 def evaluate(

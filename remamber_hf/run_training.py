@@ -35,9 +35,9 @@ from .data.collator import ReMamberCollator
 from .data.mixture import DataSource, is_generalized, load_sources, mix_training_rows
 from .data.refer import ON_ERROR, one_row_per_sentence
 from .image_processing_remamber import ReMamberImageProcessorPil
+from .loading import load_model
 from .modeling_remamber import ReMamberForImageSegmentation
 from .processing_remamber import ReMamberProcessor
-from .segment import load_model
 from .training.arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
 from .training.callbacks import Curves, SamplePredictions, choose_samples
 from .training.lora import add_lora, merge_lora

@@ -17,9 +17,8 @@ import csv
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
@@ -27,28 +26,20 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import numpy as np
-import torch
 import typer
 from PIL import Image
 from pycocotools import mask as coco_mask
-from safetensors import SafetensorError
 from tqdm import tqdm
-from transformers import AutoConfig
 from transformers.utils import logging
 
 from .explanation import draw_explanation, explain_mask
-from .modeling_remamber import ReMamberForImageSegmentation
-from .pipeline_remamber import TASK, WEB, ReferringSegmentationPipeline, read_picture
-from .processing_remamber import ReMamberProcessor
+from .loading import BUNDLED_MODEL, DEVICES, DTYPES, load_pipeline
+from .pipeline_remamber import WEB, ReferringSegmentationPipeline, read_picture
 from .visualization import blur_background, cut_out, draw_overlay
+from .whole_files import STANDARD, make_whole_file, save_picture
 
 
-BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "shapes"
-BUNDLED_PICTURES = Path(__file__).parent / "examples"
-DEVICES = ("auto", "cpu", "cuda", "mps")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
-STANDARD = Path("-")  # standard input or output
 MANY_FOLDER = Path("segmented")
 CSV_COLUMNS = ("file_name", "expression")  # those of `metadata.csv` in people's own data
 MAX_TOGETHER = 16  # expressions of a picture that go through the model at once, to bound the memory
@@ -84,58 +75,6 @@ class Task:
     source: str
     name: Path
     expressions: list[str]
-
-
-# --------------------------------------------------------------------------------------------------------------- model
-def load_pipeline(name: str | Path, device: str = "auto", dtype: str = "auto") -> ReferringSegmentationPipeline:
-    """A model as a pipeline; see `load_model`."""
-    model, processor = load_model(name, device, dtype)
-    return ReferringSegmentationPipeline(model=model, processor=processor, device=model.device, task=TASK)
-
-
-def load_model(
-    name: str | Path, device: str = "auto", dtype: str = "auto"
-) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
-    """
-    Load a model for inference and its processor.
-
-    Args:
-        name: folder, or name on the Hub.
-        device: "auto" (a GPU if there is one), "cpu", "cuda" or "mps".
-        dtype: "auto" (as saved), "float32", "bfloat16" or "float16".
-
-    Raises:
-        ValueError: if it is no ReMamber model, lacks weights or a tokenizer, or device or dtype is not there.
-    """
-    target = find_device(device)
-    if dtype not in DTYPES:
-        raise ValueError(f"the dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}.")
-    try:
-        config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name} is no model that can be loaded: {error}") from None
-    if config.model_type != "remamber":
-        raise ValueError(f"{name} is a model of type {config.model_type!r}; give one of type 'remamber'.")
-    try:
-        model, report = ReMamberForImageSegmentation.from_pretrained(name, dtype=dtype, output_loading_info=True)
-        processor = ReMamberProcessor.from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{name} cannot be loaded: {error}") from None
-    if report["missing_keys"]:
-        raise ValueError(f"{name} lacks the weights of {sorted(report['missing_keys'])[0]}; it is no whole model.")
-    return model.to(target).eval(), processor
-
-
-def find_device(device: str) -> torch.device:
-    """The torch device for one of `DEVICES`; ValueError if it is unknown or not on this machine."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
-    if device not in available:
-        raise ValueError(f"the device {device!r} is unknown; use one of {', '.join(DEVICES)}.")
-    if not available[device]:
-        raise ValueError(f"the device {device!r} is not available on this machine; use --device auto.")
-    return torch.device(device)
 
 
 # ---------------------------------------------------------------------------------------------------------- what to do
@@ -283,31 +222,6 @@ def check_outputs(tasks: list[Task], outputs: dict[str, Path], is_many: bool) ->
         if path.resolve() in taken:
             raise ValueError(f"{path} is the picture itself or is to be written twice; use another name.")
         taken.add(path.resolve())
-
-
-@contextmanager
-def open_whole(path: Path) -> Iterator[Path]:
-    """A path to write to beside `path`, which it becomes if all goes well; else it is gone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(unfinished)
-        os.chmod(unfinished, 0o644)
-        os.replace(unfinished, path)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
-
-
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture whole or not at all, in the format that the name's ending says; to standard output as PNG."""
-    if path == STANDARD:
-        buffer = BytesIO()
-        picture.save(buffer, "PNG")
-        sys.stdout.buffer.write(buffer.getvalue())
-        return
-    with open_whole(path) as unfinished:
-        picture.save(unfinished)
 
 
 def render(name: str, picture: Image.Image, results: list[dict]) -> list[Image.Image]:
@@ -507,7 +421,9 @@ def segment(
     with ExitStack() as stack:
         lines = sys.stdout
         if outputs.get("json", STANDARD) != STANDARD:
-            lines = stack.enter_context(stack.enter_context(open_whole(outputs["json"])).open("w", encoding="utf-8"))
+            lines = stack.enter_context(
+                stack.enter_context(make_whole_file(outputs["json"])).open("w", encoding="utf-8")
+            )
         for task in tqdm(tasks, desc="segment", unit="picture", disable=None if is_many else True):
             try:
                 picture, results = run_task(pipe, task, threshold)

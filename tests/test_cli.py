@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from remamber_hf import cli
-from remamber_hf.segment import BUNDLED_MODEL, BUNDLED_PICTURES
+from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES
 
 
 EXAMPLE = BUNDLED_PICTURES / "shapes_1.png"

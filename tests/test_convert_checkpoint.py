@@ -374,7 +374,7 @@ def test_a_folder_with_something_in_it_is_left_alone(small_state_dict, tmp_path)
     full.mkdir()
     (full / "notes.txt").write_text("mine")
     for output_dir in (full, full / "notes.txt"):
-        with pytest.raises(ValueError, match="exists already; give a folder that is empty or not there yet"):
+        with pytest.raises(FileExistsError, match="exists and is not an empty folder"):
             convert_checkpoint(path, output_dir)
     assert entries(full) == ["notes.txt"] and (full / "notes.txt").read_text() == "mine"
 

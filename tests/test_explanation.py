@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from remamber_hf import ReMamberForImageSegmentation, ReMamberImageProcessorPil, ReMamberProcessor
 from remamber_hf.cli import app
 from remamber_hf.explanation import Explanation, draw_explanation, explain_mask, flatten_layout, recorded_inputs
-from remamber_hf.segment import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
+from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
 
 
 STAGES = ["stage 1", "stage 2", "stage 3", "stage 4"]

@@ -24,10 +24,10 @@ from remamber_hf.data.collator import ReMamberCollator
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.refer import load_refer, read_refs
 from remamber_hf.data.synthetic import synthesize
+from remamber_hf.loading import BUNDLED_MODEL, load_model
 from remamber_hf.metrics.published import PUBLISHED_RESULTS
 from remamber_hf.metrics.referring_iou.scores import generalized_iou, sample_ious
 from remamber_hf.run_evaluation import Evaluator, Sample, evaluate, make_batches
-from remamber_hf.segment import BUNDLED_MODEL, load_model
 from remamber_hf.training.arguments import ReMamberTrainingArguments
 from remamber_hf.training.trainer import ReferringSegmentationTrainer
 

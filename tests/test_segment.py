@@ -8,22 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import typer
 from PIL import Image, ImageFilter
 from pycocotools import mask as coco_mask
 from typer.testing import CliRunner
 
+from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
 from remamber_hf.segment import (
-    BUNDLED_MODEL,
-    BUNDLED_PICTURES,
     Task,
     check_outputs,
-    find_device,
-    load_model,
-    load_pipeline,
     read_tasks,
-    save_picture,
     segment,
 )
 
@@ -279,39 +273,6 @@ def test_a_format_that_is_unknown_or_given_twice_is_refused(run):
         run(EXAMPLE, SQUARE, "--format", "svg")
     with pytest.raises(ValueError, match="--format mask goes to --output; leave out the option"):
         run(EXAMPLE, SQUARE, "--format", "mask", "--mask", "m.png")
-
-
-def test_a_picture_that_cannot_be_written_leaves_nothing_behind(tmp_path):
-    with pytest.raises(OSError):
-        save_picture(Image.new("RGBA", (4, 4)), tmp_path / "new" / "overlay.jpg")  # JPEG has no alpha
-    assert list((tmp_path / "new").iterdir()) == []
-
-
-def test_a_device_or_dtype_that_is_unknown_or_missing_is_refused():
-    with pytest.raises(ValueError, match="'tpu' is unknown; use one of auto, cpu, cuda, mps"):
-        find_device("tpu")
-    with pytest.raises(ValueError, match="the dtype 'int8' is unknown; use one of auto, float32, bfloat16, float16"):
-        load_model(BUNDLED_MODEL, "cpu", "int8")
-    if torch.cuda.is_available():
-        pytest.skip("a GPU is here, so --device cuda is no error")
-    with pytest.raises(ValueError, match="'cuda' is not available on this machine"):
-        find_device("cuda")
-
-
-def test_a_folder_that_is_no_remamber_model_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is no model that can be loaded"):
-        load_model(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match="is a model of type 'bert'; give one of type 'remamber'"):
-        load_model(tmp_path)
-
-
-def test_a_model_that_lacks_weights_is_refused(tmp_path, pipe):
-    pipe.processor.save_pretrained(tmp_path)
-    weights = {name: tensor for name, tensor in pipe.model.state_dict().items() if "classifier.bias" not in name}
-    pipe.model.save_pretrained(tmp_path, state_dict=weights)
-    with pytest.raises(ValueError, match="lacks the weights of mask_head.classifier.bias"):
-        load_model(tmp_path)
 
 
 # ----------------------------------------------------------------------------------------------------- docs/segment.md

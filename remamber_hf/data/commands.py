@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..image_processing_remamber import to_rgb
-from ..segment import save_picture
 from ..visualization import Sample, draw_sheet
+from ..whole_files import save_picture
 from .check import CheckResult, SplitCount, check_data
 from .export import export_parquet
 from .mixture import load_one

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
+from ..whole_files import make_whole_folder
 from .refer import row_mask
 
 
@@ -79,20 +79,11 @@ def export_parquet(data: datasets.DatasetDict, output_dir: str | os.PathLike, ti
 
     Returns the number of rows of each split.
     """
-    output_dir = Path(output_dir).absolute()
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise FileExistsError(f"{output_dir} exists and is not an empty folder; give a new folder or remove it.")
-    partial_dir = output_dir.with_name(f".{output_dir.name}.partial-{os.getpid()}")
-    try:
-        (partial_dir / "data").mkdir(parents=True)
+    with make_whole_folder(output_dir) as unfinished:
+        (unfinished / "data").mkdir()
         for split, rows in data.items():
-            _write_split(rows, partial_dir / "data", split)
-        (partial_dir / "README.md").write_text(write_card(data, title), encoding="utf-8")
-        if output_dir.exists():
-            output_dir.rmdir()
-        partial_dir.rename(output_dir)
-    finally:
-        shutil.rmtree(partial_dir, ignore_errors=True)
+            _write_split(rows, unfinished / "data", split)
+        (unfinished / "README.md").write_text(write_card(data, title), encoding="utf-8")
     return {split: len(rows) for split, rows in data.items()}
 
 

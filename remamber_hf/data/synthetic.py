@@ -12,9 +12,7 @@ A segmentation is a polygon where pycocotools makes the visible mask of it, pixe
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import shutil
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from ..whole_files import check_new_folder, make_whole_folder
 from .expression_writers import sample_absent_expressions, sample_expressions
 from .scenes import SCENE_SAMPLERS, STYLE_SHAPES, Scene, SceneObject, contours_of, mask_of, render, sample_scene
 
@@ -119,20 +118,18 @@ def synthesize(
 
     Returns the folder and the counts: images, objects, refs and sentences, refs per split, refs without a target.
     """
-    output_dir = Path(output_dir).absolute()
     _check_arguments(output_dir, num_images, seed, image_size, style, num_workers)
-    partial_dir = output_dir.with_name(f".{output_dir.name}.partial-{os.getpid()}")
-    annotation_folder = partial_dir / dataset_name
-    try:
-        annotation_folder.mkdir(parents=True)
-        (partial_dir / IMAGE_FOLDER).mkdir(parents=True)
+    with make_whole_folder(output_dir) as unfinished:
+        annotation_folder, image_folder = unfinished / dataset_name, unfinished / IMAGE_FOLDER
+        annotation_folder.mkdir()
+        image_folder.mkdir(parents=True)
         make = partial(
             make_picture,
             seed=seed,
             style=style,
             image_size=image_size,
             no_target=no_target,
-            image_folder=partial_dir / IMAGE_FOLDER,
+            image_folder=image_folder,
             dataset_name=dataset_name,
         )
         pictures = _make_pictures(make, num_images, num_workers, progress)
@@ -145,13 +142,8 @@ def synthesize(
         if no_target:
             grefs = _build_grefs(pictures, refs)
             (annotation_folder / f"grefs({SPLIT_BY}).json").write_text(json.dumps(grefs))
-        if output_dir.exists():
-            output_dir.rmdir()
-        partial_dir.rename(output_dir)
-    finally:
-        shutil.rmtree(partial_dir, ignore_errors=True)
     return {
-        "output_dir": str(output_dir),
+        "output_dir": str(Path(output_dir).absolute()),
         "images": num_images,
         "objects": len(instances["annotations"]),
         "refs": len(refs),
@@ -162,10 +154,9 @@ def synthesize(
 
 
 def _check_arguments(
-    output_dir: Path, num_images: int, seed: int, image_size: int, style: str, num_workers: int
+    output_dir: str | Path, num_images: int, seed: int, image_size: int, style: str, num_workers: int
 ) -> None:
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise FileExistsError(f"{output_dir} exists and is not an empty folder; give a new folder or remove it.")
+    check_new_folder(output_dir)
     if num_images < MIN_IMAGES:
         raise ValueError(f"num_images is {num_images}; at least {MIN_IMAGES} are needed to fill every split.")
     if seed < 0:

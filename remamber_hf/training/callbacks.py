@@ -29,8 +29,8 @@ from ..data.refer import row_mask
 from ..image_processing_remamber import to_rgb
 from ..metrics.referring_iou.scores import count_pixels
 from ..processing_remamber import ReMamberProcessor
-from ..segment import save_picture
 from ..visualization import Sample, draw_sheet
+from ..whole_files import save_picture
 
 
 logger = logging.get_logger(__name__)

@@ -24,7 +24,7 @@ from analysis import (
 from PIL import Image
 from transformers import pipeline
 
-from remamber_hf.segment import BUNDLED_MODEL, BUNDLED_PICTURES
+from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES
 
 
 EXPRESSIONS = ["the purple star", "the orange square"]

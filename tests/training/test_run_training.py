@@ -27,8 +27,8 @@ from remamber_hf.data.export import export_parquet
 from remamber_hf.data.mixture import DataSource
 from remamber_hf.data.refer import load_refer, refer_features, row_mask
 from remamber_hf.data.synthetic import synthesize
+from remamber_hf.loading import BUNDLED_MODEL, load_model
 from remamber_hf.run_training import build_model, check_fields, main, parse_arguments, read_evaluation_rows
-from remamber_hf.segment import BUNDLED_MODEL, load_model
 from remamber_hf.training import model_card
 from remamber_hf.training.arguments import DataArguments, ModelArguments
 

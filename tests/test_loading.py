@@ -1,0 +1,41 @@
+"""A model is loaded ready for inference, or refused with a reason."""
+
+import pytest
+import torch
+
+from remamber_hf.loading import BUNDLED_MODEL, find_device, load_model, load_pipeline
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_a_model_comes_ready_for_inference_and_in_the_dtype_asked_for(dtype, expected):
+    pipe = load_pipeline(BUNDLED_MODEL, "cpu", dtype)
+    assert pipe.model.dtype == expected
+    assert pipe.device.type == "cpu" and not pipe.model.training
+
+
+def test_a_device_or_dtype_that_is_unknown_or_missing_is_refused():
+    with pytest.raises(ValueError, match="'tpu' is unknown; use one of auto, cpu, cuda, mps"):
+        find_device("tpu")
+    with pytest.raises(ValueError, match="the dtype 'int8' is unknown; use one of auto, float32, bfloat16, float16"):
+        load_model(BUNDLED_MODEL, "cpu", "int8")
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here, so --device cuda is no error")
+    with pytest.raises(ValueError, match="'cuda' is not available on this machine"):
+        find_device("cuda")
+
+
+def test_a_folder_that_is_no_remamber_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="is no model that can be loaded"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="is a model of type 'bert'; give one of type 'remamber'"):
+        load_model(tmp_path)
+
+
+def test_a_model_that_lacks_weights_is_refused(tmp_path):
+    model, processor = load_model(BUNDLED_MODEL, "cpu")
+    processor.save_pretrained(tmp_path)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if "classifier.bias" not in name}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(ValueError, match="lacks the weights of mask_head.classifier.bias"):
+        load_model(tmp_path)

@@ -1,0 +1,53 @@
+"""What is written is there whole or not at all."""
+
+import stat
+
+import pytest
+from PIL import Image
+
+from remamber_hf.whole_files import check_new_folder, make_whole_file, make_whole_folder, save_picture
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    with pytest.raises(OSError):
+        save_picture(Image.new("RGBA", (4, 4)), tmp_path / "new" / "overlay.jpg")  # JPEG has no alpha
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_file_keeps_its_old_content_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "found.jsonl"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), make_whole_file(path) as unfinished:
+        unfinished.write_text("ne")
+        raise KeyboardInterrupt
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+    with make_whole_file(path) as unfinished:
+        unfinished.write_text("new")
+        assert path.read_text() == "old"
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_folder_is_not_there_until_it_is_whole(tmp_path):
+    folder = tmp_path / "new" / "results"
+    with pytest.raises(KeyboardInterrupt), make_whole_folder(folder) as unfinished:
+        (unfinished / "table.md").write_text("|")
+        raise KeyboardInterrupt
+    assert list((tmp_path / "new").iterdir()) == []
+    with make_whole_folder(folder) as unfinished:
+        (unfinished / "table.md").write_text("| all |")
+        assert not folder.exists()
+    assert [file.name for file in (tmp_path / "new").rglob("*")] == ["results", "table.md"]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_an_empty_folder_is_filled_and_any_other_refused_untouched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with make_whole_folder(".") as unfinished:
+        (unfinished / "a").write_text("a")
+    assert (tmp_path / "a").read_text() == "a"
+    for taken in (tmp_path, tmp_path / "a"):
+        with pytest.raises(FileExistsError, match=f"{taken} exists and is not an empty folder; give a new folder"):
+            check_new_folder(taken)
+        with pytest.raises(FileExistsError), make_whole_folder(taken) as unfinished:
+            pytest.fail("nothing may be written")
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
