@@ -314,7 +314,7 @@ def main(argv: list[str] | None = None):
         callbacks=[Curves()],
     )
     if eval_rows and data_arguments.sample_predictions:
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        if trainer.is_fsdp_enabled:
             print("sample predictions are not drawn: no process holds the whole model.")
         else:
             rows = choose_samples(list(eval_rows.values()), data_arguments.sample_predictions)

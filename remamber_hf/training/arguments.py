@@ -16,6 +16,7 @@
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
+from transformers.integrations import is_deepspeed_available
 
 
 @dataclass
@@ -150,6 +151,8 @@ class ReMamberTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        if self.deepspeed is not None and not is_deepspeed_available():
+            raise ValueError("deepspeed is given, which needs a package: pip install 'remamber_hf[deepspeed]'.")
         super().__post_init__()
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns is true; the collator needs every column, leave it false.")
@@ -179,6 +182,16 @@ class ReMamberTrainingArguments(TrainingArguments):
             raise ValueError(f"ema_start_step is {self.ema_start_step}; it must be 0 or more.")
         if self.ema_start_step and self.ema_decay is None:
             raise ValueError(f"ema_start_step is {self.ema_start_step} without ema_decay; give ema_decay too.")
+        if self.deepspeed_plugin is not None:
+            if self.deepspeed_plugin.zero_stage == 3:
+                raise ValueError(
+                    "DeepSpeed's ZeRO stage is 3, which splits weights before they are loaded; use 1 or 2."
+                )
+            if self.bf16 or self.fp16:
+                raise ValueError(
+                    "DeepSpeed would hold the weights in half precision, decay rates and batch norms too; leave out "
+                    'bf16 and fp16, and add "torch_autocast": {"enabled": true, "dtype": "bfloat16"} to its config.'
+                )
         if self.max_nonfinite_steps < 1:
             raise ValueError(f"max_nonfinite_steps is {self.max_nonfinite_steps}; it must be 1 or more.")
         if str(self.resume_from_checkpoint).lower() in ("true", "false"):

@@ -43,7 +43,7 @@ class SamplePredictions(TrainerCallback):
     """
     After every evaluation: truth and prediction of the same samples → samples/step-0000250.png.
 
-    The main process alone runs the model on them, so it must hold the whole model: not under FSDP or DeepSpeed.
+    The main process alone runs the model on them, so it must hold the whole model: not under FSDP.
 
     Args:
         rows: what is drawn, with one sentence each.

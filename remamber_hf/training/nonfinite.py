@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from torch import nn
 from transformers.utils import logging
 
@@ -34,7 +34,8 @@ class NonFiniteSteps:
     Skips steps that are not finite, and stops training after too many of them in a row.
 
     All processes decide alike: a step is skipped if the loss of any of them is not finite, or the norm of the
-    common gradient. With the loss scaling of float16 an infinite gradient is the scaler's to skip.
+    common gradient. With the loss scaling of float16 an infinite gradient is the scaler's to skip. DeepSpeed takes a
+    step together with its backward pass, too early to skip it, so the first such step stops training.
 
     Args:
         accelerator: that of the Trainer.
@@ -64,7 +65,7 @@ class NonFiniteSteps:
         Before the optimizer's step `step`, counted from 1: whether it is finite. If not, it is made to do nothing.
 
         Raises:
-            RuntimeError: after `max_in_a_row` such steps in a row.
+            RuntimeError: after `max_in_a_row` such steps in a row, with DeepSpeed after the first.
         """
         has_finite_gradient = self.accelerator.scaler is not None or grad_norm is None or math.isfinite(grad_norm)
         is_finite = torch.stack(self.losses).isfinite().all() & has_finite_gradient
@@ -79,18 +80,24 @@ class NonFiniteSteps:
         self.count += 1
         losses = gather_object([str(loss.item()) for loss in self.losses])  # JSON has no nan
         self.in_a_row.append({"step": step, "losses": losses, "ref_ids": gather_object(self.ref_ids)})
+        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
+            self.stop(
+                f"The loss or gradient of step {step} was not finite, and DeepSpeed has taken the step already, so "
+                f"training stops; the ids of its refs are in {self.report}. Look at these samples, and resume from "
+                "the last checkpoint."
+            )
         logger.warning(
             f"Step {step} is skipped, its loss or gradient is not finite ({self.count} in this run, "
             f"{len(self.in_a_row)} in a row); refs {self.in_a_row[-1]['ref_ids']}."
         )
         if len(self.in_a_row) >= self.max_in_a_row:
-            self.stop()
+            self.stop(
+                f"The loss or gradient of {len(self.in_a_row)} steps in a row was not finite, so training stops; the "
+                f"ids of their refs are in {self.report}. Look at these samples, or lower the learning rate."
+            )
         return False
 
-    def stop(self):
+    def stop(self, message: str):
         if self.accelerator.is_main_process:
             self.report.write_text(json.dumps(self.in_a_row, indent=1) + "\n")
-        raise RuntimeError(
-            f"The loss or gradient of {len(self.in_a_row)} steps in a row was not finite, so training stops; the ids "
-            f"of their refs are in {self.report}. Look at these samples, or lower the learning rate."
-        )
+        raise RuntimeError(message)

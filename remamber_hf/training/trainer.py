@@ -407,8 +407,7 @@ class StepHooks(TrainerCallback):
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
         trainer = self.trainer
         # Not `optimizer_step_was_skipped`: a fused optimizer skips an infinite gradient without telling.
-        is_skipped = not (self.is_finite and math.isfinite(trainer.grad_norm))
-        if trainer.average is not None and not is_skipped:
+        if trainer.average is not None and self.is_finite and math.isfinite(trainer.grad_norm):
             trainer.average.update(model, state.global_step + 1)
 
 

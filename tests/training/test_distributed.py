@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import runs
+from transformers.integrations import is_deepspeed_available
 
 from remamber_hf import ReMamberForImageSegmentation
 
@@ -28,6 +29,12 @@ SPECS = {
 ALONE = {"max_steps": 3, "evaluate": True, "save": True, "ema_decay": 0.9, "num_eval": 5}
 NONFINITE = "one process has a loss that is not finite"
 UNBROKEN = {"max_steps": 15, "drop_path_rate": 0.4, "save_strategy": "steps", "save_steps": 13}  # an epoch has 12
+DEEPSPEED = {
+    "zero_optimization": {"stage": 2},
+    "zero_allow_untested_optimizer": True,
+    "gradient_clipping": "auto",
+    **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), "auto"),
+}
 RESUMED = {"": {}, " with objects of a picture side by side": {"expressions_per_picture": 2}}
 
 
@@ -147,3 +154,30 @@ def test_the_model_trains_with_its_weights_split_over_the_processes(together):
     for result in together:
         assert result["sharded"]["is_sharded"]
         assert result["sharded"]["sharded"] == pytest.approx(result["sharded"]["whole"], rel=1e-9)
+
+
+@pytest.mark.skipif(not is_deepspeed_available(), reason="deepspeed is not installed")
+def test_deepspeed_gives_the_losses_of_ddp_and_resumes_and_stops_at_a_loss_that_is_not_finite(
+    start, tmp_path, poison, monkeypatch
+):
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    common = {
+        "folder": str(start),
+        "per_device_train_batch_size": BATCH // 2,
+        "gradient_accumulation_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 2,
+    }
+    whole = {**common, "output_dir": str(tmp_path / "whole")}
+    split = {**common, "deepspeed": DEEPSPEED, "output_dir": str(tmp_path / "split")}
+    resumed = {**split, "resume": str(tmp_path / "split" / "checkpoint-2"), "output_dir": str(tmp_path / "resumed")}
+    poisoned = {**split, "gradient_accumulation_steps": 1, "poison": poison, "output_dir": str(tmp_path / "poisoned")}
+    ddp = train_in(2, [whole], tmp_path)
+    deepspeed = train_in(2, [split, resumed, poisoned], tmp_path)
+    for (whole,), (split, resumed, poisoned) in zip(ddp, deepspeed):
+        assert len(split["losses"]) == 4
+        assert split["losses"] == pytest.approx(whole["losses"], rel=1e-5)
+        assert resumed["losses"] == split["losses"]
+        assert "step 2 was not finite, and DeepSpeed has taken the step already" in poisoned["error"]
+    refs = json.loads((tmp_path / "poisoned" / "nonfinite_batches.json").read_text())[0]["ref_ids"]
+    assert poison[0] in refs and len(refs) == BATCH

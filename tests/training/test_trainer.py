@@ -2,13 +2,15 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import runs
 import torch
 from runs import load_rows, losses_of, make_trainer, weights_of
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
+from transformers.integrations import is_deepspeed_available
 
 from remamber_hf import ReMamberForImageSegmentation
 from remamber_hf.data.refer import row_mask
@@ -378,6 +380,28 @@ def test_synchronized_batch_norm_keeps_names_weights_and_outputs(start, tmp_path
 def test_bad_arguments_are_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         ReMamberTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("zero_stage", "arguments", "message"),
+    [
+        (3, {}, "ZeRO stage is 3, which splits weights before they are loaded; use 1 or 2"),
+        (2, {"bf16": True}, "would hold the weights in half precision.*add .torch_autocast"),
+    ],
+)
+def test_what_deepspeed_would_do_wrong_is_refused(tmp_path, monkeypatch, zero_stage, arguments, message):
+    def set_plugin(arguments):
+        arguments.deepspeed_plugin = SimpleNamespace(zero_stage=zero_stage)
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", set_plugin)  # the real one needs DeepSpeed
+    with pytest.raises(ValueError, match=message):
+        ReMamberTrainingArguments(output_dir=str(tmp_path), **arguments)
+
+
+@pytest.mark.skipif(is_deepspeed_available(), reason="deepspeed is installed")
+def test_deepspeed_names_its_package_where_it_is_not_installed(tmp_path):
+    with pytest.raises(ValueError, match=r"pip install 'remamber_hf\[deepspeed\]'"):
+        ReMamberTrainingArguments(output_dir=str(tmp_path), deepspeed="zero2.json")
 
 
 def test_what_the_device_or_the_model_cannot_do_is_refused(start, tmp_path):
