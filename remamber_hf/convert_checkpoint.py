@@ -29,6 +29,7 @@ from transformers.initialization import no_init_weights
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .image_processing_remamber import ReMamberImageProcessorPil
+from .loading import load_tokenizer
 from .modeling_remamber import ReMamberForImageSegmentation
 from .modeling_vmamba import VMambaForImageClassification, VMambaPreTrainedModel
 from .processing_remamber import ReMamberProcessor
@@ -312,13 +313,10 @@ def _load_tokenizer(name: str | None, config: ReMamberConfig) -> CLIPTokenizer |
         if vocab_size != CLIP_VOCABULARY:
             return None
         try:
-            return CLIPTokenizer.from_pretrained(CLIP_TOKENIZER)
-        except OSError:
+            return load_tokenizer(CLIP_TOKENIZER)
+        except ValueError:
             return None
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"the tokenizer {name!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+    tokenizer = load_tokenizer(name)
     if len(tokenizer) != vocab_size:
         raise ValueError(f"the tokenizer {name!r} has {len(tokenizer)} tokens, the checkpoint {vocab_size}.")
     return tokenizer

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig
+from transformers import AutoConfig, CLIPTokenizer
 
 from .modeling_remamber import ReMamberForImageSegmentation
 from .pipeline_remamber import TASK, ReferringSegmentationPipeline
@@ -67,6 +67,22 @@ def load_model(
     if report["missing_keys"]:
         raise ValueError(f"{name} lacks the weights of {sorted(report['missing_keys'])[0]}; it is no whole model.")
     return model.to(target).eval(), processor
+
+
+def load_tokenizer(name: str | Path) -> CLIPTokenizer:
+    """
+    Load a CLIP tokenizer from a folder or the Hub.
+
+    Raises:
+        ValueError: if there is none. Where transformers cannot get the files, it makes one of two tokens.
+    """
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the tokenizer {str(name)!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+    if len(tokenizer) <= len({tokenizer.bos_token, tokenizer.eos_token}):
+        raise ValueError(f"the tokenizer {str(name)!r} cannot be loaded: its files are neither here nor on the Hub.")
+    return tokenizer
 
 
 def find_device(device: str) -> torch.device:

@@ -23,7 +23,7 @@ import datasets
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, CLIPTextConfig, CLIPTokenizer, HfArgumentParser, set_seed
+from transformers import AutoConfig, CLIPTextConfig, HfArgumentParser, set_seed
 from transformers.integrations import (
     get_reporting_integration_callbacks,
     is_tensorboard_available,
@@ -35,7 +35,7 @@ from .data.collator import ReMamberCollator
 from .data.mixture import DataSource, is_generalized, load_sources, mix_training_rows
 from .data.refer import ON_ERROR, one_row_per_sentence
 from .image_processing_remamber import ReMamberImageProcessorPil
-from .loading import load_model
+from .loading import load_model, load_tokenizer
 from .modeling_remamber import ReMamberForImageSegmentation
 from .processing_remamber import ReMamberProcessor
 from .training.arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
@@ -173,6 +173,10 @@ def check_arguments(given: dict) -> None:
         )
     if "model_config" in given and not parts and not given.get("do_train"):
         raise ValueError("--model_config alone starts from nothing, which only training can; give --do_train.")
+    if "tokenizer" in given and (parts or "model" in given):
+        raise ValueError("--tokenizer is for a model from nothing; others bring theirs, leave it out.")
+    if "tokenizer" in given and "vocabulary_size" in given:
+        raise ValueError("--vocabulary_size is for a tokenizer that is trained; leave it or --tokenizer out.")
     if "lora" in given and given.get("ema_decay") is not None:
         raise ValueError("--lora and --ema_decay do not go together; leave one out.")
     if given.get("push_to_hub") and "hub_model_id" not in given:
@@ -216,7 +220,7 @@ def check_kind(name: str, value: str, kinds: tuple[str, ...]) -> None:
 def build_model(
     arguments: ModelArguments, rows: datasets.Dataset | None
 ) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
-    """The model to train on and its processor; from nothing, the tokenizer is trained on the sentences of `rows`."""
+    """The model to train on and its processor; without any to start from, a tokenizer is trained on the `rows`."""
     side = arguments.image_size or DEFAULT_IMAGE_SIZE
     image_processor = ReMamberImageProcessorPil(size={"height": side, "width": side})
     if arguments.model is not None:
@@ -234,7 +238,7 @@ def build_model(
         for name, kinds in START_KINDS.items():
             check_kind(name, getattr(arguments, name), kinds)
         try:
-            tokenizer = CLIPTokenizer.from_pretrained(arguments.text_model)
+            tokenizer = load_tokenizer(arguments.text_model)
             model = ReMamberForImageSegmentation.from_text_vision_pretrained(
                 arguments.text_model, arguments.vision_model, **fields
             )
@@ -245,8 +249,11 @@ def build_model(
             ) from None
         return model, ReMamberProcessor(image_processor, tokenizer, text_length=model.config.text_length)
     text_length = fields.get("text_length", ReMamberConfig.text_length)
-    sentences = [sentence for row in rows.select_columns("sentences") for sentence in row["sentences"]]
-    tokenizer = train_tokenizer(sentences, arguments.vocabulary_size, text_length)
+    if arguments.tokenizer is not None:
+        tokenizer = load_tokenizer(arguments.tokenizer)
+    else:
+        sentences = [sentence for row in rows.select_columns("sentences") for sentence in row["sentences"]]
+        tokenizer = train_tokenizer(sentences, arguments.vocabulary_size, text_length)
     text_fields = {
         **fields.get("text_config", {}),
         "vocab_size": len(tokenizer),

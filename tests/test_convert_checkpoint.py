@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from remamber_hf import VMambaModel
+from remamber_hf import convert_checkpoint as convert_checkpoint_module
 from remamber_hf.convert_checkpoint import convert_checkpoint, convert_name, convert_state_dict, load_checkpoint
 
 
@@ -415,7 +416,12 @@ def test_the_processor_is_in_the_folder_where_there_is_a_tokenizer(tmp_path):
         assert model(**inputs).logits.shape == (1, 1, 480, 480)
 
 
-def test_the_image_processor_is_in_the_folder_without_a_tokenizer(small_state_dict, tmp_path):
+@pytest.mark.parametrize("clip_vocabulary", [convert_checkpoint_module.CLIP_VOCABULARY, 520])
+def test_the_image_processor_is_in_the_folder_without_a_tokenizer(
+    small_state_dict, tmp_path, monkeypatch, clip_vocabulary
+):
+    # With CLIP's own vocabulary its tokenizer is asked for, and cannot be had without the Hub.
+    monkeypatch.setattr(convert_checkpoint_module, "CLIP_VOCABULARY", clip_vocabulary)
     convert_checkpoint(write({"model": small_state_dict}, tmp_path), tmp_path / "converted")
     assert not (tmp_path / "converted" / "tokenizer.json").exists()
     image_processor = AutoImageProcessor.from_pretrained(tmp_path / "converted")

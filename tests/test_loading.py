@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from remamber_hf.loading import BUNDLED_MODEL, find_device, load_model, load_pipeline
+from remamber_hf.loading import BUNDLED_MODEL, find_device, load_model, load_pipeline, load_tokenizer
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
@@ -39,3 +39,11 @@ def test_a_model_that_lacks_weights_is_refused(tmp_path):
     model.save_pretrained(tmp_path, state_dict=weights)
     with pytest.raises(ValueError, match="lacks the weights of mask_head.classifier.bias"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["openai/clip-vit-large-patch14", "{tmp_path}", "{tmp_path}/nowhere"])
+def test_a_tokenizer_whose_files_are_not_there_is_refused(tmp_path, name):
+    name = name.format(tmp_path=tmp_path)
+    with pytest.raises(ValueError, match=f"the tokenizer '{name}' cannot be loaded: "):
+        load_tokenizer(name)
+    assert len(load_tokenizer(BUNDLED_MODEL)) > 600

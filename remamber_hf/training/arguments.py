@@ -47,9 +47,13 @@ class ModelArguments:
             "not given."
         },
     )
-    vocabulary_size: int = field(
-        default=1024, metadata={"help": "Tokens of the tokenizer that is trained on the sentences; from nothing."}
+    tokenizer: str | None = field(
+        default=None,
+        metadata={
+            "help": "Name or folder of a CLIP tokenizer, from nothing; by default one is trained on the sentences."
+        },
     )
+    vocabulary_size: int = field(default=1024, metadata={"help": "Tokens of the tokenizer that is trained."})
     lora: dict | str | None = field(
         default=None,
         metadata={"help": "Train low-rank adapters: fields of peft's LoraConfig, as a mapping or a JSON file."},

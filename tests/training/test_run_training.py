@@ -233,6 +233,13 @@ def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
         build_model(ModelArguments(text_model=parts["vision_model"], vision_model=parts["vision_model"]), None)
 
 
+def test_a_model_from_nothing_takes_the_tokenizer_it_is_given():
+    model, processor = build_model(ModelArguments(model_config=runs.FIELDS, tokenizer=str(BUNDLED_MODEL)), None)
+    theirs = ReMamberProcessor.from_pretrained(BUNDLED_MODEL).tokenizer
+    assert processor.tokenizer("the red star").input_ids == theirs("the red star").input_ids
+    assert model.config.text_config.vocab_size == len(theirs)
+
+
 @pytest.mark.parametrize("side", [None, 160])
 def test_a_model_keeps_its_picture_size_unless_another_is_given(side, tmp_path):
     expected = side or ReMamberProcessor.from_pretrained(BUNDLED_MODEL).image_processor.size["height"]
@@ -435,6 +442,11 @@ def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
         (["--do_eval", "--model", "a", "--model_config", "{}"], "--model is a whole model; leave out"),
         (["--do_eval", "--model_config", "{}"], "starts from nothing, which only training can; give --do_train"),
         (["--do_eval", "--text_model", "a"], "--text_model comes alone; give --text_model and --vision_model"),
+        (["--do_train", "--model", "a", "--tokenizer", "b"], "--tokenizer is for a model from nothing"),
+        (
+            ["--do_train", "--model_config", "{}", "--tokenizer", "b", "--vocabulary_size", "600"],
+            "--vocabulary_size is for a tokenizer that is trained; leave it or --tokenizer out",
+        ),
         (["--model", "a", "--model_config", "b.json"], "--model_config b.json is no file"),
         (["--model", "a", "--lora", "[1"], r"--lora \[1 is no file"),
         (["--model", "a", "--lora", "{1"], "--lora {1 is no valid JSON"),
