@@ -9,7 +9,8 @@ wall time, and one whose outputs differ from those of the baseline gets no figur
 - Forward at 480×480 with both heads: our backends, and as baseline the published layout with the plain recurrence
   (`rivals.published_layout`: SS2D channels-first, a copy of the map per direction, a loop over the pixels). What
   surrounds SS2D is ours in the baseline too, which makes it faster than the published code is.
-- A training step (forward, loss, backward, AdamW) of the reference cases conv_tiny and mamba_tiny of the tests.
+- A training step (forward, loss, backward, AdamW fused as the Trainer has it) of the reference cases conv_tiny and
+  mamba_tiny of the tests.
 - The 3×3 convolutions of the Conv head's neck, and a square matrix product, in turns.
 """
 
@@ -159,7 +160,7 @@ def time_training_steps(is_quick: bool) -> list[dict]:
         functions, losses, gradients = {}, {}, {}
         for name, (backend, context) in scan_versions().items():
             model = copy.deepcopy(original)
-            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
             functions[name] = partial(training_step, model, optimizer, backend, context, inputs)
             losses[name] = functions[name]()
             gradients[name] = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])

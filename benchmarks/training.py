@@ -3,10 +3,10 @@
     python benchmarks/training.py                   writes benchmarks/training.json and .md
     python benchmarks/training.py --quick           a tiny size, to see that it works; writes to build/bench-quick
 
-The model is that of recipes/shapes.yaml, with either mask head; pictures of 96×96, batch 4, float32. A step is
-forward, loss, backward, clipping and AdamW. The baseline is the published arithmetic: the plain recurrence in the
-published layout (`rivals.published_layout`), the rest ours. The versions take turns in one run, figures are medians of
-wall time, and a version whose loss or gradients differ from those of the baseline gets no figure.
+The model is of the bundled one's shape, with either mask head; pictures of 96×96, batch 4, float32. A step is
+forward, loss, backward, clipping and AdamW, fused as the Trainer has it. The baseline is the published arithmetic: the
+plain recurrence in the published layout (`rivals.published_layout`), the rest ours. The versions take turns in one
+run, figures are medians of wall time, and a version whose loss or gradients differ from the baseline's gets no figure.
 
 Memory is the peak of the resident set during the first step above what it was before, weights in place: activations,
 gradients and the state of AdamW. It is measured in a fresh process for each version.
@@ -22,9 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import yaml
 from common import (
-    HERE,
     MAX_ROUNDS,
     describe,
     machine,
@@ -39,6 +37,7 @@ from model import GRADIENT_TOLERANCE, QUICK_ROUNDS, TOLERANCE, use_backend
 from rivals import plain_recurrence, published_layout
 
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, keep_freed_memory
+from remamber_hf.loading import BUNDLED_MODEL
 
 
 HEADS = ("conv", "mamba")
@@ -54,15 +53,12 @@ VERSIONS = {
 
 
 def make_case(head: str, side: int) -> tuple[ReMamberForImageSegmentation, dict[str, torch.Tensor]]:
-    """The recipe's model with random weights, and a batch."""
-    recipe = yaml.safe_load((HERE.parent / "recipes" / "shapes.yaml").read_text())
-    end = recipe["vocabulary_size"] - 1
-    tokens = {"vocab_size": end + 1, "bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}
-    text_config = {**recipe["model_config"]["text_config"], **tokens}
+    """The model with random weights, and a batch."""
+    config = ReMamberConfig.from_pretrained(BUNDLED_MODEL, mask_head=head)
+    end = config.text_config.eos_token_id
     torch.manual_seed(0)
-    fields = {**recipe["model_config"], "text_config": text_config, "mask_head": head}
-    model = ReMamberForImageSegmentation(ReMamberConfig(**fields)).train()
-    input_ids = torch.randint(0, end - 1, (BATCH, model.config.text_length))
+    model = ReMamberForImageSegmentation(config).train()
+    input_ids = torch.randint(0, config.text_config.bos_token_id, (BATCH, config.text_length))
     input_ids[:, -1] = end
     pixel_values = torch.randn(BATCH, 3, side, side)
     return model, {"pixel_values": pixel_values, "input_ids": input_ids, "labels": pixel_values[:, 0] > 0}
@@ -73,7 +69,7 @@ def make_step(model: ReMamberForImageSegmentation, inputs: dict, version: str):
     is_ours, is_checkpointed = VERSIONS[version]
     if is_checkpointed:
         model.activation_checkpointing_enable()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def step() -> tuple[torch.Tensor, torch.Tensor]:
         use_backend(model, "auto" if is_ours else "reference")
@@ -135,7 +131,7 @@ def markdown(report: dict) -> list[str]:
         "# Training step",
         "",
         *describe(report["machine"], report["is_quick"]),
-        f"Model of recipes/shapes.yaml, {size}, batch {BATCH}, {report['threads']} thread(s). "
+        f"Model of the bundled one's shape, {size}, batch {BATCH}, {report['threads']} thread(s). "
         f"`training.py` says what is compared; plain recurrence: {report['plain_recurrence']}.",
         "",
         "| head | version | ms | faster than the baseline | MiB of a step | of the baseline's |",
