@@ -64,6 +64,7 @@ def load_model(
         processor = ReMamberProcessor.from_pretrained(name)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded: {error}") from None
+    check_tokenizer(name, processor.tokenizer)
     if report["missing_keys"]:
         raise ValueError(f"{name} lacks the weights of {sorted(report['missing_keys'])[0]}; it is no whole model.")
     return model.to(target).eval(), processor
@@ -74,15 +75,20 @@ def load_tokenizer(name: str | Path) -> CLIPTokenizer:
     Load a CLIP tokenizer from a folder or the Hub.
 
     Raises:
-        ValueError: if there is none. Where transformers cannot get the files, it makes one of two tokens.
+        ValueError: if there is none.
     """
     try:
         tokenizer = CLIPTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise ValueError(f"the tokenizer {str(name)!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+    check_tokenizer(name, tokenizer)
+    return tokenizer
+
+
+def check_tokenizer(name: str | Path, tokenizer: CLIPTokenizer) -> None:
+    """ValueError for what transformers makes without a word where it gets no files: a tokenizer of two tokens."""
     if len(tokenizer) <= len({tokenizer.bos_token, tokenizer.eos_token}):
         raise ValueError(f"the tokenizer {str(name)!r} cannot be loaded: its files are neither here nor on the Hub.")
-    return tokenizer
 
 
 def find_device(device: str) -> torch.device:

@@ -18,6 +18,7 @@ rows → samples → batches of whole pictures → masks at the pictures' size �
 contact sheets. The batches are the same for any number of processes, and so are the scores.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -81,7 +82,7 @@ class Sample:
 
     row: int
     ref_id: int
-    picture: tuple[int, int, int]
+    picture: str
     image_file: str | None
     sentence: str
 
@@ -114,7 +115,9 @@ def list_samples(rows: datasets.Dataset, split: str, max_samples: int | None) ->
         path = row["image"]["path"]
         if row["image"]["bytes"] is None and not Path(path).is_file():
             raise FileNotFoundError(f"the picture {path} of split {split} is missing; put it back.")
-        picture = (row["image_id"], row["height"], row["width"])
+        # Ids may come again where data sets were put together.
+        content = row["image"]["bytes"]
+        picture = path if content is None else hashlib.sha256(content).hexdigest()
         image_file = None if path is None else os.path.basename(path)
         samples += [Sample(index, row["ref_id"], picture, image_file, sentence) for sentence in row["sentences"]]
         if max_samples is not None and len(samples) >= max_samples:

@@ -121,6 +121,8 @@ def read_recipe(path: str, parser: OneLineParser) -> list[str]:
     known = {action.dest for action in parser._actions}
     flags = []
     for name, value in recipe.items():
+        if value is False and name in types and not takes(types[name], bool):
+            value = "no"  # as YAML reads it
         if name not in known:
             parser.refuse(str(name), f"{path} names")
         if isinstance(value, (list, dict)):
@@ -318,7 +320,7 @@ def main(argv: list[str] | None = None):
         train_dataset=train_rows,
         eval_dataset=next(iter(eval_rows.values())) if len(eval_rows) == 1 else eval_rows or None,
         processing_class=processor,
-        callbacks=[Curves()],
+        callbacks=[Curves()] if training_arguments.do_train else [],
     )
     if eval_rows and data_arguments.sample_predictions:
         if trainer.is_fsdp_enabled:
@@ -353,6 +355,7 @@ def main(argv: list[str] | None = None):
             license=model_arguments.license,
             metrics=metrics,
             runtime=train_metrics["train_runtime"],
+            is_resumed=trainer.checkpoint is not None,
             steps=trainer.state.global_step,
             epochs=trainer.state.epoch,
         )

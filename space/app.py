@@ -41,7 +41,8 @@ EXAMPLES = [
     ("shapes_3.png", "the purple star\nthe orange square"),
     ("shapes_1.png", "the yellow square\nthe triangle"),
     ("shapes_2.png", "the red circle\nthe green square"),
-    ("shapes_4.png", "the yellow star"),
+    ("shapes_5.png", "the pink heart\nthe striped heart\nthe tiny circle"),
+    ("shapes_6.png", "the striped orange moon\nthe big crescent\nthe tiny star"),
 ]
 KEEP_SECONDS = 15 * 60  # how long a visitor's files and results stay
 MAX_WAITING = 20  # requests in the queue
@@ -51,7 +52,7 @@ INTRODUCTION = """
 Give a picture and say what to look for. Referring image segmentation with
 [ReMamber](https://arxiv.org/abs/2403.17839).
 """
-ABOUT_THE_BUNDLED_MODEL = "This model knows plain coloured shapes only, like those of the examples: no photographs."
+ABOUT_THE_BUNDLED_MODEL = "This model knows drawn coloured shapes only, like those of the examples: no photographs."
 ABOUT_KEEPING = f"""
 Pictures and results are deleted after {KEEP_SECONDS // 60} minutes, results also when the page is closed or the
 picture is removed. Nothing is collected.

@@ -1,5 +1,7 @@
 """A model is loaded ready for inference, or refused with a reason."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -47,3 +49,10 @@ def test_a_tokenizer_whose_files_are_not_there_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=f"the tokenizer '{name}' cannot be loaded: "):
         load_tokenizer(name)
     assert len(load_tokenizer(BUNDLED_MODEL)) > 600
+
+
+def test_a_model_without_its_tokenizer_is_refused(tmp_path):
+    shutil.copytree(BUNDLED_MODEL, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match="the tokenizer '.*model' cannot be loaded: its files are neither here"):
+        load_model(tmp_path / "model", "cpu")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -181,7 +182,7 @@ def test_several_processes_write_the_very_same_files(num_processes, data_dir, tm
 
 def test_batches_hold_every_sample_once_and_keep_pictures_together():
     pictures = [0, 1, 1, 0, 2, 2, 2, 2, 2, 2, 3, 1]
-    samples = [Sample(index, index, (picture, 4, 4), None, "text") for index, picture in enumerate(pictures)]
+    samples = [Sample(index, index, str(picture), None, "text") for index, picture in enumerate(pictures)]
     batches = make_batches(samples, 4)
     assert sorted(index for batch in batches for index in batch) == list(range(len(pictures)))
     assert max(map(len, batches)) == 4
@@ -330,6 +331,24 @@ def test_parquet_and_an_own_folder_score_as_their_source(finished, data_dir, tmp
     own, _, _ = run(tmp_path / "b", data_dir=tmp_path / "own", resize=resize, batch_size=5)
     for part, split, source in ((exported, "val", "val"), (exported, "testA", "testA"), (own, "test", "val")):
         assert part["splits"][split] == results["splits"][source]
+
+
+def test_pictures_with_the_same_id_in_data_sets_put_together_are_told_apart(data_dir, tmp_path):
+    synthesize(tmp_path / "other", 20, seed=99, num_workers=1, progress=False)
+    rows, samples = [], []
+    for name, folder in (("one", data_dir), ("two", tmp_path / "other")):
+        export_parquet(load_refer("shapes", "unc", data_dir=folder), tmp_path / name, title=name)
+        (file,) = (tmp_path / name / "data").glob("val-*.parquet")
+        rows.append(pq.read_table(file))
+        samples += run(tmp_path / f"{name} alone", dataset=str(tmp_path / name), splits="val", batch_size=5)[1]
+    both = tmp_path / "both" / "data" / "val-00000.parquet"
+    both.parent.mkdir(parents=True)
+    pq.write_table(pa.concat_tables(rows), both)
+    both_set = str(tmp_path / "both")
+    results, together, _ = run(tmp_path / "together", dataset=both_set, splits="validation", batch_size=5)
+    pictures = sum(len(set(table["image_id"].to_pylist())) for table in rows)
+    assert results["splits"]["validation"]["num_pictures"] == pictures
+    assert [sample["intersection"] for sample in together] == [sample["intersection"] for sample in samples]
 
 
 # ----------------------------------------------------------------------------------------------------------- output

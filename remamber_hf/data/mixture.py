@@ -173,13 +173,14 @@ def load_hub_source(name: str | None) -> DataSource:
         raise ValueError(f"{name} holds a metadata file; give it as --data_dir, without --dataset.")
     try:
         data = datasets.load_dataset(name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
             f"--dataset {name} cannot be loaded, neither from the Hub nor as a folder of Parquet files: {reason}. "
             "A REFER data set needs --data_dir too."
         ) from None
-    return DataSource(name, rows_from_columns(data))
+    short_name = os.path.basename(os.path.abspath(name)) if os.path.isdir(name) else name
+    return DataSource(short_name, rows_from_columns(data))
 
 
 def mix_training_rows(sources: list[DataSource], train_split: str) -> tuple[datasets.Dataset, dict[str, int]]:

@@ -13,6 +13,7 @@
 # limitations under the License.
 """What `remamber train` is told: model and data; the rest are the TrainingArguments of transformers."""
 
+import os
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -158,6 +159,19 @@ class ReMamberTrainingArguments(TrainingArguments):
         if self.deepspeed is not None and not is_deepspeed_available():
             raise ValueError("deepspeed is given, which needs a package: pip install 'remamber_hf[deepspeed]'.")
         super().__post_init__()
+        self.output_dir = os.path.normpath(self.output_dir)  # names of checkpoints are compared as they are written
+        if self.gradient_accumulation_steps < 1:
+            raise ValueError(
+                f"gradient_accumulation_steps is {self.gradient_accumulation_steps}; it must be 1 or more."
+            )
+        if self.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor is {self.label_smoothing_factor}; the loss has none, leave it out."
+            )
+        if self.batch_eval_metrics or not self.eval_do_concat_batches:
+            raise ValueError(
+                "evaluation counts pixels of all samples; leave out batch_eval_metrics and eval_do_concat_batches."
+            )
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns is true; the collator needs every column, leave it false.")
         if self.expressions_per_picture < 1:

@@ -87,6 +87,26 @@ def require_whole(checkpoint: str | os.PathLike):
         raise ValueError(f"{checkpoint} is not a whole checkpoint: {reason}. Resume from one before it.")
 
 
+def checkpoints_in(folder: str | os.PathLike) -> dict[int, Path]:
+    """The checkpoints of a folder by their step, whole or not."""
+    steps = {}
+    for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        step = path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")
+        if path.is_dir() and step.isdecimal():
+            steps[int(step)] = path
+    return steps
+
+
+def require_no_checkpoint(folder: str | os.PathLike):
+    """ValueError if a folder has checkpoints: a later resume would take those of the other run for this one's."""
+    steps = checkpoints_in(folder)
+    if steps:
+        raise ValueError(
+            f"{folder} holds {steps[max(steps)].name} of another run; give --resume_from_checkpoint true to go on "
+            "with that, or another --output_dir."
+        )
+
+
 def newest_whole_checkpoint(folder: str | os.PathLike) -> str | None:
     """
     The checkpoint of most steps that is whole; None if the folder has no checkpoint at all.
@@ -94,16 +114,12 @@ def newest_whole_checkpoint(folder: str | os.PathLike) -> str | None:
     Raises:
         ValueError: if there are checkpoints, and none of them is whole.
     """
-    steps = {}
-    for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        step = path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")
-        if path.is_dir() and step.isdecimal():
-            steps[int(step)] = path
+    steps = checkpoints_in(folder)
     for step in sorted(steps, reverse=True):
         reason = what_is_missing(steps[step])
         if reason is None:
             return str(steps[step])
         logger.warning(f"{steps[step]} is passed over: {reason}.")
     if steps:
-        raise ValueError(f"None of the {len(steps)} checkpoints in {folder} is whole; start without resuming.")
+        raise ValueError(f"None of the {len(steps)} checkpoints in {folder} is whole; start anew, in another folder.")
     return None

@@ -30,6 +30,8 @@ from ..environment import describe_environment
 from ..metrics.referring_iou.scores import referring_iou
 from ..metrics.report import SCORE_TITLES
 from ..processing_remamber import ReMamberProcessor
+from .nonfinite import REPORT
+from .trainer import AVERAGED_MODEL
 
 
 METRICS = {name: SCORE_TITLES[name] for name in referring_iou([0], [1])}
@@ -48,9 +50,9 @@ PRIVATE = (
     "resume_from_checkpoint",
     "run_name",
 )
-NAMES = ("dataset", "model", "text_model", "vision_model")
+NAMES = ("dataset", "model", "text_model", "tokenizer", "vision_model")
 PUSHED = ("*.safetensors", "*.json", "*.py", "curves.png", "README.md")
-KEPT = ("trainer_state.json", "train_results.json", "all_results.json")  # of the run, not of the model
+KEPT = ("trainer_state.json", "train_results.json", "all_results.json", REPORT)  # of the run, not of the model
 
 # What the HTTP library raises that huggingface_hub is built on; which one that is depends on its version.
 HTTP_ERROR = HfHubHTTPError.__bases__[0]
@@ -130,6 +132,7 @@ class TrainingRun:
 
     sources: the data; num_rows: objects trained on; num_removed: rows that a mixture left out, by source.
     given: the arguments that differ from their defaults. metrics: what `Trainer.evaluate` returned, or nothing.
+    runtime: seconds, since the run was resumed if it was.
     """
 
     sources: list[DataSource]
@@ -140,7 +143,8 @@ class TrainingRun:
     given: dict
     license: str | None
     metrics: dict[str, float]
-    runtime: float  # seconds
+    runtime: float
+    is_resumed: bool
     steps: int
     epochs: float
 
@@ -219,13 +223,18 @@ def describe_data(run: TrainingRun) -> str:
 
 def describe_start(run: TrainingRun) -> str:
     """What training began with."""
-    names = {key: _public(key, run.given[key]) for key in ("model", "text_model", "vision_model") if key in run.given}
+    names = {key: _public(key, run.given[key]) for key in NAMES if key in run.given}
     if "model" in names:
         start = f"Trained on from `{names['model']}`."
-    elif names:
+    elif "text_model" in names:
         start = f"Started from the text encoder of `{names['text_model']}` and the backbone `{names['vision_model']}`."
     else:
-        start = "Started from nothing, with a tokenizer trained on the sentences."
+        tokenizer = (
+            f"the tokenizer of `{names['tokenizer']}`"
+            if "tokenizer" in names
+            else "a tokenizer trained on the sentences"
+        )
+        start = f"Started from nothing, with {tokenizer}."
     return start + (" Low-rank adapters were trained and merged." if "lora" in run.given else "")
 
 
@@ -257,9 +266,10 @@ def describe_machine(run: TrainingRun, args: TrainingArguments) -> str:
     precision = args.mixed_precision.replace("no", "float32")
     found = {name: environment["versions"][name] or "not installed" for name in VERSIONS}
     versions = ", ".join(f"{name} {number}" for name, number in found.items())
+    minutes = f"{run.runtime / 60:.1f} minutes{' since it was resumed' if run.is_resumed else ''}"
     return (
         f"- {run.steps} steps of {batch} objects ({run.epochs:.1f} epochs), seed {args.seed}, {precision}\n"
-        f"- {run.runtime / 60:.1f} minutes with {processes} on {device}, {date.today()}\n"
+        f"- {minutes} with {processes} on {device}, {date.today()}\n"
         f"- {versions}"
     )
 
@@ -281,11 +291,14 @@ def push_folder(args: TrainingArguments) -> str:
         ValueError: if that fails; the folder stays as it is.
     """
     folder = Path(args.output_dir)
+    # An earlier run into this folder may have left averaged weights and metrics.
+    averaged = () if args.ema_decay is None else (f"{AVERAGED_MODEL}/{pattern}" for pattern in PUSHED)
+    kept = KEPT if args.do_eval else (*KEPT, "eval_results.json")
     names = [
         path.relative_to(folder).as_posix()
-        for pattern in (*PUSHED, *(f"ema/{pattern}" for pattern in PUSHED))
+        for pattern in (*PUSHED, *averaged)
         for path in sorted(folder.glob(pattern))
-        if path.name not in KEPT
+        if path.name not in kept
     ]
     api = HfApi(token=args.hub_token)
     try:

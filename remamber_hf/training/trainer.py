@@ -24,8 +24,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import EvalPrediction, Trainer, TrainerCallback
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, rotate_checkpoints
 from transformers.utils import logging
 
@@ -33,7 +34,7 @@ from ..data.collator import ReMamberCollator, decode_mask
 from ..metrics.referring_iou.scores import count_pixels, referring_iou
 from ..modeling_remamber import ReMamberForImageSegmentation, segmentation_loss
 from ..modeling_vmamba import SS2D
-from .checkpoints import STAGING, newest_whole_checkpoint, publish, require_whole
+from .checkpoints import STAGING, newest_whole_checkpoint, publish, require_no_checkpoint, require_whole
 from .drawn_sentences import DrawnSentences
 from .ema import WeightAverage
 from .nonfinite import NonFiniteSteps
@@ -89,6 +90,15 @@ class ReferringSegmentationTrainer(Trainer):
 
     def _check_arguments(self):
         model_parts(self.model)
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise ValueError("every weight is frozen, or every adapter; leave some to be trained.")
+        if self.args.dataloader_drop_last and self.train_dataset is not None:
+            batch = self.args.per_device_train_batch_size * self.args.world_size
+            if len(self.train_dataset) < batch:
+                raise ValueError(
+                    f"dataloader_drop_last leaves nothing: there are {len(self.train_dataset)} objects for batches of "
+                    f"{batch}."
+                )
         if self.args.fp16 and self.args.device.type == "cpu":
             raise ValueError("fp16 is on and there is no GPU; give --bf16, or neither to train in float32.")
         if self.args.fsdp and self.args.device.type == "cpu":
@@ -128,7 +138,8 @@ class ReferringSegmentationTrainer(Trainer):
 
         Raises:
             FileNotFoundError: if the checkpoint does not exist.
-            ValueError: if it is not whole, or none in `output_dir` is.
+            ValueError: if it is not whole, or none in `output_dir` is; or if training is to start from the start and
+                `output_dir` has checkpoints already.
             RuntimeError: after `max_nonfinite_steps` in a row.
         """
         if resume_from_checkpoint is True:
@@ -138,6 +149,14 @@ class ReferringSegmentationTrainer(Trainer):
         elif resume_from_checkpoint:
             require_whole(resume_from_checkpoint)
         self.checkpoint = resume_from_checkpoint or None
+        is_split = self.is_deepspeed_enabled or self.is_fsdp_enabled  # their optimizer's files have other names
+        if self.checkpoint is None:
+            require_no_checkpoint(self.args.output_dir)
+        elif not is_split and not (Path(self.checkpoint) / OPTIMIZER_NAME).is_file():
+            raise ValueError(
+                f"{self.checkpoint} was saved with save_only_model, which no run resumes from; start one from its "
+                "weights."
+            )
         return super().train(resume_from_checkpoint=self.checkpoint, **kwargs)
 
     def _get_train_sampler(self, train_dataset=None):
@@ -191,10 +210,20 @@ class ReferringSegmentationTrainer(Trainer):
         if model.training:  # a frozen part keeps its statistics of batch norm, and all of its blocks
             for part in self.args.freeze:
                 model_parts(model)[part].eval()
+            for module in model.modules():  # adapters freeze weights, not parts
+                if isinstance(module, _BatchNorm) and not module.weight.requires_grad:
+                    module.eval()
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         loss = self.weighted_loss(outputs.logits, labels)
+        if num_items_in_batch is not None:
+            loss = loss * (len(labels) * self.current_gradient_accumulation_steps / num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The batches of a step and the number of their objects; the last batch of an epoch may have fewer."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return batches, sum(len(batch["labels"]) for batch in batches)
 
     def weighted_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return segmentation_loss(logits, labels, self.args.dice_weight, self.args.cross_entropy_weight)
@@ -313,7 +342,7 @@ class ReferringSegmentationTrainer(Trainer):
 
     def _save_own_state(self, staged: Path, final: Path):
         loss_since_log = self.accelerator.gather(self._tr_loss).mean().item()
-        if self.state.best_model_checkpoint == str(staged):
+        if self.state.best_model_checkpoint is not None and Path(self.state.best_model_checkpoint) == staged:
             self.state.best_model_checkpoint = str(final)
         if not self.args.should_save:
             return
@@ -330,8 +359,11 @@ class ReferringSegmentationTrainer(Trainer):
 
     def _load_own_state(self, checkpoint: Path):
         """Take up the average and the counts where the checkpoint left them, and the best checkpoint beside it."""
-        best = checkpoint.parent / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
-        if self.state.best_model_checkpoint is None and best.is_dir():  # the run's folder was moved
+        # As this run spells its folder: the run may have been moved, and rotation compares names.
+        run_dir = Path(self.args.output_dir)
+        folder = run_dir if checkpoint.parent.resolve() == run_dir.resolve() else checkpoint.parent
+        best = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+        if best.is_dir():
             self.state.best_model_checkpoint = str(best)
         if self.average is not None:
             if not (checkpoint / AVERAGE).exists():
@@ -353,6 +385,13 @@ class ReferringSegmentationTrainer(Trainer):
             super()._push_from_checkpoint(checkpoint_folder)
 
     def _load_best_model(self):
+        if not Path(
+            self.state.best_model_checkpoint
+        ).is_dir():  # the Trainer would only warn, and keep the last weights
+            raise FileNotFoundError(
+                f"the best checkpoint, {self.state.best_model_checkpoint}, is gone; the last one in "
+                f"{self.args.output_dir} has the weights of the end."
+            )
         super()._load_best_model()
         if self.average is not None:
             self.average.load(Path(self.state.best_model_checkpoint) / AVERAGE)

@@ -49,6 +49,7 @@ def run():
         license="apache-2.0",
         metrics={**prefixed(""), "eval_runtime": 3.0},
         runtime=120.0,
+        is_resumed=False,
         steps=500,
         epochs=2.5,
     )
@@ -58,7 +59,9 @@ def run():
 def arguments(tmp_path):
     folder = tmp_path / "my-model"
     folder.mkdir()
-    return ReMamberTrainingArguments(output_dir=str(folder), use_cpu=True, hub_model_id="me/my-model", seed=7)
+    return ReMamberTrainingArguments(
+        output_dir=str(folder), use_cpu=True, hub_model_id="me/my-model", seed=7, ema_decay=0.9, do_eval=True
+    )
 
 
 def card_of(run, arguments) -> ModelCard:
@@ -119,6 +122,20 @@ def test_the_environment_is_that_of_the_run(run, arguments):
     text = card_of(run, arguments).text
     assert "500 steps of 8 objects (2.5 epochs), seed 7, float32" in text
     assert "2.0 minutes with 1 process on" in text and "torch 2." in text
+    assert "2.0 minutes since it was resumed with 1" in card_of(replace(run, is_resumed=True), arguments).text
+
+
+def test_what_training_began_with_is_told_without_folders(run, arguments):
+    folder = str(arguments.output_dir)
+    starts = {
+        "Trained on from `my-model`.": {"model": folder},
+        "text encoder of `a/clip` and the backbone `my-model`.": {"text_model": "a/clip", "vision_model": folder},
+        "from nothing, with the tokenizer of `my-model`.": {"tokenizer": folder},
+        "from nothing, with a tokenizer trained on the sentences.": {},
+    }
+    for text, given in starts.items():
+        card = card_of(replace(run, given=given), arguments).text
+        assert text in card and folder not in card
 
 
 def test_a_clone_that_is_not_installed_gets_its_card_too(run, arguments, monkeypatch):
@@ -155,7 +172,7 @@ def sent(arguments):
     """The files that are to be sent of a folder with more than these."""
     folder = Path(arguments.output_dir)
     sent = {"README.md", "config.json", "model.safetensors", "modeling_remamber.py", "curves.png", "tokenizer.json"}
-    sent |= {"ema/model.safetensors", "ema/config.json"}
+    sent |= {"ema/model.safetensors", "ema/config.json", "eval_results.json"}
     kept = {
         "training_args.bin",
         "trainer_state.json",
@@ -163,6 +180,7 @@ def sent(arguments):
         "runs/events",
         "samples/a.png",
         "ema/training_args.bin",
+        "nonfinite_batches.json",
         "adapter/adapter_model.safetensors",
     }
     for name in sent | kept:
@@ -177,6 +195,14 @@ def test_the_push_sends_model_code_card_and_no_run_files(arguments, sent, monkey
     assert push_folder(arguments) == "https://huggingface.co/me/my-model"
     (call,) = hub.calls
     assert set(call["allow_patterns"]) == sent and call["repo_id"] == "me/my-model"
+
+
+def test_what_an_earlier_run_left_in_the_folder_is_not_pushed(arguments, sent, monkeypatch):
+    monkeypatch.setattr(model_card, "HfApi", hub := Hub())
+    arguments.ema_decay, arguments.do_eval = None, False
+    push_folder(arguments)
+    left = {"ema/model.safetensors", "ema/config.json", "eval_results.json"}
+    assert set(hub.calls[0]["allow_patterns"]) == sent - left
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,33 @@ def test_the_best_checkpoint_is_found_again_with_its_average(start, tmp_path):
     assert all(torch.equal(trainer.average.tensors[name], tensor) for name, tensor in average.items())
 
 
+def test_the_best_checkpoint_is_kept_however_the_folder_is_spelled(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+    arguments = {**RUN, **best, "save_steps": 1, "eval_steps": 1, "save_total_limit": 1}
+    arguments = {**arguments, "learning_rate": 1e-2, "ema_decay": None, "ema_start_step": 0}
+    for output_dir, steps, resume in (("./run", 2, None), (tmp_path / "run", 3, True)):
+        trainer = train(start, output_dir, resume, **{**arguments, "max_steps": steps})
+        losses = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
+        step = max(losses, key=losses.get)
+        assert step == 1, "the best is to be the one that rotation would delete"
+        expected = load_file(tmp_path / "run" / "checkpoint-1" / "model.safetensors")
+        assert all(torch.equal(trainer.model.state_dict()[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_run_does_not_start_anew_among_the_checkpoints_of_another(start, tmp_path):
+    (tmp_path / "checkpoint-6").mkdir()
+    with pytest.raises(ValueError, match="holds checkpoint-6 of another run; give --resume_from_checkpoint true"):
+        train(start, tmp_path)
+
+
+def test_a_checkpoint_of_weights_alone_is_not_resumed(start, tmp_path):
+    arguments = {"save_only_model": True, "save_steps": 1, "max_steps": 1, "eval_strategy": "no", "ema_decay": None}
+    train(start, tmp_path, **arguments, ema_start_step=0)
+    with pytest.raises(ValueError, match="checkpoint-1 was saved with save_only_model, which no run resumes from"):
+        train(start, tmp_path, resume=True, **{**arguments, "max_steps": 2}, ema_start_step=0)
+
+
 def test_the_best_checkpoint_is_found_in_a_folder_that_was_moved(start, tmp_path):
     best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
     arguments = {**RUN, **best, "save_steps": 1, "eval_steps": 1}  # as the loss falls, the best is then the first
@@ -178,7 +205,7 @@ def test_a_checkpoint_that_is_cut_off_is_recognised_and_the_one_before_is_used(s
     with pytest.raises(ValueError, match=f"checkpoint-100 is not a whole checkpoint: {reason}. Resume from one"):
         make_trainer(start, tmp_path).train(resume_from_checkpoint=str(broken))
     cut_weights(before)
-    with pytest.raises(ValueError, match="None of the 2 checkpoints in .* is whole; start without resuming"):
+    with pytest.raises(ValueError, match="None of the 2 checkpoints in .* is whole; start anew, in another folder"):
         make_trainer(start, tmp_path).train(resume_from_checkpoint=True)
 
 

@@ -17,7 +17,7 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import make_tokenizer, run_without_package, vision_config
 from transformers import AutoModelForImageSegmentation, AutoProcessor, CLIPTextConfig, CLIPTextModel
 
@@ -227,6 +227,12 @@ def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
     for ours, theirs in ((model.remamber.text_encoder, text), (model.remamber.backbone, vision.base_model)):
         for name, tensor in theirs.state_dict().items():
             assert torch.equal(ours.state_dict()[name], tensor), name
+    weights = Path(parts["text_model"]) / "model.safetensors"
+    tensors = load_file(weights)
+    cut = sorted(tensors)[-1]
+    save_file({name: tensor for name, tensor in tensors.items() if name != cut}, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"cannot be put together: .* lacks the weights of .*{cut.split('.')[-2]}"):
+        build_model(ModelArguments(**parts, model_config={"mask_head": "mamba"}), None)
     with pytest.raises(ValueError, match="text_model and vision_model bring theirs"):
         build_model(ModelArguments(**parts, model_config={"text_config": {}}), None)
     with pytest.raises(ValueError, match="--text_model .* is a model of type 'vmamba'; one of type 'clip' is"):
@@ -325,6 +331,15 @@ def test_the_adapters_are_there_alone_and_small(adapted):
     assert {"lora_A", "lora_B"} <= {part for name in adapters for part in name.split(".")}
     assert not any("backbone" in name and "lora" not in name for name in adapters)
     assert not (adapted / "checkpoint-4" / "model.safetensors").exists()
+
+
+def test_frozen_batch_norms_keep_their_statistics_beside_adapters(start, tmp_path):
+    pytest.importorskip("peft")
+    flags = ["--model", str(start / "conv"), "--data_dir", str(start / "data" / "shapes"), "--do_train", *QUIET]
+    main([*flags, "--output_dir", str(tmp_path), "--max_steps", "1", "--lora", '{"target_modules": ["q_proj"]}'])
+    before, after = load_file(start / "conv" / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(".q_proj." in name for name in changed)
 
 
 def test_adapters_that_peft_refuses_are_one_line(start, tmp_path):
@@ -474,6 +489,7 @@ def test_bad_arguments_are_refused(tmp_path, flags, message):
     "content, message",
     [
         ("max_stps: 3", "recipe.yaml names max_stps, which is no argument; did you mean max_steps?"),
+        ("save_strategy: no\nmax_stps: 3", "names max_stps"),  # YAML reads `no` as false
         ("max_steps: many", "--max_steps.*invalid int value: 'many'"),
         ("max_steps: [1]", r"recipe.yaml: max_steps is \[1\]; one value is needed"),
         ("- max_steps", "recipe.yaml holds no mapping"),

@@ -163,8 +163,12 @@ def test_sentences_are_drawn_from_seed_epoch_and_row_alone(start):
 
 
 def test_accumulated_gradients_equal_the_large_batch(start, tmp_path):
-    # Batch norm makes its statistics of each small batch, so the head that has it is frozen here.
-    common = {"freeze": ["mask_head"], "max_steps": 3, "max_grad_norm": 0.5, "dtype": "float64"}
+    # Batch norm makes its statistics of each small batch, so the head that has it is frozen here. An epoch ends with
+    # a step of fewer objects, whose last small batch is not full.
+    num_objects = len(load_rows(start, "train"))
+    num_steps = math.ceil(num_objects / 8)
+    assert num_objects % 8 > 2 and num_objects % 2 == 1
+    common = {"freeze": ["mask_head"], "max_steps": num_steps, "max_grad_norm": 0.5, "dtype": "float64"}
     large, (*_, weights) = train(start, tmp_path / "a", per_device_train_batch_size=8, **common)
     small, (*_, small_weights) = train(
         start, tmp_path / "b", per_device_train_batch_size=2, gradient_accumulation_steps=4, **common
@@ -375,6 +379,9 @@ def test_synchronized_batch_norm_keeps_names_weights_and_outputs(start, tmp_path
         ({"ema_decay": 0.9, "ema_start_step": -1}, "ema_start_step is -1; it must be 0 or more"),
         ({"ema_start_step": 5}, "ema_start_step is 5 without ema_decay"),
         ({"max_nonfinite_steps": 0}, "max_nonfinite_steps is 0; it must be 1 or more"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps is 0; it must be 1 or more"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor is 0.1; the loss has none"),
+        ({"eval_do_concat_batches": False}, "leave out batch_eval_metrics and eval_do_concat_batches"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, arguments, message):
@@ -407,7 +414,13 @@ def test_deepspeed_names_its_package_where_it_is_not_installed(tmp_path):
 def test_what_the_device_or_the_model_cannot_do_is_refused(start, tmp_path):
     with pytest.raises(ValueError, match="fp16 is on and there is no GPU; give --bf16, or neither"):
         make_trainer(start, tmp_path, fp16=True)
+    with pytest.raises(ValueError, match="dataloader_drop_last leaves nothing: there are .* for batches of 500"):
+        make_trainer(start, tmp_path, dataloader_drop_last=True, per_device_train_batch_size=500)
     trainer = make_trainer(start, tmp_path, ema_decay=0.9)
+    trainer.model.requires_grad_(False)
+    with pytest.raises(ValueError, match="every weight is frozen, or every adapter"):
+        trainer._check_arguments()
+    trainer.model.requires_grad_(True)
     trainer.is_fsdp_enabled = True
     with pytest.raises(ValueError, match="ema_decay is given, and FSDP or DeepSpeed would split the weights"):
         trainer._check_arguments()
