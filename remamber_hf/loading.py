@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, CLIPTokenizer
+from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel
 
 from .modeling_remamber import ReMamberForImageSegmentation
 from .pipeline_remamber import TASK, ReferringSegmentationPipeline
@@ -60,14 +60,20 @@ def load_model(
     if config.model_type != "remamber":
         raise ValueError(f"{name} is a model of type {config.model_type!r}; give one of type 'remamber'.")
     try:
-        model, report = ReMamberForImageSegmentation.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        model = load_whole(ReMamberForImageSegmentation, name, dtype=dtype)
         processor = ReMamberProcessor.from_pretrained(name)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded: {error}") from None
     check_tokenizer(name, processor.tokenizer)
-    if report["missing_keys"]:
-        raise ValueError(f"{name} lacks the weights of {sorted(report['missing_keys'])[0]}; it is no whole model.")
     return model.to(target).eval(), processor
+
+
+def load_whole(model_class: type[PreTrainedModel], name: str | Path, **kwargs) -> PreTrainedModel:
+    """A pretrained model; ValueError if weights are missing, where transformers makes random ones and goes on."""
+    model, report = model_class.from_pretrained(name, output_loading_info=True, **kwargs)
+    if report["missing_keys"]:
+        raise ValueError(f"it lacks the weights of {sorted(report['missing_keys'])[0]} and is no whole model.")
+    return model
 
 
 def load_tokenizer(name: str | Path) -> CLIPTokenizer:

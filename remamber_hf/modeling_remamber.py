@@ -555,14 +555,11 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             text: a CLIP text model, or the name or folder of one or of a whole CLIP.
             vision: a VMamba backbone, or the name or folder of one or of a VMamba classifier.
             config_fields: fields of [`ReMamberConfig`], such as `mask_head`.
-
-        Raises:
-            ValueError: if weights are missing.
         """
         if isinstance(text, (str, PathLike)):
-            text = _load_whole(CLIPTextModel, text)
+            text = CLIPTextModel.from_pretrained(text)
         if isinstance(vision, (str, PathLike)):
-            vision = _load_whole(VMambaModel, vision)
+            vision = VMambaModel.from_pretrained(vision)
         configs = {"text_config": deepcopy(text.config), "vision_config": deepcopy(vision.config)}
         model = cls(ReMamberConfig(**configs, **config_fields))
         model.remamber.text_encoder.load_state_dict(text.state_dict())
@@ -668,14 +665,6 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
 
         self.config.custom_pipelines = deepcopy(CUSTOM_PIPELINES)
         super().save_pretrained(save_directory, *args, **kwargs)
-
-
-def _load_whole(model_class: type[CLIPTextModel | VMambaModel], name: str | PathLike) -> CLIPTextModel | VMambaModel:
-    """A pretrained model; ValueError if weights are missing, where transformers makes random ones and goes on."""
-    model, report = model_class.from_pretrained(name, output_loading_info=True)
-    if report["missing_keys"]:
-        raise ValueError(f"{name} lacks the weights of {sorted(report['missing_keys'])[0]}; it is no whole model.")
-    return model
 
 
 def segmentation_loss(

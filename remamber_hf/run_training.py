@@ -23,7 +23,7 @@ import datasets
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, CLIPTextConfig, HfArgumentParser, set_seed
+from transformers import AutoConfig, CLIPTextConfig, CLIPTextModel, HfArgumentParser, set_seed
 from transformers.integrations import (
     get_reporting_integration_callbacks,
     is_tensorboard_available,
@@ -35,8 +35,9 @@ from .data.collator import ReMamberCollator
 from .data.mixture import DataSource, is_generalized, load_sources, mix_training_rows
 from .data.refer import ON_ERROR, one_row_per_sentence
 from .image_processing_remamber import ReMamberImageProcessorPil
-from .loading import load_model, load_tokenizer
+from .loading import load_model, load_tokenizer, load_whole
 from .modeling_remamber import ReMamberForImageSegmentation
+from .modeling_vmamba import VMambaModel
 from .processing_remamber import ReMamberProcessor
 from .training.arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
 from .training.callbacks import Curves, SamplePredictions, choose_samples
@@ -242,7 +243,9 @@ def build_model(
         try:
             tokenizer = load_tokenizer(arguments.text_model)
             model = ReMamberForImageSegmentation.from_text_vision_pretrained(
-                arguments.text_model, arguments.vision_model, **fields
+                load_whole(CLIPTextModel, arguments.text_model),
+                load_whole(VMambaModel, arguments.vision_model),
+                **fields,
             )
         except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
             raise ValueError(

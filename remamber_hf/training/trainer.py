@@ -90,15 +90,6 @@ class ReferringSegmentationTrainer(Trainer):
 
     def _check_arguments(self):
         model_parts(self.model)
-        if not any(parameter.requires_grad for parameter in self.model.parameters()):
-            raise ValueError("every weight is frozen, or every adapter; leave some to be trained.")
-        if self.args.dataloader_drop_last and self.train_dataset is not None:
-            batch = self.args.per_device_train_batch_size * self.args.world_size
-            if len(self.train_dataset) < batch:
-                raise ValueError(
-                    f"dataloader_drop_last leaves nothing: there are {len(self.train_dataset)} objects for batches of "
-                    f"{batch}."
-                )
         if self.args.fp16 and self.args.device.type == "cpu":
             raise ValueError("fp16 is on and there is no GPU; give --bf16, or neither to train in float32.")
         if self.args.fsdp and self.args.device.type == "cpu":
@@ -138,10 +129,18 @@ class ReferringSegmentationTrainer(Trainer):
 
         Raises:
             FileNotFoundError: if the checkpoint does not exist.
-            ValueError: if it is not whole, or none in `output_dir` is; or if training is to start from the start and
-                `output_dir` has checkpoints already.
+            ValueError: if it is not whole, or none in `output_dir` is; if training is to start from the start and
+                `output_dir` has checkpoints already; if there is nothing to train, or to train on.
             RuntimeError: after `max_nonfinite_steps` in a row.
         """
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise ValueError("every weight is frozen, or every adapter; leave some to be trained.")
+        num_rows = len(self.train_dataset)
+        batch = self.args.per_device_train_batch_size * self.args.world_size
+        if self.args.dataloader_drop_last and num_rows < batch:
+            raise ValueError(
+                f"dataloader_drop_last leaves nothing: there are {num_rows} objects for batches of {batch}."
+            )
         if resume_from_checkpoint is True:
             resume_from_checkpoint = newest_whole_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
@@ -385,9 +384,8 @@ class ReferringSegmentationTrainer(Trainer):
             super()._push_from_checkpoint(checkpoint_folder)
 
     def _load_best_model(self):
-        if not Path(
-            self.state.best_model_checkpoint
-        ).is_dir():  # the Trainer would only warn, and keep the last weights
+        # Transformers would only warn, and keep the last weights.
+        if not Path(self.state.best_model_checkpoint).is_dir():
             raise FileNotFoundError(
                 f"the best checkpoint, {self.state.best_model_checkpoint}, is gone; the last one in "
                 f"{self.args.output_dir} has the weights of the end."

@@ -415,11 +415,11 @@ def test_what_the_device_or_the_model_cannot_do_is_refused(start, tmp_path):
     with pytest.raises(ValueError, match="fp16 is on and there is no GPU; give --bf16, or neither"):
         make_trainer(start, tmp_path, fp16=True)
     with pytest.raises(ValueError, match="dataloader_drop_last leaves nothing: there are .* for batches of 500"):
-        make_trainer(start, tmp_path, dataloader_drop_last=True, per_device_train_batch_size=500)
+        make_trainer(start, tmp_path, dataloader_drop_last=True, per_device_train_batch_size=500).train()
     trainer = make_trainer(start, tmp_path, ema_decay=0.9)
     trainer.model.requires_grad_(False)
     with pytest.raises(ValueError, match="every weight is frozen, or every adapter"):
-        trainer._check_arguments()
+        trainer.train()
     trainer.model.requires_grad_(True)
     trainer.is_fsdp_enabled = True
     with pytest.raises(ValueError, match="ema_decay is given, and FSDP or DeepSpeed would split the weights"):
