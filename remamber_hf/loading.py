@@ -65,7 +65,7 @@ def load_model(
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded: {error}") from None
     check_tokenizer(name, processor.tokenizer)
-    return model.to(target).eval(), processor
+    return model.to(target), processor
 
 
 def load_whole(model_class: type[PreTrainedModel], name: str | Path, **kwargs) -> PreTrainedModel:

@@ -5,14 +5,14 @@ import shutil
 import pytest
 import torch
 
-from remamber_hf.loading import BUNDLED_MODEL, find_device, load_model, load_pipeline, load_tokenizer
+from remamber_hf.loading import BUNDLED_MODEL, find_device, load_model, load_tokenizer
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_a_model_comes_ready_for_inference_and_in_the_dtype_asked_for(dtype, expected):
-    pipe = load_pipeline(BUNDLED_MODEL, "cpu", dtype)
-    assert pipe.model.dtype == expected
-    assert pipe.device.type == "cpu" and not pipe.model.training
+    model, _ = load_model(BUNDLED_MODEL, "cpu", dtype)
+    assert model.dtype == expected
+    assert model.device.type == "cpu" and not model.training
 
 
 def test_a_device_or_dtype_that_is_unknown_or_missing_is_refused():

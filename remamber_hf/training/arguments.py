@@ -13,7 +13,6 @@
 # limitations under the License.
 """What `remamber train` is told: model and data; the rest are the TrainingArguments of transformers."""
 
-import os
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -159,7 +158,6 @@ class ReMamberTrainingArguments(TrainingArguments):
         if self.deepspeed is not None and not is_deepspeed_available():
             raise ValueError("deepspeed is given, which needs a package: pip install 'remamber_hf[deepspeed]'.")
         super().__post_init__()
-        self.output_dir = os.path.normpath(self.output_dir)  # names of checkpoints are compared as they are written
         if self.gradient_accumulation_steps < 1:
             raise ValueError(
                 f"gradient_accumulation_steps is {self.gradient_accumulation_steps}; it must be 1 or more."

@@ -15,6 +15,7 @@ import pytest
 import runs
 import torch
 import yaml
+from data.refer_fixture import TinyRefer
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -211,14 +212,20 @@ def test_a_push_comes_last_and_its_failure_costs_nothing(start, tmp_path, monkey
 # Where a model comes from
 
 
-def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
+def save_parts(folder: Path):
+    """A tiny CLIP text encoder with its tokenizer and a tiny VMamba classifier, saved in `folder`."""
     tokenizer = make_tokenizer()
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     text = CLIPTextModel(CLIPTextConfig(**runs.TEXT_FIELDS, vocab_size=len(tokenizer), **ids))
-    text.save_pretrained(tmp_path / "clip")
-    tokenizer.save_pretrained(tmp_path / "clip")
+    text.save_pretrained(folder / "clip")
+    tokenizer.save_pretrained(folder / "clip")
     vision = VMambaForImageClassification(vision_config(num_labels=3))
-    vision.save_pretrained(tmp_path / "vmamba")
+    vision.save_pretrained(folder / "vmamba")
+    return text, vision
+
+
+def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
+    text, vision = save_parts(tmp_path)
     fields = {"mask_head": "mamba", "text_length": 9, "correlation_size": 8, "decoder_depths": [1, 1, 1, 1]}
     parts = {"text_model": str(tmp_path / "clip"), "vision_model": str(tmp_path / "vmamba")}
     model, processor = build_model(ModelArguments(**parts, model_config=fields, image_size=64), None)
@@ -422,6 +429,33 @@ def test_the_published_recipe_is_the_published_one(name, tmp_path):
     assert training.per_device_train_batch_size == 8 and training.fp16 and model.image_size == 480
     assert training.weight_decay_mode == "published" and training.lr_scheduler_kwargs == {"min_lr": 1e-6}
     assert data.dataset == ("refcoco,refcoco+,refcocog" if name == "mixed" else name)
+
+
+@pytest.mark.parametrize("name", ["refcoco", "mixed"])
+def test_the_published_recipe_runs_with_small_parts(name, tmp_path):
+    save_parts(tmp_path)
+    for dataset, split_by in (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd")):
+        TinyRefer().write(tmp_path / "data", dataset, split_by)
+    small = {
+        "data_dir": tmp_path / "data",
+        "output_dir": tmp_path / "out",
+        "text_model": tmp_path / "clip",
+        "vision_model": tmp_path / "vmamba",
+        "model_config": json.dumps({"mask_head": "conv", "correlation_size": 8, "text_length": 9}),
+        "image_size": 64,
+        "num_train_epochs": 2,
+        "use_cpu": True,
+        "fp16": False,
+        "dataloader_num_workers": 0,
+        "disable_tqdm": True,
+    }
+    flags = [part for field, value in small.items() for part in (f"--{field}", str(value))]
+    main([str(ROOT / "recipes" / f"{name}.yaml"), *flags])
+    state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
+    metric = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text())["metric_for_best_model"]
+    scores = [entry[f"eval_{metric}"] for entry in state["log_history"] if f"eval_{metric}" in entry]
+    assert len(scores) == 2 and state["best_metric"] == max(scores)
+    assert load_model(tmp_path / "out", "cpu")[0].config.mask_head == "conv"
 
 
 def test_a_recipe_may_say_no(tmp_path):
