@@ -259,7 +259,7 @@ class ReMamberPreprocessing:
             probabilities: one float32 tensor (height, width) in [0, 1] per expression; only if asked for.
 
         Raises:
-            ValueError: an argument outside what is described here.
+            ValueError: an argument outside what is described here, or logits that are not finite.
         """
         logits = outputs.logits.detach()
         if logits.ndim != 4 or logits.shape[1] != 1:
@@ -272,6 +272,13 @@ class ReMamberPreprocessing:
             raise ValueError(f"threshold is {threshold}; give a probability in [0, 1].")
         if target_sizes is not None:
             target_sizes = check_target_sizes(target_sizes, len(logits))
+        num_finite = int(logits.isfinite().flatten(1).all(dim=1).sum())
+        if num_finite < len(logits):
+            raise ValueError(
+                f"the logits of {len(logits) - num_finite} of {len(logits)} expressions are not finite: the model "
+                f"overflows in {str(logits.dtype).removeprefix('torch.')}, or its weights are broken. float16 ends at "
+                "65,504; use bfloat16 or float32."
+            )
 
         masks, probabilities = [], []
         for index in range(len(logits)):

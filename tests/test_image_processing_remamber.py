@@ -463,3 +463,12 @@ def test_wrong_postprocessing_arguments_are_refused(arguments, message):
 def test_logits_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"logits have shape \(3, 12, 10\)"):
         post_process(SimpleNamespace(logits=outputs().logits[:, 0]))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_no_empty_masks(value):
+    broken = outputs(dtype=torch.float16)
+    broken.logits[1, 0, 3, 4] = value
+    message = "the logits of 1 of 3 expressions are not finite: the model overflows in float16.* use bfloat16 or float32"
+    with pytest.raises(ValueError, match=message):
+        post_process(broken)

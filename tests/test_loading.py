@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
-from remamber_hf.loading import BUNDLED_MODEL, find_device, load_model, load_tokenizer
+from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES, find_device, load_model, load_tokenizer
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
@@ -13,6 +14,19 @@ def test_a_model_comes_ready_for_inference_and_in_the_dtype_asked_for(dtype, exp
     model, _ = load_model(BUNDLED_MODEL, "cpu", dtype)
     assert model.dtype == expected
     assert model.device.type == "cpu" and not model.training
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_bundled_model_marks_nearly_the_same_in_half_precision(dtype):
+    pictures = [Image.open(path).convert("RGB") for path in sorted(BUNDLED_PICTURES.glob("*.png"))]
+    masks = []
+    for name in ("float32", dtype):
+        model, processor = load_model(BUNDLED_MODEL, "cpu", name)
+        inputs = processor(pictures, ["the star"] * len(pictures), return_tensors="pt").to(dtype=model.dtype)
+        with torch.inference_mode():
+            masks.append(torch.stack(processor.post_process_referring_segmentation(model(**inputs))))
+    exact, half = masks
+    assert (exact & half).sum() / (exact | half).sum() > 0.9
 
 
 def test_a_device_or_dtype_that_is_unknown_or_missing_is_refused():

@@ -293,6 +293,7 @@ class ReferringSegmentationTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs)
         losses = torch.stack([self.weighted_loss(*sample) for sample in zip(outputs.logits.split(1), labels.split(1))])
+        outputs.logits = outputs.logits.nan_to_num()  # an overflow shows in the loss and must not end a long run
         predictions = self.processing_class.post_process_referring_segmentation(
             outputs, target_sizes=[mask.shape for mask in masks]
         )

@@ -17,6 +17,7 @@ from remamber_hf.data.refer import row_mask
 from remamber_hf.modeling_remamber import segmentation_loss
 from remamber_hf.modeling_vmamba import SS2D
 from remamber_hf.training.arguments import ReMamberTrainingArguments
+from remamber_hf.training.callbacks import draw_predictions
 from remamber_hf.training.drawn_sentences import DrawnSentences
 from remamber_hf.training.ema import WeightAverage
 from remamber_hf.training.sync_batch_norm import ChannelsLastSyncBatchNorm2d, synchronize_batch_norm
@@ -321,6 +322,15 @@ def test_evaluation_equals_a_plain_computation_and_leaves_the_random_state_alone
     assert metrics["eval_miou"] == pytest.approx(np.mean(np.array(intersections) / unions), abs=1e-12)
     assert metrics["eval_oiou"] == pytest.approx(sum(intersections) / sum(unions), abs=1e-12)
     assert metrics["eval_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_an_overflow_finds_nothing_shows_in_the_loss_and_does_not_end_the_evaluation(start, tmp_path):
+    trainer = make_trainer(start, tmp_path, num_eval=6)
+    with torch.no_grad():
+        trainer.model.mask_head.classifier.bias.fill_(float("nan"))
+    metrics = trainer.evaluate()
+    assert metrics["eval_miou"] == 0 and math.isnan(metrics["eval_loss"])
+    draw_predictions(trainer.model, trainer.processing_class, trainer.eval_dataset)
 
 
 def test_predict_counts_what_evaluate_counts(start, tmp_path):
