@@ -16,6 +16,7 @@
 import difflib
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import NoReturn, get_args, get_origin, get_type_hints
 
@@ -293,6 +294,8 @@ def read_evaluation_rows(sources: list[DataSource], arguments: DataArguments) ->
 
 def main(argv: list[str] | None = None):
     """Train if `--do_train`, evaluate if `--do_eval`; the output folder holds model, card and metrics."""
+    # Several processes: the gradients of depthwise convolutions come in another memory order and are copied, no more.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     arguments = parse_arguments(list(sys.argv[1:] if argv is None else argv))
     model_arguments, data_arguments, training_arguments, given = arguments
     # The Trainer would ask the Hub before it trains, and write a card of its own; everything is sent at the end.

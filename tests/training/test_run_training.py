@@ -575,6 +575,7 @@ def test_torchrun_and_accelerate_start_the_same_command(launcher, start, tmp_pat
     command = [sys.executable, "-m", *program, "-m", "remamber_hf.run_training", *flags, "--output_dir", tmp_path]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode == 0, result.stderr
+    assert "UserWarning" not in result.stderr, result.stderr
     assert f"with {processes} on" in (tmp_path / "README.md").read_text()
     assert result.stdout.count("training: ") == 1
 
