@@ -42,7 +42,7 @@ EXAMPLES = [
     ("shapes_1.png", "the yellow square\nthe triangle"),
     ("shapes_2.png", "the red circle\nthe green square"),
     ("shapes_5.png", "the pink heart\nthe striped heart\nthe tiny circle"),
-    ("shapes_6.png", "the striped orange moon\nthe big crescent"),
+    ("shapes_6.png", "the striped orange moon\nthe checkered ring"),
 ]
 KEEP_SECONDS = 15 * 60  # how long a visitor's files and results stay
 MAX_WAITING = 20  # requests in the queue

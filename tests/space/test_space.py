@@ -201,11 +201,11 @@ def test_overlay_mask_cut_out_and_heat_map_are_downloaded_in_full(serve, visit, 
 
 def test_an_example_fills_picture_and_expressions(serve, visit, segmenter):
     page = visit(serve({"shapes": segmenter}))
-    page.get_by_text("the yellow star").click()
-    sync_api.expect(page.get_by_label("Expressions")).to_have_value("the yellow star")
+    page.get_by_text("the striped orange moon").click()
+    sync_api.expect(page.get_by_label("Expressions")).to_have_value("the striped orange moon\nthe checkered ring")
     sync_api.expect(page.get_by_label("Remove Image")).to_be_visible()
     segment_button(page).click()
-    sync_api.expect(table(page)).to_contain_text("the yellow star")
+    sync_api.expect(table(page)).to_contain_text("the checkered ring")
 
 
 def test_a_photograph_from_the_camera_is_segmented_and_not_mirrored(serve, visit, segmenter):
