@@ -225,12 +225,17 @@ def draw_correlations(explanation: Explanation, threshold: float) -> list[Image.
             bounds = [(values, values.min(), values.max()) for values in maps[part]]
             rows.append(
                 [
-                    Cell(draw_heat(values, low, high, size, mask), f"{low:.3g} … {high:.3g}")
+                    Cell(draw_heat(values, low, high, size, mask), f"{shorten(low)} … {shorten(high)}")
                     for values, low, high in bounds
                 ]
             )
         grids.append(draw_grid(rows, explanation.tokens[part], labels, side, LABEL_WIDTH))
     return grids
+
+
+def shorten(value: float) -> str:
+    """Three digits, without an exponent below a million."""
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def draw_heat(values: np.ndarray, low: float, high: float, size: tuple[int, int], mask: np.ndarray) -> Image.Image:

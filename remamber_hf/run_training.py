@@ -366,6 +366,7 @@ def main(argv: list[str] | None = None):
             epochs=trainer.state.epoch,
         )
         write_model_card(config, processor, run, training_arguments)
+        print(f"written: {training_arguments.output_dir}")
         if is_pushed:
             print(f"pushed: {push_folder(training_arguments)}")
 

@@ -10,7 +10,14 @@ from typer.testing import CliRunner
 
 from remamber_hf import ReMamberForImageSegmentation, ReMamberImageProcessorPil, ReMamberProcessor
 from remamber_hf.cli import app
-from remamber_hf.explanation import Explanation, draw_explanation, explain_mask, flatten_layout, recorded_inputs
+from remamber_hf.explanation import (
+    Explanation,
+    draw_explanation,
+    explain_mask,
+    flatten_layout,
+    recorded_inputs,
+    shorten,
+)
 from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
 
 
@@ -202,3 +209,7 @@ def test_the_command_writes_a_figure_for_each_expression(tmp_path):
     figures = [Image.open(tmp_path / f"why_{number}.png") for number in (1, 2)]
     assert [figure.width for figure in figures] == [1200, 1200]
     assert figures[0].tobytes() != figures[1].tobytes()
+
+
+def test_numbers_under_a_map_are_short():
+    assert [shorten(value) for value in (4761.3, 115_408, -6.428, 0.01234)] == ["4760", "115000", "-6.43", "0.0123"]

@@ -91,7 +91,7 @@ size = (picture.height, picture.width)
 
 Cutting out the one object of a picture that an expression means, in pictures and language like those of its data.
 
-- It answers with a mask also where nothing in the picture is meant.
+- It may answer with a mask also where nothing in the picture is meant.
 - It reads {text_length} tokens of an expression; what is longer is cut off.
 - Pictures are resized to {size} (height × width) pixels, so proportions change and small objects lose detail.
 - It has what its data has of bias: in what is pictured, who is pictured, and how people speak of them. It is not made
@@ -163,7 +163,7 @@ def write_model_card(config: ReMamberConfig, processor: ReMamberProcessor, run: 
         data=describe_data(run),
         start=describe_start(run),
         metrics=describe_metrics(run),
-        recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100),
+        recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),
         environment=describe_machine(run, args),
         licence=f"Weights: {run.license}." if run.license else "No licence was given for the weights.",
     )
@@ -253,7 +253,7 @@ def describe_metrics(run: TrainingRun) -> str:
         lines.append(f"| {name} | {run.eval_split} | {values} |")
     limit = run.given.get("max_eval_samples")
     if limit is not None:
-        lines.append(f"\nOn the first {limit} expressions of the split only.")
+        lines.append(f"\nOn the first {limit} expressions of the split at most.")
     return "\n".join(lines)
 
 
