@@ -274,10 +274,11 @@ class ReMamberPreprocessing:
             target_sizes = check_target_sizes(target_sizes, len(logits))
         num_finite = int(logits.isfinite().flatten(1).all(dim=1).sum())
         if num_finite < len(logits):
+            reason = "weights or pixel values are not; look which."
+            if logits.dtype == torch.float16:
+                reason = "the model overflows in float16, which ends at 65,504; use bfloat16 or float32."
             raise ValueError(
-                f"the logits of {len(logits) - num_finite} of {len(logits)} expressions are not finite: the model "
-                f"overflows in {str(logits.dtype).removeprefix('torch.')}, or its weights are broken. float16 ends at "
-                "65,504; use bfloat16 or float32."
+                f"the logits of {len(logits) - num_finite} of {len(logits)} expressions are not finite: {reason}"
             )
 
         masks, probabilities = [], []

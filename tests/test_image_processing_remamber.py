@@ -466,9 +466,15 @@ def test_logits_of_another_shape_are_refused():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_logits_that_are_not_finite_are_no_empty_masks(value):
-    broken = outputs(dtype=torch.float16)
+@pytest.mark.parametrize(
+    ("dtype", "reason"),
+    [
+        (torch.float16, "the model overflows in float16, which ends at 65,504"),
+        (torch.float32, "weights or pixel values"),
+    ],
+)
+def test_logits_that_are_not_finite_are_no_empty_masks(value, dtype, reason):
+    broken = outputs(dtype=dtype)
     broken.logits[1, 0, 3, 4] = value
-    message = "the logits of 1 of 3 expressions are not finite: the model overflows in float16.* use bfloat16 or"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"the logits of 1 of 3 expressions are not finite: {reason}"):
         post_process(broken)

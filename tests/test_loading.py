@@ -22,7 +22,8 @@ def test_the_bundled_model_marks_nearly_the_same_in_half_precision(dtype):
     masks = []
     for name in ("float32", dtype):
         model, processor = load_model(BUNDLED_MODEL, "cpu", name)
-        inputs = processor(pictures, ["the star"] * len(pictures), return_tensors="pt").to(dtype=model.dtype)
+        expressions = [["the star", "the purple star"]] * len(pictures)
+        inputs = processor(pictures, expressions, return_tensors="pt").to(dtype=model.dtype)
         with torch.inference_mode():
             masks.append(torch.stack(processor.post_process_referring_segmentation(model(**inputs))))
     exact, half = masks

@@ -81,7 +81,7 @@ def merge_streams(outputs: list) -> list:
             merged.append(output)
     for output in merged:
         if output.output_type == "stream":
-            output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
+            output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text).replace("\r\n", "\n")
     return merged
 
 

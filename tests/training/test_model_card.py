@@ -101,6 +101,7 @@ def test_the_recipe_is_there_without_folders_and_secrets(run, arguments):
     text = card_of(replace(run, given=given), arguments).text
     recipe = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert recipe == {"learning_rate": 0.001, "model": "my-model", "model_config": {"mask_head": "mamba"}}
+    assert "model_config:\n  mask_head: mamba\n" in text
     assert "/home/me" not in text and "hf_abc" not in text and str(arguments.output_dir) not in text
 
 

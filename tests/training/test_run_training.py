@@ -201,7 +201,7 @@ def test_a_push_comes_last_and_its_failure_costs_nothing(start, tmp_path, monkey
     flags = ["--model", start / "conv", "--data_dir", start / "data" / "shapes", "--do_train", *QUIET]
     flags = [str(flag) for flag in [*flags, "--push_to_hub", "--hub_model_id", "me/model"]]
     main([*flags, "--output_dir", str(tmp_path / "a")])
-    assert "pushed: https://huggingface.co/me/model" in capsys.readouterr().out
+    assert f"written: {tmp_path / 'a'}\npushed: https://huggingface.co/me/model" in capsys.readouterr().out
     assert {"README.md", "model.safetensors", "modeling_remamber.py", "tokenizer.json"} <= set(calls[1])
     with pytest.raises(ValueError, match="the model is whole in .* `hf upload me/model"):
         main([*flags, "--output_dir", str(tmp_path / "b")])
@@ -389,7 +389,8 @@ def test_a_mixture_is_evaluated_set_by_set_and_trained_without_leaks(start, tmp_
     assert f"left out, their pictures being in another split of one of these: {removed}" in printed
     metrics = json.loads((tmp_path / "out" / "eval_results.json").read_text())
     assert {"eval_shapes_miou", "eval_others_miou"} <= metrics.keys()
-    assert removed in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert removed in card and "On the first 2 expressions of the split at most." in card
 
 
 def test_sentences_that_mean_several_objects_or_none_are_not_scored_as_if_they_meant_one():
