@@ -190,7 +190,7 @@ def time_neck(is_quick: bool) -> list[dict]:
     """
     Arithmetic speed of the 3×3 convolutions in the neck of the Conv head, and of a square matrix product.
 
-    They run as published, after the resize; on a CPU the model runs them before it, see `ResizedConv2d`.
+    They run as published, after the resize; on a CPU the model runs them before it, see `convolve_resized`.
     """
     head = make_model("conv", is_quick).mask_head
     side = (QUICK_SIDE if is_quick else SIDE) // 4

@@ -13,6 +13,7 @@
 # limitations under the License.
 """Configurations of VMamba and ReMamber; the defaults are the published base models."""
 
+from copy import deepcopy
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -20,6 +21,10 @@ from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.pipelines import PIPELINE_REGISTRY
+
+
+# In CLIP's published config, where it means the token with the largest id: the end token, until words are added.
+LEGACY_END_TOKEN = 2
 
 
 def _require_positive(config: PreTrainedConfig, *names: str) -> None:
@@ -60,6 +65,10 @@ class SS2DConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     scan_backend: Literal["auto", "reference", "torch", "cpu", "mamba_ssm", "triton"] = "auto"
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
     def validate_ss2d(self):
         _require_positive(self, "state_size", "expand", "layer_norm_eps", "time_step_min", "time_step_floor")
@@ -173,6 +182,9 @@ class ReMamberConfig(SS2DConfig):
             )
         elif isinstance(self.text_config, dict):
             self.text_config = CLIPTextConfig(**self.text_config)
+        if self.text_config.eos_token_id == LEGACY_END_TOKEN:
+            self.text_config = deepcopy(self.text_config)
+            self.text_config.eos_token_id = self.text_config.vocab_size - 1
         if self.vision_config is None:
             self.vision_config = VMambaConfig()
         elif isinstance(self.vision_config, dict):

@@ -1,10 +1,18 @@
 """ReMamber's preprocessing and postprocessing: picture → pixel values, segmentation map → labels, logits → masks."""
 
+import base64
+import binascii
 import os
+import reprlib
 import struct
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from http.client import HTTPException
+from io import BytesIO
 from typing import ClassVar
+from urllib.parse import urlsplit
+from urllib.request import Request, url2pathname, urlopen
 
 import numpy as np
 import torch
@@ -15,9 +23,9 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
+    ChannelDimension,
     ImageInput,
     PILImageResampling,
-    make_flat_list_of_images,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import requires_backends
@@ -35,6 +43,13 @@ PILLOW_ERRORS = (
     TypeError,
     struct.error,
 )
+
+SHORT = reprlib.Repr()  # what came, in errors
+SHORT.maxstring = SHORT.maxother = 100  # characters
+WEB = ("http://", "https://")
+DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
+DOWNLOAD_SECONDS = 120.0  # for a whole picture
+DOWNLOAD_BYTES = 256 * 2**20
 
 # How `post_process_referring_segmentation` resizes logits; the published evaluation used "nearest".
 LOGIT_INTERPOLATIONS = {
@@ -61,7 +76,7 @@ def open_picture(source) -> Image.Image:
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         if not os.path.exists(source):
-            raise FileNotFoundError(f"There is no file {name!r}; give the path of a picture.")
+            raise FileNotFoundError(f"There is no file {shorten(name)!r}; give the path of a picture.")
         if os.path.isdir(source):
             raise ValueError(f"{name!r} is a folder; give the path of one picture.")
     elif is_picture or hasattr(source, "read"):
@@ -75,27 +90,177 @@ def open_picture(source) -> Image.Image:
         raise ValueError(f"The picture {name!r} cannot be read ({error}); give a complete image file.") from error
 
 
+def read_picture(source, timeout: float = DOWNLOAD_TIMEOUT) -> Image.Image:
+    """Opens a picture from any source, as upright 8-bit RGB.
+
+    Args:
+        source: what `open_picture` takes; an array or tensor, see `to_picture`; the bytes of a file; a data set's
+            {"bytes": …, "path": …}; or text: a path, a web address, a file:// address, a data URL or base64.
+        timeout: seconds to wait for a web server's answer.
+
+    Raises:
+        FileNotFoundError: nothing is at the path.
+        ValueError: a picture that cannot be fetched or read, or an array of another kind.
+    """
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        return to_picture(source)
+    if isinstance(source, Mapping) and {"bytes", "path"} & set(source):
+        source = source.get("path") if source.get("bytes") is None else source["bytes"]
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return open_picture(BytesIO(source))
+    if isinstance(source, str):
+        if source.startswith(WEB):
+            return open_picture(BytesIO(download(source, timeout)))
+        if source.startswith("file://"):
+            return open_picture(url2pathname(urlsplit(source).path))
+        if source.startswith("data:"):
+            return open_picture(BytesIO(decode_base64(source.partition(",")[2])))
+        if len(source) >= SHORTEST_BASE64 and not os.path.exists(source):
+            try:
+                return open_picture(BytesIO(decode_base64(source)))
+            except ValueError:
+                pass  # a path then, that leads nowhere
+    return open_picture(source)
+
+
+SHORTEST_BASE64 = 64  # no file of a picture is shorter
+
+
+def shorten(text: str) -> str:
+    """Text for an error, its middle left out where it is long."""
+    return text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}"
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes that base64 text stands for, its line breaks left out; ValueError if it is none."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"the text {SHORT.repr(text)} is no base64 of a picture: {error}") from None
+
+
+def download(url: str, timeout: float) -> bytes:
+    """What is at a web address, in bounded time and size; ValueError if it cannot be fetched."""
+    request = Request(url, headers={"User-Agent": "remamber_hf"})  # some servers refuse Python's own name
+    end = time.monotonic() + DOWNLOAD_SECONDS
+    content = bytearray()
+    try:
+        with urlopen(request, timeout=timeout) as answer:
+            while part := answer.read1(2**16):
+                content += part
+                if len(content) > DOWNLOAD_BYTES or time.monotonic() > end:
+                    raise ValueError(
+                        f"{shorten(url)} gave {len(content)} bytes and more; a picture may have "
+                        f"{DOWNLOAD_BYTES >> 20} MiB and take {DOWNLOAD_SECONDS:.0f} s."
+                    )
+    except (OSError, HTTPException) as error:
+        raise ValueError(f"{shorten(url)} cannot be fetched: {error}") from error
+    return bytes(content)
+
+
+def list_pictures(images) -> list:
+    """The pictures of a single one, a batch (arrays with one axis more), or an iterable of either, in their order."""
+    if isinstance(images, (Image.Image, str, bytes, bytearray, memoryview, os.PathLike, Mapping)):
+        return [images]
+    if hasattr(images, "read"):
+        return [images]
+    if isinstance(images, torch.Tensor) or (isinstance(images, np.ndarray) and images.dtype != object):
+        if images.ndim in (2, 3):
+            return [images]
+        if images.ndim == 4:
+            return list(images)
+        raise ValueError(
+            f"an array {tuple(images.shape)} came; give (height, width), (height, width, channels), "
+            "(channels, height, width) or a batch of them."
+        )
+    if not isinstance(images, Iterable):
+        raise ValueError(f"{type(images).__name__} came; give a picture: a PIL image, an array, a path or an address.")
+    return [picture for entry in images for picture in list_pictures(entry)]
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Converts a PIL image of any mode to RGB, transparency laid on white; the EXIF rotation is left alone.
 
     Integer greys (modes I and I;16) are 16-bit values. Floats are fractions if all lie in [0, 1], else 8-bit values.
 
     Raises:
-        ValueError: integers outside [0, 65535], floats outside [0, 255], or a mode that Pillow cannot convert.
+        ValueError: integers outside [0, 65535], floats outside [0, 255], no area, or a mode that Pillow cannot
+            convert.
     """
+    if not (image.width and image.height):
+        raise ValueError(f"a picture of {image.width}×{image.height} pixels came; give one that has an area.")
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.int32)
         check_range(grey, 65535)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(to_8_bit(grey.astype(np.uint16))).convert("RGB")
     if image.mode == "F":
-        grey = np.asarray(image)
-        check_range(grey, 255)
-        scale = 255 if grey.max() <= 1 else 1
-        return Image.fromarray((grey * scale).round().astype(np.uint8)).convert("RGB")
+        return Image.fromarray(to_8_bit(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
+
+
+def to_picture(pixels: np.ndarray | torch.Tensor, channels_first: bool | None = None) -> Image.Image:
+    """Turns an array of pixels into 8-bit RGB, transparency laid on white.
+
+    Args:
+        pixels: (height, width), (height, width, channels) or (channels, height, width) with 1 (grey), 3 (RGB) or 4
+            (RGBA) channels; bool, uint8, uint16 (0 … 65535), other integers in [0, 255], or floats: fractions if all
+            lie in [0, 1], else 8-bit values.
+        channels_first: which axis has the channels. By default what fits; where both do, the first axis in a tensor
+            and the last in an array.
+
+    Raises:
+        ValueError: another shape, no area, or values outside these ranges.
+    """
+    is_tensor = isinstance(pixels, torch.Tensor)
+    if is_tensor:
+        pixels = pixels.detach().cpu()
+        pixels = (pixels.float() if pixels.is_floating_point() else pixels).numpy()
+    shape = pixels.shape
+    if pixels.ndim == 3:
+        fits = {axis for axis in (0, 2) if shape[axis] in (1, 3, 4)}
+        axis = (0 if is_tensor else 2) if channels_first is None else (0 if channels_first else 2)
+        if channels_first is None and axis not in fits:
+            axis = 2 - axis
+        if axis not in fits:
+            pixels = np.empty(0)  # refused below
+        elif axis == 0:
+            pixels = np.moveaxis(pixels, 0, -1)
+        if pixels.shape[-1] == 1:
+            pixels = pixels[..., 0]
+    if pixels.ndim not in (2, 3) or not pixels.size:
+        raise ValueError(
+            f"an array {shape} came; give (height, width), (height, width, channels) or (channels, height, width), "
+            "with 1, 3 or 4 channels and an area."
+        )
+    return to_rgb(Image.fromarray(np.ascontiguousarray(to_8_bit(pixels))))
+
+
+def to_8_bit(values: np.ndarray) -> np.ndarray:
+    """Pixel values of any kind as uint8; `to_picture` says which kinds there are."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * 255
+    if values.dtype == np.uint16:
+        return ((values.astype(np.int32) + 128) // 257).astype(np.uint8)
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"pixel values of type {values.dtype} came; give uint8, uint16, bool or floats.")
+    check_range(values, 255)
+    scale = 255 if is_fraction(values) else 1
+    return (values * scale).round().astype(np.uint8)
+
+
+def is_fraction(pixels) -> bool:
+    """Whether pixels are floats in [0, 1]."""
+    if isinstance(pixels, Image.Image):
+        return pixels.mode == "F" and is_fraction(np.asarray(pixels))
+    if isinstance(pixels, torch.Tensor):
+        return pixels.is_floating_point() and pixels.numel() > 0 and bool(pixels.min() >= 0 and pixels.max() <= 1)
+    is_float = isinstance(pixels, np.ndarray) and pixels.dtype.kind == "f"
+    return is_float and pixels.size > 0 and bool(pixels.min() >= 0 and pixels.max() <= 1)
 
 
 def check_range(values: np.ndarray, largest: int):
@@ -106,13 +271,39 @@ def check_range(values: np.ndarray, largest: int):
 
 
 def to_binary_map(segmentation_map, index: int) -> np.ndarray:
-    """Turns a PIL image, array or tensor into a uint8 map (height, width): 1 where the value is not zero, else 0."""
+    """Turns a PIL image, array or tensor into a uint8 map (height, width), 1 where the object is and 0 elsewhere.
+
+    Raises:
+        ValueError: another shape, or values besides 0 and one of 1 and 255: several objects, an ignore value, greys.
+    """
     if isinstance(segmentation_map, torch.Tensor):
-        segmentation_map = segmentation_map.cpu().numpy()
+        segmentation_map = segmentation_map.detach().cpu().numpy()
     values = np.asarray(segmentation_map)
     if values.ndim != 2:
         raise ValueError(f"Segmentation map {index} has shape {values.shape}; give one (height, width) map.")
-    return (values != 0).view(np.uint8)
+    is_object = values != 0
+    if values.dtype != bool:
+        codes = values[is_object]
+        if codes.size and not (codes[0] in (1, 255) and (codes == codes[0]).all()):
+            came = ", ".join(str(code) for code in np.unique(values)[:6])
+            raise ValueError(
+                f"Segmentation map {index} has the values {came}; give 0 and 1, 0 and 255 or bool, as `map == 7` does "
+                "for the object that a map calls 7. Pixels to be ignored there are none."
+            )
+    return is_object.view(np.uint8)
+
+
+def list_maps(segmentation_maps) -> list:
+    """The maps of a single one, a batch (an array with one axis more), or an iterable of either, in their order."""
+    if isinstance(segmentation_maps, Image.Image) or (
+        isinstance(segmentation_maps, (np.ndarray, torch.Tensor)) and segmentation_maps.ndim == 2
+    ):
+        return [segmentation_maps]
+    if isinstance(segmentation_maps, (str, bytes, os.PathLike)) or not isinstance(segmentation_maps, Iterable):
+        raise ValueError(
+            f"{type(segmentation_maps).__name__} came as segmentation map; give PIL images or arrays (height, width)."
+        )
+    return [segmentation_map for entry in segmentation_maps for segmentation_map in list_maps(entry)]
 
 
 def to_channels_first(image: Image.Image | np.ndarray) -> np.ndarray:
@@ -132,16 +323,41 @@ def look_up(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
     return values
 
 
+def find_logits(outputs) -> torch.Tensor:
+    """The logits (num_expressions, 1, height, width) of a model's output; ValueError if there are none."""
+    if isinstance(outputs, Mapping) or hasattr(outputs, "logits"):
+        logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs.logits
+    elif isinstance(outputs, (tuple, list)):  # return_dict=False: the loss comes first, where there is one
+        logits = next((entry for entry in outputs if getattr(entry, "ndim", 0) == 4), None)
+    else:
+        logits = outputs
+    if isinstance(logits, np.ndarray):
+        logits = torch.from_numpy(logits)
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 4 or logits.shape[1] != 1:
+        came = f"have shape {tuple(logits.shape)}" if hasattr(logits, "shape") else "are missing"
+        raise ValueError(f"logits {came}; give the model's output or logits (num_expressions, 1, height, width).")
+    return logits.detach()
+
+
+def check_threshold(threshold):
+    is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
+    if not is_number or not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {SHORT.repr(threshold)}; give a probability in [0, 1].")
+
+
 def check_target_sizes(target_sizes, num_expressions: int) -> list[tuple[int, int]]:
-    sizes = target_sizes.tolist() if isinstance(target_sizes, torch.Tensor) else list(target_sizes)
+    is_array = isinstance(target_sizes, (torch.Tensor, np.ndarray))
+    sizes = target_sizes.tolist() if is_array else list(target_sizes)
+    if len(sizes) == 2 and all(isinstance(side, (int, np.integer)) for side in sizes):
+        sizes = [sizes] * num_expressions
     if len(sizes) != num_expressions:
         raise ValueError(
             f"target_sizes has {len(sizes)} entries, logits have {num_expressions} expressions; "
             "give one (height, width) per expression."
         )
     for index, size in enumerate(sizes):
-        if len(size) != 2 or min(size) < 1:
-            raise ValueError(f"target_sizes[{index}] is {tuple(size)}; give (height, width), both at least 1.")
+        if not isinstance(size, (tuple, list, torch.Tensor, np.ndarray)) or len(size) != 2 or min(size) < 1:
+            raise ValueError(f"target_sizes[{index}] is {SHORT.repr(size)}; give (height, width), both at least 1.")
     return [(int(height), int(width)) for height, width in sizes]
 
 
@@ -162,6 +378,10 @@ class ReMamberPreprocessing:
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # registered is a class, not what is made of it elsewhere
+
     def preprocess(
         self,
         images: ImageInput,
@@ -172,10 +392,12 @@ class ReMamberPreprocessing:
         """Turns pictures and their segmentation maps into what the model reads.
 
         Args:
-            images: one picture or several: PIL images (the EXIF rotation is left alone), arrays, tensors, or paths,
-                which are read by `open_picture`.
-            segmentation_maps: one map or several, each (height, width) of its picture; not zero means object.
+            images: one picture or several, of all kinds that `read_picture` takes; the EXIF rotation of a PIL image is
+                left alone. With `do_convert_rgb=False`, PIL images, arrays and tensors go as they are to transformers.
+            segmentation_maps: one map or several, each (height, width) of its picture, as `to_binary_map` takes them.
             image_index: the picture that each map belongs to; map i belongs to picture i by default.
+            **kwargs: for this call other values than the processor's own. What crops or pads is the processor's own
+                matter: where a picture lay must be known when its mask is laid back.
 
         Returns:
             pixel_values: (num_images, 3, height, width), float32.
@@ -186,33 +408,68 @@ class ReMamberPreprocessing:
         """
         return super().preprocess(images, segmentation_maps, image_index, **kwargs)
 
-    def fetch_images(self, images):
-        if isinstance(images, os.PathLike) or (isinstance(images, str) and os.path.exists(images)):
-            return open_picture(images)
-        return super().fetch_images(images)
-
-    def process_image(self, image, do_convert_rgb: bool | None = None, **kwargs):
-        # transformers would clip 16-bit greys and floats at 255.
-        if do_convert_rgb and isinstance(image, Image.Image):
-            image = to_rgb(image)
-        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+    def fetch_images(self, images) -> list:
+        """The pictures as a list; what names a picture is opened, PIL images, arrays and tensors stay as they are."""
+        kept = (Image.Image, np.ndarray, torch.Tensor)
+        pictures = list_pictures(images)
+        if not pictures:
+            raise ValueError("images is empty; give at least one picture.")
+        return [picture if isinstance(picture, kept) else read_picture(picture) for picture in pictures]
 
     def _preprocess_image_like_inputs(
         self, images, segmentation_maps=None, image_index=None, return_tensors=None, **kwargs
     ) -> BatchFeature:
-        images = self._prepare_image_like_inputs(images, **kwargs)
-        data = dict(self._preprocess(images, return_tensors=None, **kwargs))
+        self._check_geometry(kwargs)
+        pictures = self.fetch_images(images)
+        if kwargs["do_convert_rgb"]:
+            if not kwargs["do_rescale"]:
+                kwargs |= self._rescale_of_fractions(pictures, kwargs)
+            layout = kwargs.pop("input_data_format", None)
+            channels_first = None if layout is None else ChannelDimension(layout) == ChannelDimension.FIRST
+            pictures = [
+                to_rgb(picture) if isinstance(picture, Image.Image) else to_picture(picture, channels_first)
+                for picture in pictures
+            ]
+        prepared = [self.process_image(picture, **kwargs) for picture in pictures]
+        data = dict(self._preprocess(prepared, return_tensors=None, **kwargs))
         if segmentation_maps is not None:
             sizes = [
                 (image.height, image.width) if isinstance(image, Image.Image) else tuple(image.shape[-2:])
-                for image in images
+                for image in prepared
             ]
             data["labels"] = self._preprocess_maps(segmentation_maps, sizes, image_index, **kwargs)
         return BatchFeature(data, tensor_type=return_tensors)
 
+    def _check_geometry(self, kwargs: dict):
+        """Refuses, for one call, another place of the pictures than that from which masks are laid back."""
+        if kwargs["do_center_crop"] and kwargs["crop_size"] is None:
+            raise ValueError("do_center_crop is true and crop_size is missing; give both to the processor.")
+        names = ["do_center_crop", "do_pad"]
+        if kwargs["do_center_crop"] or kwargs["do_pad"]:
+            names += ["crop_size", "pad_size", "do_resize", "size"]
+        for name in names:
+            if (kwargs[name] or None) != (getattr(self, name) or None):
+                raise ValueError(
+                    f"{name} is {kwargs[name]} in this call and {getattr(self, name)} in the image processor, which "
+                    f"lays masks back on their pictures; set it there, as in image_processor.{name} = …"
+                )
+
+    def _rescale_of_fractions(self, pictures: list, kwargs: dict) -> dict:
+        """What `do_rescale=False` asks for: fractions, which become 8-bit values on their way, stay fractions."""
+        num_fractions = sum(is_fraction(picture) for picture in pictures)
+        if num_fractions == len(pictures):
+            return {"do_rescale": True, "rescale_factor": 1 / 255}
+        is_normalized_as_fractions = kwargs["do_normalize"] and max(np.atleast_1d(kwargs["image_mean"])) <= 1
+        if num_fractions or is_normalized_as_fractions:
+            raise ValueError(
+                f"do_rescale is false, and of {len(pictures)} pictures {num_fractions} have floats in [0, 1]; leave "
+                "do_rescale true for pictures of 8 bits."
+            )
+        return {}
+
     def _preprocess_maps(self, segmentation_maps, image_sizes, image_index, **kwargs) -> list[np.ndarray]:
         """Checks the maps against their pictures and gives them the pictures' geometry, by Pillow in both twins."""
-        maps = make_flat_list_of_images(segmentation_maps, expected_ndims=2)
+        maps = list_maps(segmentation_maps)
         image_index = range(len(image_sizes)) if image_index is None else image_index
         if len(maps) != len(image_index):
             raise ValueError(
@@ -247,9 +504,12 @@ class ReMamberPreprocessing:
     ) -> list[torch.Tensor] | tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Turns logits into masks: resize the logits → sigmoid → compare with the threshold, in float32.
 
+        What the processor's own `do_center_crop` and `do_pad` did to a picture is undone where a target size is given:
+        padding is cut off, and what was cropped away is not object.
+
         Args:
-            outputs: the model's output, with logits of shape (num_expressions, 1, height, width).
-            target_sizes: (height, width) of each expression's picture; by default the logits' size.
+            outputs: the model's output, also as a dict or tuple, or its logits (num_expressions, 1, height, width).
+            target_sizes: (height, width) of each expression's picture, or one for all; by default the logits' size.
             threshold: a pixel is object if its probability is above it; in [0, 1].
             interpolation: "bilinear", or "nearest" as in the published evaluation.
             return_probabilities: also return the probabilities.
@@ -261,15 +521,10 @@ class ReMamberPreprocessing:
         Raises:
             ValueError: an argument outside what is described here, or logits that are not finite.
         """
-        logits = outputs.logits.detach()
-        if logits.ndim != 4 or logits.shape[1] != 1:
-            raise ValueError(
-                f"logits have shape {tuple(logits.shape)}; (num_expressions, 1, height, width) was needed."
-            )
+        logits = find_logits(outputs)
         if interpolation not in LOGIT_INTERPOLATIONS:
             raise ValueError(f"interpolation is {interpolation!r}; choose one of {sorted(LOGIT_INTERPOLATIONS)}.")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold is {threshold}; give a probability in [0, 1].")
+        check_threshold(threshold)
         if target_sizes is not None:
             target_sizes = check_target_sizes(target_sizes, len(logits))
         num_finite = int(logits.isfinite().flatten(1).all(dim=1).sum())
@@ -284,13 +539,40 @@ class ReMamberPreprocessing:
         masks, probabilities = [], []
         for index in range(len(logits)):
             resized = logits[index : index + 1].float()
-            if target_sizes is not None:
-                resized = F.interpolate(resized, size=target_sizes[index], **LOGIT_INTERPOLATIONS[interpolation])
-            probability = resized[0, 0].sigmoid()  # (height, width)
+            if target_sizes is None:
+                probability = resized[0, 0].sigmoid()  # (height, width)
+            else:
+                probability = self._lay_back(resized, target_sizes[index], LOGIT_INTERPOLATIONS[interpolation])
             masks.append(probability > threshold)
             if return_probabilities:
                 probabilities.append(probability)
         return (masks, probabilities) if return_probabilities else masks
+
+    def _lay_back(self, logits: torch.Tensor, target_size: tuple[int, int], interpolation: dict) -> torch.Tensor:
+        """Logits (1, 1, height, width) as probabilities (height, width) on a picture of `target_size`."""
+        if not (self.do_center_crop or self.do_pad):
+            return F.interpolate(logits, size=target_size, **interpolation)[0, 0].sigmoid()
+        resized_size = self._resized_size(target_size) if self.do_resize else target_size
+        crop_size = (self.crop_size.height, self.crop_size.width) if self.do_center_crop else resized_size
+        seen, place = [], []  # along each axis: which logits show the picture, and where in it
+        for target, resized, crop in zip(target_size, resized_size, crop_size):
+            offset = (resized - crop) // 2  # negative where the crop is larger and was filled up around the picture
+            first, last = max(offset, 0), min(offset + crop, resized)
+            seen.append(slice(first - offset, last - offset))
+            place.append(slice(round(first * target / resized), round(last * target / resized)))
+        probabilities = logits.new_zeros(target_size)
+        size = [axis.stop - axis.start for axis in place]
+        shown = logits[:, :, seen[0], seen[1]]
+        if min(*size, *shown.shape[2:]) > 0:
+            probabilities[place[0], place[1]] = F.interpolate(shown, size=size, **interpolation)[0, 0].sigmoid()
+        return probabilities
+
+    def _resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) to which a picture of `size` is resized."""
+        if self.size.height and self.size.width:
+            return self.size.height, self.size.width
+        blank = np.zeros((1, *size), dtype=np.uint8)
+        return PilBackend.resize(self, blank, self.size, PILImageResampling.NEAREST).shape[-2:]
 
 
 class ReMamberImageProcessor(ReMamberPreprocessing, TorchvisionBackend):
@@ -310,7 +592,7 @@ class ReMamberImageProcessorPil(ReMamberPreprocessing, PilBackend):
 
     def process_image(self, image, do_convert_rgb: bool | None = None, **kwargs):
         if do_convert_rgb and isinstance(image, Image.Image):
-            return to_rgb(image)
+            return image
         return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
 
     def _preprocess(self, images, *, do_rescale, do_normalize, do_pad, return_tensors, **kwargs) -> BatchFeature:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel
+from transformers import AutoConfig, CLIPTokenizer
 
-from .modeling_remamber import ReMamberForImageSegmentation
+from .modeling_remamber import ReMamberForImageSegmentation, load_whole
 from .pipeline_remamber import TASK, ReferringSegmentationPipeline
 from .processing_remamber import ReMamberProcessor
 
@@ -66,14 +66,6 @@ def load_model(
         raise ValueError(f"{name} cannot be loaded: {error}") from None
     check_tokenizer(name, processor.tokenizer)
     return model.to(target), processor
-
-
-def load_whole(model_class: type[PreTrainedModel], name: str | Path, **kwargs) -> PreTrainedModel:
-    """A pretrained model; ValueError if weights are missing, where transformers makes random ones and goes on."""
-    model, report = model_class.from_pretrained(name, output_loading_info=True, **kwargs)
-    if report["missing_keys"]:
-        raise ValueError(f"it lacks the weights of {sorted(report['missing_keys'])[0]} and is no whole model.")
-    return model
 
 
 def load_tokenizer(name: str | Path) -> CLIPTokenizer:

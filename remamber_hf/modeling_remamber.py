@@ -16,6 +16,8 @@
 Maps are (batch, height, width, channels) inside; what the public classes return is channels-first.
 """
 
+import reprlib
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
@@ -24,7 +26,9 @@ from os import PathLike
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel
 from transformers.backbone_utils import filter_output_hidden_states
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -32,7 +36,7 @@ from transformers.modeling_outputs import ModelOutput
 from transformers.models.clip.modeling_clip import CLIPTextModel
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_remamber import ReMamberConfig
+from .configuration_remamber import LEGACY_END_TOKEN, ReMamberConfig
 from .modeling_vmamba import (
     SS2D,
     ChannelsLastConv2d,
@@ -55,26 +59,21 @@ def double(hidden_states: torch.Tensor, align_corners: bool) -> torch.Tensor:
     return resize(hidden_states, (2 * height, 2 * width), align_corners)
 
 
-class ChannelsLastBatchNorm2d(nn.BatchNorm2d):
+def batch_norm(norm: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
     """
-    Batch norm of a map (batch, height, width, channels).
+    Apply the batch norm `norm` to a map (batch, height, width, channels).
 
-    A single pixel has no variance: in training, a batch of one picture on a 1×1 map uses the running statistics.
+    In training it uses its running statistics, and leaves them alone, where its weight is frozen: whoever freezes a
+    head, or trains adapters beside it, keeps the head as it was. So it does on a single pixel, which has no variance.
+    `norm` may be what took a batch norm's place: one over all processes, an adapter's wrapper, the identity.
     """
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if self.training and hidden_states[..., 0].numel() == 1:
-            normalized = F.batch_norm(
-                channels_first(hidden_states),
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                eps=self.eps,
-            )
-        else:
-            normalized = super().forward(channels_first(hidden_states))
-        return channels_last(normalized)
+    features = channels_first(hidden_states)
+    is_own = isinstance(norm, _BatchNorm) and norm.training
+    if is_own and (not norm.weight.requires_grad or (type(norm) is nn.BatchNorm2d and features[:, 0].numel() == 1)):
+        normalized = F.batch_norm(features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    else:
+        normalized = norm(features)
+    return channels_last(normalized)
 
 
 def fold_batch_norms(module: nn.Module) -> None:
@@ -209,54 +208,60 @@ KERNEL_MOVES = (
 )
 
 
-class ResizedConv2d(ChannelsLastConv2d):
+def convolve_resized(
+    conv: nn.Module, hidden_states: torch.Tensor, size: tuple[int, int] | None = None, skip: torch.Tensor | None = None
+) -> torch.Tensor:
     """
-    Resize → concatenate another map → 3×3 convolution.
+    Resize → concatenate another map → the 3×3 convolution `conv`.
 
     Each of the kernel's nine entries is a linear layer, and a linear layer and a resize commute. On a CPU the wide
     convolutions, and those to one channel, run before the resize, on fewer pixels; the nine results are then resized,
     moved and summed.
+
+    Args:
+        conv: a `ChannelsLastConv2d`, or what took its place, such as one with an adapter beside it.
+        hidden_states: map (batch, height, width, channels).
+        size: (height, width) to which the map is resized, if at all.
+        skip: map of that size, put behind the other's channels.
+
+    Returns:
+        map (batch, height, width, channels) of `size`.
     """
+    if size is not None:
+        if is_cheaper_before_resize(conv, hidden_states):
+            return convolve_before_resize(conv, hidden_states, size, skip)
+        hidden_states = resize(hidden_states, size, align_corners=True)
+    return conv(hidden_states if skip is None else torch.cat([hidden_states, skip], dim=-1))
 
-    def __init__(self, input_size: int, output_size: int, bias: bool = True):
-        super().__init__(input_size, output_size, 3, padding=1, bias=bias)
 
-    def forward(
-        self, hidden_states: torch.Tensor, size: tuple[int, int] | None = None, skip: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """
-        Map (batch, height, width, channels), resized to `size` if that is given, and `skip`, of that size → map of it.
-        """
-        if size is not None:
-            if self._is_cheaper_before_resize(hidden_states):
-                return self._convolve_before_resize(hidden_states, size, skip)
-            hidden_states = resize(hidden_states, size, align_corners=True)
-        return super().forward(hidden_states if skip is None else torch.cat([hidden_states, skip], dim=-1))
+def is_cheaper_before_resize(conv: nn.Module, hidden_states: torch.Tensor) -> bool:
+    # Of anything else, a subclass or a wrapper, the weight may not be all; and an offloaded one is fetched by a call.
+    if type(conv) is not ChannelsLastConv2d or not hidden_states.device.type == conv.weight.device.type == "cpu":
+        return False
+    if conv.weight.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu"):
+        return False  # in half precision each of the nine results would be rounded
+    return conv.out_channels == 1 or hidden_states.shape[-1] >= COMMUTED_CHANNELS
 
-    def _is_cheaper_before_resize(self, hidden_states: torch.Tensor) -> bool:
-        if hidden_states.device.type != "cpu":
-            return False
-        if self.weight.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu"):
-            return False  # in half precision each of the nine results would be rounded
-        return self.out_channels == 1 or hidden_states.shape[-1] >= COMMUTED_CHANNELS
 
-    def _convolve_before_resize(self, hidden_states, size, skip):
-        channels = hidden_states.shape[-1]
-        if skip is None:
-            bias = hidden_states.new_zeros(self.out_channels) if self.bias is None else self.bias
-            output = bias.repeat(len(hidden_states), *size, 1)
-        else:
-            skip_weight = self.weight[:, channels:]
-            output = channels_last(F.conv2d(channels_first(skip), skip_weight, self.bias, padding=1))
-        weight = self.weight[:, :channels].permute(2, 3, 0, 1).flatten(0, 2)  # (9 * output channels, channels)
-        parts = F.linear(hidden_states, weight)
-        if self.out_channels == 1:  # nine values per pixel are resized together, nine wide maps one after the other
-            resized = resize(parts, size, align_corners=True).split(1, dim=-1)
-        else:
-            resized = (resize(part, size, align_corners=True) for part in parts.chunk(9, dim=-1))
-        for (rows, columns), part in zip(product(KERNEL_MOVES, repeat=2), resized):
-            output[:, rows[0], columns[0]] += part[:, rows[1], columns[1]]
-        return output
+def convolve_before_resize(
+    conv: nn.Conv2d, hidden_states: torch.Tensor, size: tuple[int, int], skip: torch.Tensor | None
+) -> torch.Tensor:
+    channels = hidden_states.shape[-1]
+    if skip is None:
+        bias = hidden_states.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
+        output = bias.repeat(hidden_states.shape[0], *size, 1)
+    else:
+        skip_weight = conv.weight[:, channels:]
+        output = channels_last(F.conv2d(channels_first(skip), skip_weight, conv.bias, padding=1))
+    weight = conv.weight[:, :channels].permute(2, 3, 0, 1).flatten(0, 2)  # (9 * output channels, channels)
+    parts = F.linear(hidden_states, weight)
+    if conv.out_channels == 1:  # nine values per pixel are resized together, nine wide maps one after the other
+        resized = resize(parts, size, align_corners=True).split(1, dim=-1)
+    else:
+        resized = (resize(part, size, align_corners=True) for part in parts.chunk(9, dim=-1))
+    for (rows, columns), part in zip(product(KERNEL_MOVES, repeat=2), resized):
+        output[:, rows[0], columns[0]] += part[:, rows[1], columns[1]]
+    return output
 
 
 class ConvMixer(nn.Module):
@@ -267,16 +272,16 @@ class ConvMixer(nn.Module):
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
         self.in_proj = nn.Linear(input_size, input_size, bias=False)
-        self.in_norm = ChannelsLastBatchNorm2d(input_size)
+        self.in_norm = nn.BatchNorm2d(input_size)
         self.conv = ChannelsLastConv2d(input_size, input_size, 3, padding=1, groups=input_size, bias=False)
-        self.conv_norm = ChannelsLastBatchNorm2d(input_size)
+        self.conv_norm = nn.BatchNorm2d(input_size)
         self.out_proj = nn.Linear(input_size, hidden_size, bias=False)
-        self.out_norm = ChannelsLastBatchNorm2d(hidden_size)
+        self.out_norm = nn.BatchNorm2d(hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = F.hardswish(self.in_norm(self.in_proj(hidden_states)))
-        hidden_states = F.hardswish(self.conv_norm(self.conv(hidden_states)))
-        return self.out_norm(self.out_proj(hidden_states))
+        hidden_states = F.hardswish(batch_norm(self.in_norm, self.in_proj(hidden_states)))
+        hidden_states = F.hardswish(batch_norm(self.conv_norm, self.conv(hidden_states)))
+        return batch_norm(self.out_norm, self.out_proj(hidden_states))
 
 
 class ConvNormReLU(nn.Sequential):
@@ -285,12 +290,15 @@ class ConvNormReLU(nn.Sequential):
     batch_norms = {"0": "1"}
 
     def __init__(self, input_size: int, output_size: int, bias: bool = True):
-        super().__init__(ResizedConv2d(input_size, output_size, bias), ChannelsLastBatchNorm2d(output_size), nn.ReLU())
+        convolution = ChannelsLastConv2d(input_size, output_size, 3, padding=1, bias=bias)
+        super().__init__(convolution, nn.BatchNorm2d(output_size), nn.ReLU())
 
-    def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        """Takes what `ResizedConv2d` takes."""
+    def forward(
+        self, hidden_states: torch.Tensor, size: tuple[int, int] | None = None, skip: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Takes what `convolve_resized` takes."""
         convolution, norm, relu = self
-        return relu(norm(convolution(hidden_states, *args, **kwargs)))
+        return relu(batch_norm(norm, convolve_resized(convolution, hidden_states, size, skip)))
 
 
 class ConvMaskHead(nn.Module):
@@ -302,7 +310,7 @@ class ConvMaskHead(nn.Module):
         width = config.conv_head_ratio * stage1
         self.mixers = nn.ModuleList(ConvMixer(size, width) for size in (stage4, width + stage3, width + stage2))
         self.neck = nn.ModuleList([ConvNormReLU(width + stage1, width), ConvNormReLU(width, width)])
-        self.classifier = ResizedConv2d(width, 1)
+        self.classifier = ChannelsLastConv2d(width, 1, 3, padding=1)
 
     def forward(self, feature_maps: tuple[torch.Tensor, ...], text_hidden_states: torch.Tensor) -> torch.Tensor:
         """Four maps (batch, height, width, channels), fine to coarse → logits (batch, height, width, 1), stride 1."""
@@ -314,7 +322,7 @@ class ConvMaskHead(nn.Module):
             hidden_states = torch.cat([hidden_states, skip], dim=-1)
         hidden_states = self.neck[0](self.mixers[2](hidden_states), (height, width), skip=stage1)
         hidden_states = self.neck[1](hidden_states, (2 * height, 2 * width))
-        return self.classifier(hidden_states, (4 * height, 4 * width))
+        return convolve_resized(self.classifier, hidden_states, (4 * height, 4 * width))
 
 
 class MambaDecoderBlock(GradientCheckpointingLayer):
@@ -378,7 +386,7 @@ class MambaMaskHead(nn.Module):
         )
         width = hidden_sizes[-1] // 2
         self.neck = ConvNormReLU(width, width, bias=False)
-        self.classifier = ResizedConv2d(width, 1)
+        self.classifier = ChannelsLastConv2d(width, 1, 3, padding=1)
 
     def forward(self, feature_maps: tuple[torch.Tensor, ...], text_hidden_states: torch.Tensor) -> torch.Tensor:
         """Four maps (batch, height, width, channels), fine to coarse → logits (batch, height, width, 1), stride 1."""
@@ -445,6 +453,57 @@ class ReMamberPreTrainedModel(VMambaPreTrainedModel):
     ]
 
 
+def check_image_index(image_index: torch.Tensor, num_images: int, num_expressions: int) -> None:
+    """
+    Raise a ValueError unless `image_index` has an entry for each expression, and names each picture and none besides.
+
+    A batch that was cut, or put together of parts that counted their pictures by themselves, is found out so.
+    """
+    if image_index.ndim != 1 or image_index.shape[0] != num_expressions:
+        raise ValueError(
+            f"image_index has shape {tuple(image_index.shape)} for {num_expressions} expressions; give one for each."
+        )
+    pictures = torch.arange(num_images, device=image_index.device)
+    is_named = (image_index[:, None] == pictures).any(0)
+    is_inside = (image_index >= 0) & (image_index < num_images)
+    advice = (
+        "give the picture of each expression, counted from 0 in this batch, and no picture without expression; rows "
+        "that are put together one picture to one expression need no image_index."
+    )
+    check_values(
+        is_named.all() & is_inside.all(),
+        f"image_index does not fit the pictures: {advice}",
+        lambda: f"image_index is {reprlib.repr(image_index.tolist())} for {num_images} pictures; {advice}",
+    )
+
+
+def check_values(is_right: torch.Tensor, message: str, describe: Callable[[], str]) -> None:
+    """
+    Raise a ValueError unless `is_right`, a tensor of one bool, holds.
+
+    A GPU would run dry until it is read. There, and in code that is compiled or exported, it is an assertion on the
+    device, for which nothing waits: PyTorch's next synchronization raises its text. Devices without such assertions,
+    and CPUs, read it.
+
+    Args:
+        message: what the assertion says.
+        describe: makes the text of the ValueError, which can tell the values.
+    """
+    if is_right.is_meta:
+        return
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(is_right) is not torch.Tensor
+    if is_traced or is_right.device.type in ("cuda", "xpu"):
+        torch._assert_async(is_right, message)
+    elif not is_right.cpu().numpy():
+        raise ValueError(describe())
+
+
+def mask_after_end(input_ids: torch.Tensor, end_token_id: int) -> torch.Tensor:
+    """1 up to the first end token and 0 after it, for tokens (batch, length); all 1 where there is none."""
+    is_end = (input_ids == end_token_id).to(torch.int64)
+    return (is_end.cumsum(dim=-1) - is_end == 0).to(torch.int64)
+
+
 class ReMamberModel(ReMamberPreTrainedModel):
     """Text encoder and VMamba backbone, the text fused into the map after every stage."""
 
@@ -467,7 +526,7 @@ class ReMamberModel(ReMamberPreTrainedModel):
     def forward(
         self,
         pixel_values: torch.Tensor,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
         output_hidden_states: bool | list[int] | None = None,
@@ -478,17 +537,24 @@ class ReMamberModel(ReMamberPreTrainedModel):
             pixel_values: normalized pictures (num_images, 3, height, width), any size.
             input_ids: tokens (num_expressions, text_length), padded with the end token.
             attention_mask: 1 for tokens, 0 for padding (num_expressions, text_length). Only the text encoder reads it.
+                By default what comes after the first end token is padding.
             image_index: picture of each expression (num_expressions); what does not depend on the text runs once per
                 picture. Without it there is one picture per expression.
             output_hidden_states: whether to return `hidden_states` too, or indices of some.
             output_attentions: whether to return the `attentions` of the text encoder too.
 
         Raises:
-            ValueError: if the numbers of tokens, or of pictures and expressions, do not fit.
+            ValueError: if the numbers of tokens, or of pictures and expressions, do not fit, or `image_index` does not
+                name each picture, see `check_values`.
         """
         if output_attentions is None:
             output_attentions = self.config.output_attentions
-        num_images, num_expressions = len(pixel_values), len(input_ids)
+        if input_ids is None:
+            raise ValueError(
+                "input_ids are missing, the tokens of an expression; give a picture and a text to the processor, or "
+                "to pipeline('referring-image-segmentation')."
+            )
+        num_images, num_expressions = pixel_values.shape[0], input_ids.shape[0]
         if input_ids.shape[-1] != self.config.text_length:
             raise ValueError(
                 f"input_ids has {input_ids.shape[-1]} tokens per expression, the model reads exactly "
@@ -499,20 +565,19 @@ class ReMamberModel(ReMamberPreTrainedModel):
                 f"{num_images} pictures came with {num_expressions} expressions; give one picture per expression or "
                 "image_index, the picture of each expression."
             )
-        if image_index is not None and len(image_index) != num_expressions:
-            raise ValueError(
-                f"image_index has {len(image_index)} entries for {num_expressions} expressions; give one for each."
-            )
-        if attention_mask is not None:
-            # Left to itself the text encoder looks whether all are 1, and a GPU runs dry until the answer is there.
-            like_embeddings = input_ids.new_empty((*input_ids.shape, 0), dtype=self.text_encoder.dtype)
-            attention_mask = create_causal_mask(
-                self.text_encoder.config,
-                like_embeddings,
-                attention_mask,
-                past_key_values=None,
-                allow_is_causal_skip=False,
-            )
+        if image_index is not None:
+            check_image_index(image_index, num_images, num_expressions)
+        if attention_mask is None:
+            attention_mask = mask_after_end(input_ids, self.config.text_config.eos_token_id)
+        # Left to itself the text encoder looks whether all are 1, and a GPU runs dry until the answer is there.
+        like_embeddings = input_ids.new_empty((*input_ids.shape, 0), dtype=self.text_encoder.dtype)
+        attention_mask = create_causal_mask(
+            self.text_encoder.config,
+            like_embeddings,
+            attention_mask,
+            past_key_values=None,
+            allow_is_causal_skip=False,
+        )
         text = self.text_encoder(
             input_ids=input_ids, attention_mask=attention_mask, output_attentions=output_attentions
         )
@@ -534,6 +599,40 @@ class ReMamberModel(ReMamberPreTrainedModel):
         )
 
 
+def load_part(
+    part_class: type[PreTrainedModel], source: str | PathLike | PreTrainedModel, model_types: tuple[str, ...]
+) -> PreTrainedModel:
+    """
+    The pretrained `part_class` that `source`, a model or the name or folder of one, is or holds.
+
+    Raises:
+        ValueError: if `source` is of none of the `model_types`, or weights are missing.
+    """
+    if isinstance(source, (str, PathLike)):
+        config = AutoConfig.from_pretrained(source)
+        name = str(source)
+    else:
+        config = getattr(source, "config", None)
+        name = type(source).__name__
+    model_type = getattr(config, "model_type", None)
+    if model_type not in model_types:
+        raise ValueError(f"{name} is a model of type {model_type!r}; give one of type {' or '.join(model_types)}.")
+    if not isinstance(source, (str, PathLike)):
+        part = next((module for module in source.modules() if isinstance(module, part_class)), None)
+        if part is None:
+            raise ValueError(f"{name} holds no {part_class.__name__}; give one, or the name or folder of one.")
+        return part
+    return load_whole(part_class, source)
+
+
+def load_whole(model_class: type[PreTrainedModel], name: str | PathLike, **kwargs) -> PreTrainedModel:
+    """A pretrained model; ValueError if weights are missing, where transformers makes random ones and goes on."""
+    model, report = model_class.from_pretrained(name, output_loading_info=True, **kwargs)
+    if report["missing_keys"]:
+        raise ValueError(f"it lacks the weights of {sorted(report['missing_keys'])[0]} and is no whole model.")
+    return model
+
+
 class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
     """ReMamber with a mask head: the mask of the object that an expression means."""
 
@@ -553,17 +652,22 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
 
         Args:
             text: a CLIP text model, or the name or folder of one or of a whole CLIP.
-            vision: a VMamba backbone, or the name or folder of one or of a VMamba classifier.
+            vision: a VMamba backbone or classifier, or the name or folder of one.
             config_fields: fields of [`ReMamberConfig`], such as `mask_head`.
+
+        Raises:
+            ValueError: if a model is of another kind, or lacks weights: they would be random.
         """
-        if isinstance(text, (str, PathLike)):
-            text = CLIPTextModel.from_pretrained(text)
-        if isinstance(vision, (str, PathLike)):
-            vision = VMambaModel.from_pretrained(vision)
-        configs = {"text_config": deepcopy(text.config), "vision_config": deepcopy(vision.config)}
+        text_encoder = load_part(CLIPTextModel, text, ("clip_text_model", "clip"))
+        backbone = load_part(VMambaModel, vision, ("vmamba",))
+        configs = {"text_config": deepcopy(text_encoder.config), "vision_config": deepcopy(backbone.config)}
+        if configs["text_config"].eos_token_id == LEGACY_END_TOKEN and isinstance(text, (str, PathLike)):
+            tokenizer = CLIPTokenizer.from_pretrained(text)
+            if len(tokenizer) > 2:  # as many as transformers makes of nothing
+                configs["text_config"].eos_token_id = tokenizer.eos_token_id
         model = cls(ReMamberConfig(**configs, **config_fields))
-        model.remamber.text_encoder.load_state_dict(text.state_dict())
-        model.remamber.backbone.load_state_dict(vision.state_dict())
+        model.remamber.text_encoder.load_state_dict(text_encoder.state_dict())
+        model.remamber.backbone.load_state_dict(backbone.state_dict())
         return model
 
     @can_return_tuple
@@ -571,7 +675,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
     def forward(
         self,
         pixel_values: torch.Tensor,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -582,7 +686,8 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         Args:
             pixel_values: normalized pictures (num_images, 3, height, width), any size.
             input_ids: tokens (num_expressions, text_length), padded with the end token.
-            attention_mask: 1 for tokens, 0 for padding (num_expressions, text_length).
+            attention_mask: 1 for tokens, 0 for padding (num_expressions, text_length); by default what comes after the
+                first end token is padding.
             image_index: picture of each expression (num_expressions), where pictures are shared.
             labels: masks (num_expressions, height, width) of 0 and 1, of the pictures' size; with them comes `loss`.
             output_hidden_states: whether to return `hidden_states` too, or indices of some.
@@ -592,7 +697,8 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             `logits` (num_expressions, 1, height, width) at the pictures' size.
 
         Raises:
-            ValueError: if the numbers of tokens, pictures, expressions or the size of `labels` do not fit.
+            ValueError: if tokens, pictures, expressions or labels do not fit, see `ReMamberModel` and
+                `segmentation_loss`.
         """
         outputs = self.remamber(
             pixel_values,
@@ -663,7 +769,9 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         # What is imported here is saved with this file.
         from .pipeline_remamber import CUSTOM_PIPELINES
 
-        self.config.custom_pipelines = deepcopy(CUSTOM_PIPELINES)
+        vars(self.config).pop("custom_pipelines", None)
+        if self.is_saved_with_code:
+            self.config.custom_pipelines = deepcopy(CUSTOM_PIPELINES)
         super().save_pretrained(save_directory, *args, **kwargs)
 
 
@@ -677,16 +785,25 @@ def segmentation_loss(
 
     Args:
         logits: (batch, 1, height, width).
-        labels: (batch, height, width) or (batch, 1, height, width) of 0 and 1, any dtype.
+        labels: (batch, height, width) or (batch, 1, height, width): 0 and 1, bool, or fractions between; any dtype.
         dice_weight, cross_entropy_weight: factors of the two.
 
     Raises:
-        ValueError: if the two sizes differ.
+        ValueError: if the two sizes differ, or labels are outside [0, 1]; see `check_values`.
     """
-    if len(labels) != len(logits) or labels.shape[-2:] != logits.shape[-2:]:
+    if labels.shape[0] != logits.shape[0] or labels.shape[-2:] != logits.shape[-2:]:
         raise ValueError(
             f"labels have shape {tuple(labels.shape)}, logits {tuple(logits.shape)}; give one mask per expression, of "
             "the size of pixel_values."
+        )
+    if labels.dtype != torch.bool:
+        check_values(
+            ((labels >= 0) & (labels <= 1)).all(),
+            "labels are not in [0, 1]: give 1 for the object and 0 for the rest.",
+            lambda: (
+                f"labels from {labels.min().item()} to {labels.max().item()} came; give 1 for the object and 0 for "
+                "the rest, as in `labels == 255`. There is no value for pixels to be ignored."
+            ),
         )
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(1)  # (batch, height * width)
     labels = labels.to(logits.dtype).flatten(1)

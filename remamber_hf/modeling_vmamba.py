@@ -158,6 +158,7 @@ class VMambaStem(nn.Module):
     def __init__(self, config: VMambaConfig):
         super().__init__()
         hidden_size = config.hidden_sizes[0]
+        self.num_channels = config.num_channels
         self.conv1 = ChannelsLastConv2d(config.num_channels, hidden_size // 2, 3, stride=2, padding=1)
         self.norm1 = nn.LayerNorm(hidden_size // 2, eps=config.layer_norm_eps)
         self.conv2 = ChannelsLastConv2d(hidden_size // 2, hidden_size, 3, stride=2, padding=1)
@@ -165,10 +166,13 @@ class VMambaStem(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(batch, num_channels, height, width) → (batch, height / 4, width / 4, channels), sizes rounded up."""
-        if pixel_values.dim() != 4 or pixel_values.shape[1] != self.conv1.in_channels:
+        if pixel_values.dim() != 4 or pixel_values.shape[1] != self.num_channels:
+            hint = " Batches that were made one by one have an axis too many; take [0] of each." * (
+                pixel_values.dim() == 5
+            )
             raise ValueError(
                 f"pixel_values has shape {tuple(pixel_values.shape)}; "
-                f"it must be (batch, {self.conv1.in_channels}, height, width)."
+                f"it must be (batch, {self.num_channels}, height, width).{hint}"
             )
         hidden_states = pixel_values.permute(0, 2, 3, 1).to(self.conv1.weight.dtype)
         hidden_states = F.gelu(self.norm1(self.conv1(hidden_states)))
@@ -231,9 +235,24 @@ class VMambaPreTrainedModel(PreTrainedModel):
         # In custom code transformers skips the init of modules that own no parameters, the text encoder's too.
         return False
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # registered is a class, not what is made of it elsewhere
+
+    @property
+    def is_saved_with_code(self) -> bool:
+        """Whether `_auto_map` names this class's file: not where a subclass of a user's lies in another."""
+        owner = next(base for base in type(self).__mro__ if "_auto_map" in vars(base))
+        return self._auto_class is not None and type(self).__module__ == owner.__module__
+
     def save_pretrained(self, *args, **kwargs):
-        """Save config, weights and, as `register_for_auto_class` was called on import, the code files."""
-        if self._auto_class is not None:
+        """
+        Save config, weights and, as `register_for_auto_class` was called on import, the code files.
+
+        A subclass is saved without code, unless it is registered itself, and loads by its own `from_pretrained`.
+        """
+        vars(self.config).pop("auto_map", None)
+        if self.is_saved_with_code:
             self.config.auto_map = dict(self._auto_map)
         super().save_pretrained(*args, **kwargs)
 

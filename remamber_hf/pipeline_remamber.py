@@ -15,19 +15,18 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from http.client import HTTPException
-from io import BytesIO
 from types import SimpleNamespace
-from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
-from .image_processing_remamber import open_picture
+from .image_processing_remamber import DOWNLOAD_TIMEOUT, SHORT, check_threshold, list_pictures, read_picture
+from .processing_remamber import ReMamberProcessor, is_iterable
 
 
 TASK = "referring-image-segmentation"
@@ -35,8 +34,10 @@ TASK = "referring-image-segmentation"
 CUSTOM_PIPELINES = {
     TASK: {"impl": "pipeline_remamber.ReferringSegmentationPipeline", "pt": ["AutoModelForImageSegmentation"]}
 }
-WEB = ("http://", "https://")
-DOWNLOAD_TIMEOUT = 20  # seconds without an answer
+# Other names under which people know the picture and its expressions.
+PICTURE_NAMES = ("image", "images", "inputs")
+EXPRESSION_NAMES = ("expression", "expressions", "text", "prompt")
+OPTIONS = {"threshold": 0.5, "return_box": False, "return_probabilities": False, "timeout": DOWNLOAD_TIMEOUT}
 
 
 class ReferringSegmentationPipeline(Pipeline):
@@ -45,29 +46,55 @@ class ReferringSegmentationPipeline(Pipeline):
     Several expressions on one picture cost less than as many calls: what does not depend on the text runs once.
     """
 
-    _load_processor = True
+    _load_processor = None  # if there is one: it may also come in parts
     _load_image_processor = False
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args, processor=None, image_processor=None, tokenizer=None, **kwargs):
+        super().__init__(*args, processor=processor, **kwargs)
         if self.model.config.model_type != "remamber":
             raise ValueError(f"the model is of type {self.model.config.model_type!r}; give one of type 'remamber'.")
-        if self.processor is None:
-            raise ValueError("the processor is missing; give processor=ReMamberProcessor.from_pretrained(…).")
+        self.processor = self._find_processor(image_processor, tokenizer)
         self.model.eval()
 
-    def __call__(self, image, expression: str | list[str] | None = None, **options):
+    def _find_processor(self, image_processor, tokenizer) -> ReMamberProcessor:
+        """The processor that came, or that of the model's folder; with parts that came in place of its own."""
+        if isinstance(image_processor, (str, os.PathLike)):
+            image_processor = AutoImageProcessor.from_pretrained(image_processor)
+        if isinstance(tokenizer, (str, os.PathLike)):
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        processor = self.processor
+        if processor is None and (image_processor is None or tokenizer is None):
+            if not self.model.name_or_path:
+                raise ValueError("the processor is missing; give processor=ReMamberProcessor.from_pretrained(…).")
+            try:
+                processor = ReMamberProcessor.from_pretrained(self.model.name_or_path)
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"the processor is missing, and {self.model.name_or_path} has none: {error}"
+                ) from error
+        if image_processor is None and tokenizer is None:
+            return processor
+        return ReMamberProcessor(
+            processor.image_processor if image_processor is None else image_processor,
+            processor.tokenizer if tokenizer is None else tokenizer,
+            text_length=self.model.config.text_length,
+        )
+
+    def __call__(self, image=None, expression: str | list[str] | None = None, **options):
         """Segments what one or several expressions mean, in one picture or in many.
 
         Args:
-            image: a path, a URL, a PIL image, an array (height, width, 3) of uint8 or a binary file object; or
-                {"image": …, "expression": …}; or a list, a generator or another iterable of such dicts.
-            expression: one expression or a list of them; not where `image` has them.
+            image: a picture of any kind that `read_picture` takes: a path, a web address, a data URL, bytes, a PIL
+                image, an array or tensor; or {"image": …, "expression": …}; or a list, a data set, a generator or
+                another iterable of such. Also `images` or `inputs`.
+            expression: one expression or a list of them, or for a list of pictures one list per picture; not where
+                `image` has them. Also `text` or `prompt`.
             threshold: a pixel is object if its probability is above it; in [0, 1], by default 0.5.
             return_box: also return the box.
             return_probabilities: also return the probability map.
+            timeout: seconds to wait for a web server's answer, by default 20.
             batch_size: pictures that go through the model together, each with all its expressions; by default 1.
 
         Returns:
@@ -80,49 +107,52 @@ class ReferringSegmentationPipeline(Pipeline):
                 in `PIL.Image.crop`; None if the mask is empty. Only if asked for.
             probabilities: float32 array (height, width) in [0, 1]. Only if asked for.
 
-            A list of dicts gives a list of these, any other iterable a generator, which reads as it goes.
+            A list of pictures gives a list of these, any other iterable a generator, which reads as it goes.
 
         Raises:
             ValueError: a picture that cannot be read, an expression that is empty or missing, or an option outside
                 what is described here.
             FileNotFoundError: nothing is at the path.
         """
-        is_picture = isinstance(image, (str, os.PathLike, Image.Image, np.ndarray)) or hasattr(image, "read")
-        if is_picture:
-            if expression is None:
+        given = {"image": image, "expression": expression}
+        given |= {name: options.pop(name) for name in (*PICTURE_NAMES, *EXPRESSION_NAMES) if name in options}
+        image, expression = take(given, PICTURE_NAMES), take(given, EXPRESSION_NAMES)
+        if image is None:
+            raise ValueError("image is missing; give a picture, as a path, a PIL image or an array.")
+        if is_one_picture(image):
+            if expression is None and not isinstance(image, Mapping):
                 raise ValueError("expression is missing; say which object is meant, as in 'the right dog'.")
-            return super().__call__([{"image": image, "expression": expression}], **options)[0]
-        if expression is not None:
-            raise ValueError(
-                f"image is a {type(image).__name__} and an expression came beside it; give one picture and its "
-                'expressions, or a list of {"image": …, "expression": …} alone.'
-            )
-        if isinstance(image, Mapping):
-            return super().__call__([image], **options)[0]
+            return super().__call__([as_item(image, expression)], **options)[0]
+        if isinstance(image, (np.ndarray, torch.Tensor)):
+            image = list_pictures(image)
         if isinstance(image, (list, tuple)):
-            return super().__call__(list(image), **options) if image else []
-        if not isinstance(image, Iterable) or isinstance(image, torch.Tensor):
-            raise ValueError(f"image is a {type(image).__name__}; give a path, URL, PIL image or uint8 array.")
-        return super().__call__((item for item in image), **options)
+            expressions = expression_of_each(expression, len(image))
+            items = [as_item(*pair) for pair in zip(image, expressions)]
+            return super().__call__(items, **options) if items else []
+        if not isinstance(image, Iterable) and hasattr(image, "__getitem__") and hasattr(image, "__len__"):
+            image = (image[index] for index in range(len(image)))  # a data set of PyTorch's
+        if not isinstance(image, Iterable):
+            raise ValueError(f"image is a {type(image).__name__}; give a path, a PIL image, an array or many of them.")
+        (expression,) = expression_of_each(expression, 1)
+        return super().__call__((as_item(item, expression) for item in image), **options)
 
     def _sanitize_parameters(self, **options):
-        unknown = sorted(set(options) - {"threshold", "return_box", "return_probabilities"})
+        unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
             raise ValueError(f"the option {unknown[0]} is unknown; see the pipeline's __call__.")
-        threshold = options.get("threshold", 0.5)
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold is {threshold}; give a probability in [0, 1].")
-        return {}, {}, options
+        options = {name: OPTIONS[name] if value is None else value for name, value in options.items()}
+        if "threshold" in options:
+            check_threshold(options["threshold"])
+        timeout = options.pop("timeout", None)
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+            raise ValueError(f"timeout is {SHORT.repr(timeout)}; give seconds, more than 0.")
+        return {} if timeout is None else {"timeout": timeout}, {}, options
 
-    def preprocess(self, item: Mapping) -> dict:
+    def preprocess(self, item: Mapping, timeout: float = DOWNLOAD_TIMEOUT) -> dict:
         """A picture and its expressions as the model's inputs, with what `postprocess` has to know."""
-        if not isinstance(item, Mapping) or not {"image", "expression"} <= set(item):
-            came = f"the keys {sorted(item)}" if isinstance(item, Mapping) else f"a {type(item).__name__}"
-            raise ValueError(f'{came} came; give {{"image": …, "expression": …}} for each picture.')
-        picture = read_picture(item["image"])
-        expression = item["expression"]
-        is_list = isinstance(expression, (list, tuple))
-        expressions = list(expression) if is_list else [expression]
+        picture = read_picture(item["image"], timeout)
+        is_list = is_iterable(item["expression"])
+        expressions = list(item["expression"]) if is_list else [item["expression"]]
         inputs = self.processor(images=picture, text=expressions, return_tensors="pt")
         return {
             "pixel_values": inputs["pixel_values"],
@@ -148,12 +178,14 @@ class ReferringSegmentationPipeline(Pipeline):
 
     def _forward(self, batch: list[dict]) -> list[dict]:
         counts = [len(item["expressions"]) for item in batch]
-        image_index = [image for image, count in enumerate(counts) for _ in range(count)]
+        image_index = None
+        if any(count != 1 for count in counts):
+            image_index = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(self.device)
         logits = self.model(
             pixel_values=torch.cat([item["pixel_values"] for item in batch]),
             input_ids=torch.cat([item["input_ids"] for item in batch]),
             attention_mask=torch.cat([item["attention_mask"] for item in batch]),
-            image_index=torch.tensor(image_index, device=self.device),
+            image_index=image_index,
         ).logits
         return [{**item, "logits": part} for item, part in zip(batch, logits.split(counts))]
 
@@ -189,30 +221,51 @@ class ReferringSegmentationPipeline(Pipeline):
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
-def read_picture(source) -> Image.Image:
-    """Opens a picture as `open_picture` does, and also a URL or an array (height, width, 3) of uint8.
-
-    Raises:
-        FileNotFoundError: nothing is at the path.
-        ValueError: a picture that cannot be fetched or read, or an array of another kind.
-    """
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
-            raise ValueError(f"an array {source.shape} of {source.dtype} came; give (height, width, 3) of uint8.")
-        return Image.fromarray(source)
-    if isinstance(source, str) and source.startswith(WEB):
-        return open_picture(BytesIO(download(source)))
-    return open_picture(source)
+def take(given: Mapping, names: tuple[str, ...]):
+    """What came under one of the names, or None; ValueError if it came under two."""
+    came = [name for name in names if given.get(name) is not None]
+    if len(came) > 1:
+        raise ValueError(f"{came[0]} and {came[1]} came, which mean the same; give one of them.")
+    return given[came[0]] if came else None
 
 
-def download(url: str) -> bytes:
-    """What is at a URL; ValueError if it cannot be fetched."""
-    request = Request(url, headers={"User-Agent": "remamber_hf"})  # some servers refuse Python's own name
-    try:
-        with urlopen(request, timeout=DOWNLOAD_TIMEOUT) as answer:
-            return answer.read()
-    except (OSError, HTTPException) as error:
-        raise ValueError(f"{url} cannot be fetched: {error}") from error
+def is_one_picture(image) -> bool:
+    """Whether `image` is a picture, or a dict of a picture and its expressions, not several."""
+    if isinstance(image, (np.ndarray, torch.Tensor)):
+        return image.ndim < 4 and image.dtype != object
+    kinds = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, Mapping)
+    return isinstance(image, kinds) or hasattr(image, "read")
+
+
+def as_item(image, expression) -> dict:
+    """{"image": …, "expression": …} of a picture, or of a dict that has the picture and perhaps the expressions."""
+    if isinstance(image, Mapping) and not {"bytes", "path"} & set(image):
+        own = take(image, EXPRESSION_NAMES)
+        if own is not None and expression is not None:
+            raise ValueError("an expression came beside a picture that has its own; give one of them.")
+        names = sorted(map(str, image))
+        image, expression = take(image, PICTURE_NAMES), expression if own is None else own
+        if image is None or expression is None:
+            raise ValueError(
+                f'the keys {SHORT.repr(names)} came; give {{"image": …, "expression": …}} for each picture.'
+            )
+    elif expression is None:
+        came = type(image).__name__
+        raise ValueError(f'a {came} came; give {{"image": …, "expression": …}} for each picture, or an expression.')
+    return {"image": image, "expression": expression}
+
+
+def expression_of_each(expression, num_pictures: int) -> list:
+    """The expressions of each of several pictures: the same one for all, or a list of one list per picture."""
+    if expression is None or not is_iterable(expression):
+        return [expression] * num_pictures
+    expression = list(expression)
+    if len(expression) != num_pictures or not all(map(is_iterable, expression)):
+        raise ValueError(
+            f"{len(expression)} expressions came with several pictures; give one expression for all of them, a list "
+            'of one list per picture, or {"image": …, "expression": …} for each.'
+        )
+    return expression
 
 
 __all__ = ["ReferringSegmentationPipeline"]

@@ -1,40 +1,44 @@
 """ReMamber's processor: pictures and expressions → model inputs; logits → full-size masks."""
 
+from collections.abc import Iterable, Mapping
+
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import ProcessorMixin
+
+from .image_processing_remamber import SHORT, list_maps
 
 
 def pair_expressions(text, num_images: int | None) -> tuple[list[str], list[int] | None]:
     """Lists the expressions and the picture that each refers to.
 
     Args:
-        text: one expression, a list of them, or one list of expressions per picture.
+        text: one expression, an iterable of them, or one iterable of expressions per picture.
         num_images: None if no pictures came; then the second result is None too.
 
     Raises:
         ValueError: the numbers of pictures and expressions do not match.
     """
-    expressions = text if isinstance(text, (list, tuple)) else [text]
-    num_lists = sum(isinstance(entry, (list, tuple)) for entry in expressions)
+    entries = list(text) if is_iterable(text) else [text]
+    num_lists = sum(map(is_iterable, entries))
     if num_lists:
-        if num_lists != len(expressions):
+        if num_lists != len(entries):
             raise ValueError(
-                f"text mixes {num_lists} lists with {len(expressions) - num_lists} expressions; "
+                f"text mixes {num_lists} lists with {len(entries) - num_lists} expressions; "
                 "give only expressions or only lists of expressions."
             )
         if num_images is not None and num_lists != num_images:
             raise ValueError(
                 f"{num_images} images came with {num_lists} lists of expressions; give one list per image."
             )
-        image_index = [image for image, group in enumerate(expressions) for _ in group]
-        if len(set(image_index)) != num_lists:
-            empty = min(set(range(num_lists)) - set(image_index))
+        groups = [list(group) for group in entries]
+        empty = next((index for index, group in enumerate(groups) if not group), None)
+        if empty is not None:
             raise ValueError(f"text[{empty}] has 0 expressions; give its image an expression or leave it out.")
-        expressions = [expression for group in expressions for expression in group]
+        expressions = [expression for group in groups for expression in group]
+        image_index = [image for image, group in enumerate(groups) for _ in group]
         return check_expressions(expressions), None if num_images is None else image_index
 
-    expressions = check_expressions(expressions)
+    expressions = check_expressions(entries)
     if num_images is None:
         return expressions, None
     if num_images == 1:
@@ -49,76 +53,109 @@ def pair_expressions(text, num_images: int | None) -> tuple[list[str], list[int]
     return expressions, list(range(num_images))
 
 
-def check_expressions(expressions) -> list[str]:
+def is_iterable(text) -> bool:
+    """Whether text is a list, a column of a data set or table, an array or a generator of what it may be itself."""
+    has_axis = getattr(text, "ndim", 1) > 0
+    return isinstance(text, Iterable) and has_axis and not isinstance(text, (str, bytes, Mapping))
+
+
+def check_expressions(expressions: list) -> list[str]:
     if not expressions:
         raise ValueError("text has 0 expressions; give at least one.")
     for index, expression in enumerate(expressions):
         if not isinstance(expression, str) or not expression.strip():
-            raise ValueError(f"Expression {index} is {expression!r}; give a str that says which object is meant.")
-    return list(expressions)
+            came = SHORT.repr(expression)
+            raise ValueError(f"Expression {index} is {came}; give a str that says which object is meant.")
+    return [str(expression) for expression in expressions]
+
+
+# What the tokenizer could do to an expression, and the value of each with which ReMamber was trained.
+ONLY_TEXT_OPTIONS = {
+    "add_special_tokens": True,
+    "padding_side": "right",
+    "truncation_side": "right",
+    "text_pair": None,
+    "text_target": None,
+    "text_pair_target": None,
+    "is_split_into_words": False,
+    "split_special_tokens": False,
+    "return_overflowing_tokens": False,
+    "stride": 0,
+}
 
 
 class ReMamberProcessor(ProcessorMixin):
-    """Pictures → image processor, expressions → CLIP tokenizer, and an index that pairs the two.
+    """Pictures → image processor, expressions → CLIP tokenizer, and where pictures are shared an index of them.
+
+    Every expression gets `text_length` tokens: cut after `text_length - 1`, closed with the end token and filled up
+    with it on the right, as ReMamber was trained, whatever the tokenizer's own padding is.
 
     Args:
         image_processor: `ReMamberImageProcessor` or its PIL twin.
-        tokenizer: `CLIPTokenizer`; pads with its end token, as ReMamber was trained.
+        tokenizer: `CLIPTokenizer`; its padding token is its end token.
         text_length: tokens per expression, start and end token included; the weights of the fusion depend on it.
     """
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # registered is a class, not what is made of it elsewhere
+
     def __init__(self, image_processor=None, tokenizer=None, text_length: int = 20):
         super().__init__(image_processor, tokenizer)
-        if tokenizer.pad_token_id != tokenizer.eos_token_id:
-            raise ValueError(
-                f"The tokenizer pads with {tokenizer.pad_token!r}, ReMamber was trained with the end token "
-                f"{tokenizer.eos_token!r} as padding; set tokenizer.pad_token to it."
-            )
+        self._check_padding()
         if text_length < 3:
             raise ValueError(f"text_length is {text_length}; start token, one word and end token need at least 3.")
         self.text_length = text_length
-        self.text_kwargs = {"padding": "max_length", "truncation": True, "max_length": text_length}
+
+    def _check_padding(self):
+        if self.tokenizer.pad_token_id != self.tokenizer.eos_token_id:
+            raise ValueError(
+                f"The tokenizer pads with {self.tokenizer.pad_token!r}, ReMamber was trained with the end token "
+                f"{self.tokenizer.eos_token!r} as padding; set tokenizer.pad_token to it."
+            )
 
     def __call__(self, images=None, text=None, segmentation_maps=None, **kwargs) -> BatchFeature:
         """Turns pictures and expressions into model inputs; a picture with several expressions is kept once.
 
         Args:
-            images: one picture or several: PIL images, arrays, tensors or paths.
+            images: one picture or several: PIL images, arrays, tensors, paths, web addresses; see `read_picture`.
             text: one expression, one per picture, or one list of expressions per picture. One picture goes with any
                 number of expressions, and one expression with any number of pictures.
-            segmentation_maps: one map per expression, each (height, width) of its picture; not zero means object.
+            segmentation_maps: one map per expression, each (height, width) of its picture; 0 and 1, 0 and 255 or bool.
                 Without text, one per picture.
-            **kwargs: options of the image processor and the tokenizer, `return_tensors` among them.
+            **kwargs: options of the image processor and the tokenizer, `return_tensors` among them. Every `padding` is
+                to `text_length`; with `truncation=False` a longer expression is refused.
 
         Returns:
             pixel_values: (num_images, 3, height, width), float32.
             input_ids, attention_mask: (num_expressions, text_length), int64; the padding is the end token.
-            image_index: (num_expressions,), int64, the picture of each expression; if both pictures and text came.
+            image_index: (num_expressions,), int64, the picture of each expression; only where they differ in number.
+                It counts the pictures of this call: a row with one picture and one expression has none.
             labels: (num_expressions, height, width), uint8, 0 or 1; if segmentation_maps came.
 
         Raises:
-            ValueError: nothing came, an expression is empty, or the numbers or sizes do not match.
+            ValueError: nothing came, an expression is empty, the numbers or sizes do not match, or an option would
+                give the model other tokens than it was trained with.
         """
         if images is None and text is None:
             raise ValueError("Neither images nor text came; give at least one of them.")
         if images is None and segmentation_maps is not None:
             raise ValueError("segmentation_maps came without images; give the images they belong to.")
+        self._check_options(kwargs)
         merged = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         text_kwargs, images_kwargs = merged["text_kwargs"], merged["images_kwargs"]
         image_tensors = images_kwargs.pop("return_tensors", None)
-        return_tensors = text_kwargs.pop("return_tensors", None) or image_tensors
+        return_tensors = text_kwargs.get("return_tensors") or image_tensors
 
         data = {}
         image_index = None
         if images is not None:
-            images = make_flat_list_of_images(self.image_processor.fetch_images(images))
-            if not images:
-                raise ValueError("images is empty; give at least one image.")
+            images = self.image_processor.fetch_images(images)
         if text is not None:
             expressions, image_index = pair_expressions(text, None if images is None else len(images))
-            data.update(self.tokenizer(expressions, **text_kwargs))
+            data.update(self._tokenize(expressions, text_kwargs))
         if segmentation_maps is not None and image_index is not None:
-            segmentation_maps = make_flat_list_of_images(segmentation_maps, expected_ndims=2)
+            segmentation_maps = list_maps(segmentation_maps)
             if len(segmentation_maps) != len(image_index):
                 raise ValueError(
                     f"{len(segmentation_maps)} segmentation maps came with {len(image_index)} expressions; "
@@ -126,20 +163,45 @@ class ReMamberProcessor(ProcessorMixin):
                 )
         if images is not None:
             data.update(self.image_processor(images, segmentation_maps, image_index, **images_kwargs))
-        if image_index is not None:
+        if image_index is not None and image_index != list(range(len(images))):
             data["image_index"] = image_index
         return BatchFeature(data, tensor_type=return_tensors)
 
-    @property
-    def model_input_names(self) -> list[str]:
-        return [*super().model_input_names, "image_index"]
+    def _check_options(self, kwargs: dict):
+        """Refuses options of the tokenizer with which an expression would be other tokens, or several."""
+        given = {**kwargs, **kwargs.get("common_kwargs", {}), **kwargs.get("text_kwargs", {})}
+        for name, only in ONLY_TEXT_OPTIONS.items():
+            if given.get(name, only) != only:
+                raise ValueError(
+                    f"{name} is {SHORT.repr(given[name])}; ReMamber was trained with {only}, leave it out."
+                )
+        self._check_padding()
 
-    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        # The last call's padding and truncation stay in the backend tokenizer. Saved with it, they would come back
-        # as its own defaults and outrank text_length.
-        self.tokenizer.backend_tokenizer.no_padding()
-        self.tokenizer.backend_tokenizer.no_truncation()
-        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+    def _tokenize(self, expressions: list[str], options: dict) -> dict[str, list[list[int]]]:
+        length = options.get("max_length") or self.text_length
+        end = self.tokenizer.eos_token_id
+        tokens = {"input_ids": [], "attention_mask": []}
+        # Cut and filled up here: padding and truncation are a state of the tokenizer, which threads and calls share.
+        encoded = self.tokenizer(expressions, padding=False, truncation=False, verbose=False)["input_ids"]
+        for index, ids in enumerate(encoded):
+            if end not in ids or ids.index(end) != len(ids) - 1:
+                raise ValueError(
+                    f"Expression {index}, {SHORT.repr(expressions[index])}, has the end token {ids.count(end)} times, "
+                    "and it must stand at the end alone: leave out special tokens and what the tokenizer does not know."
+                )
+            if len(ids) > length:
+                if options.get("truncation") is False:
+                    raise ValueError(
+                        f"Expression {index} has {len(ids)} tokens and {length} are read; make it shorter, or leave "
+                        "truncation=False out to have it cut."
+                    )
+                ids = [*ids[: length - 1], end]
+            num_padding = length - len(ids)
+            tokens["input_ids"].append(ids + [end] * num_padding)
+            tokens["attention_mask"].append([1] * len(ids) + [0] * num_padding)
+        if options.get("return_attention_mask") is False:
+            del tokens["attention_mask"]
+        return tokens
 
     def post_process_referring_segmentation(self, *args, **kwargs):
         """Turns logits into masks; see `ReMamberImageProcessor.post_process_referring_segmentation`."""

@@ -24,7 +24,7 @@ import datasets
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, CLIPTextConfig, CLIPTextModel, HfArgumentParser, set_seed
+from transformers import CLIPTextConfig, HfArgumentParser, set_seed
 from transformers.integrations import (
     get_reporting_integration_callbacks,
     is_tensorboard_available,
@@ -32,13 +32,11 @@ from transformers.integrations import (
 )
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
-from .data.collator import ReMamberCollator
 from .data.mixture import DataSource, is_generalized, load_sources, mix_training_rows
 from .data.refer import ON_ERROR, one_row_per_sentence
 from .image_processing_remamber import ReMamberImageProcessorPil
-from .loading import load_model, load_tokenizer, load_whole
+from .loading import load_model, load_tokenizer
 from .modeling_remamber import ReMamberForImageSegmentation
-from .modeling_vmamba import VMambaModel
 from .processing_remamber import ReMamberProcessor
 from .training.arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
 from .training.callbacks import Curves, SamplePredictions, choose_samples
@@ -50,7 +48,6 @@ from .training.trainer import ReferringSegmentationTrainer
 
 ARGUMENT_CLASSES = (ModelArguments, DataArguments, ReMamberTrainingArguments)
 REPORTERS = {"tensorboard": is_tensorboard_available, "trackio": is_trackio_available}
-START_KINDS = {"text_model": ("clip", "clip_text_model"), "vision_model": ("vmamba",)}
 STORED = ("auto_map", "custom_pipelines", "use_cache")  # in a config.json, besides the fields
 DEFAULT_IMAGE_SIZE = 480  # as published
 HELP = "`remamber train --help` lists what there is"
@@ -211,16 +208,6 @@ def check_fields(fields: dict) -> None:
                 raise ValueError(f"model_config names {f'{part}.' if part else ''}{name}, which is no field; {hint}")
 
 
-def check_kind(name: str, value: str, kinds: tuple[str, ...]) -> None:
-    """ValueError if a model is of another kind than the one that reads it: it would be loaded without its weights."""
-    try:
-        kind = AutoConfig.from_pretrained(value).model_type
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--{name} {value} is no model that can be loaded: {str(error).splitlines()[0]}") from None
-    if kind not in kinds:
-        raise ValueError(f"--{name} {value} is a model of type {kind!r}; one of type {kinds[0]!r} is needed.")
-
-
 def build_model(
     arguments: ModelArguments, rows: datasets.Dataset | None
 ) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
@@ -239,20 +226,16 @@ def build_model(
             raise ValueError(
                 "model_config has text_config or vision_config; text_model and vision_model bring theirs."
             )
-        for name, kinds in START_KINDS.items():
-            check_kind(name, getattr(arguments, name), kinds)
         try:
-            tokenizer = load_tokenizer(arguments.text_model)
             model = ReMamberForImageSegmentation.from_text_vision_pretrained(
-                load_whole(CLIPTextModel, arguments.text_model),
-                load_whole(VMambaModel, arguments.vision_model),
-                **fields,
+                arguments.text_model, arguments.vision_model, **fields
             )
         except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
             raise ValueError(
                 f"--text_model {arguments.text_model} and --vision_model {arguments.vision_model} cannot be put "
                 f"together: {' '.join(str(error).split())}"
             ) from None
+        tokenizer = load_tokenizer(arguments.text_model)
         return model, ReMamberProcessor(image_processor, tokenizer, text_length=model.config.text_length)
     text_length = fields.get("text_length", ReMamberConfig.text_length)
     if arguments.tokenizer is not None:
@@ -322,7 +305,6 @@ def main(argv: list[str] | None = None):
     trainer = ReferringSegmentationTrainer(
         model=model,
         args=training_arguments,
-        data_collator=ReMamberCollator(processor),
         train_dataset=train_rows,
         eval_dataset=next(iter(eval_rows.values())) if len(eval_rows) == 1 else eval_rows or None,
         processing_class=processor,

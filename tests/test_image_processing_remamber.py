@@ -67,7 +67,7 @@ def test_pixel_values_equal_the_published_preprocessing(shape):
     [
         {},
         {"do_normalize": False},
-        {"do_rescale": False},
+        {"do_rescale": False, "image_mean": [123.0, 117.0, 104.0], "image_std": [58.0, 57.0, 57.0]},
         {"do_rescale": False, "do_normalize": False},
         {"do_resize": False},
         {"size": {"shortest_edge": 20}},
@@ -76,7 +76,7 @@ def test_pixel_values_equal_the_published_preprocessing(shape):
         {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "rescale_factor": 0.003},
     ],
 )
-@pytest.mark.parametrize("kind", [Image.fromarray, np.asarray, lambda pixels: (pixels / 255).astype(np.float32)])
+@pytest.mark.parametrize("kind", [Image.fromarray, np.asarray])
 def test_looking_up_gives_the_numbers_of_the_backend(options, kind):
     picture = kind(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
     options = {"size": {"height": 32, "width": 32}, **options}
@@ -158,12 +158,12 @@ def test_labels_equal_pil_nearest(image_processor_class, shape):
 @pytest.mark.parametrize("image_processor_class", IMAGE_PROCESSORS)
 def test_every_kind_of_map_gives_the_same_labels(image_processor_class):
     is_object = random_map(20, 31)
-    palette = Image.fromarray((is_object * 7).astype(np.uint8), mode="L").convert("P")
+    palette = Image.fromarray(is_object.astype(np.uint8), mode="L").convert("P")
     maps = [
         is_object,
         is_object.astype(np.uint8),
         is_object.astype(np.uint8) * 255,
-        is_object.astype(np.int64) * 5,
+        is_object.astype(np.int64),
         is_object.astype(np.float32),
         torch.from_numpy(is_object),
         torch.from_numpy(is_object.astype(np.uint8) * 255),
@@ -176,6 +176,29 @@ def test_every_kind_of_map_gives_the_same_labels(image_processor_class):
     labels = image_processor_class(size={"height": 24, "width": 16})(images, maps, return_tensors="np")["labels"]
     for label in labels:
         np.testing.assert_array_equal(label, pil_nearest(is_object, 24, 16))
+
+
+@pytest.mark.parametrize(
+    ("values", "came"),
+    [
+        ([0, 7], "0, 7"),
+        ([1, 2], "1, 2"),
+        ([0, 1, 255], "0, 1, 255"),
+        ([-1, 1], "-1, 1"),
+        ([-100, 0, 1], "-100, 0, 1"),
+        ([0.0, 0.5], "0.0, 0.5"),
+        ([0.0, np.nan], "0.0, nan"),
+    ],
+)
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda values: Image.fromarray(np.array(values, np.float32))])
+def test_maps_with_other_codes_are_refused(values, came, kind):
+    segmentation_map = [values * 6] * 4
+    message = rf"Segmentation map 1 has the values {came}(\.0)?.*; give 0 and 1"
+    if kind not in (np.array, torch.tensor):
+        message = "Segmentation map 1 has the values .*; give 0 and 1"
+    image = random_array(4, 6 * len(values), 3)
+    with pytest.raises(ValueError, match=message):
+        ReMamberImageProcessorPil()([image] * 2, [np.ones(image.shape[:2]), kind(segmentation_map)])
 
 
 def test_image_index_says_which_image_a_map_belongs_to():

@@ -22,18 +22,10 @@ from tiny import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from remamber_hf import (
-    ReMamberForImageSegmentation,
-    ReMamberModel,
-)
+from remamber_hf import ReMamberForImageSegmentation, ReMamberModel
 from remamber_hf.convert_checkpoint import convert_name
-from remamber_hf.modeling_remamber import (
-    COMMUTED_CHANNELS,
-    ChannelsLastBatchNorm2d,
-    ResizedConv2d,
-    segmentation_loss,
-)
-from remamber_hf.modeling_vmamba import VMambaDownsample
+from remamber_hf.modeling_remamber import COMMUTED_CHANNELS, batch_norm, convolve_resized, segmentation_loss
+from remamber_hf.modeling_vmamba import ChannelsLastConv2d, VMambaDownsample
 
 
 # ------------------------------------------------------------------------------------------------- the reference cases
@@ -55,31 +47,46 @@ def test_outputs_equal_the_published_code(output, case, scan_backend):
     torch.testing.assert_close(golden_outputs(case, scan_backend)[output], expected, rtol=1e-5, atol=2e-5)
 
 
-@functools.cache
-def golden_training(case, scan_backend, as_reference=False):
-    """
-    Outputs and gradients of a reference case in train mode, and the input of every ReLU.
+# A few of the 200,000 inputs of ReLUs lie within 1e-5 of 0, where rounding decides their sign, otherwise on another
+# processor; each moves gradients by up to 0.4 %. What the published code passed on: ReLU → index (pixels in memory
+# order batch, channels, height, width) → whether it is passed.
+PASSED_ON = {
+    "conv_tiny": {},
+    "mamba_tiny": {
+        "mask_head.neck.2": {51540: True, 153722: False, 117919: False, 156025: False, 190401: True, 123367: True},
+        "mask_head.levels.1.skip_fusion.1.2": {1150: True},
+    },
+}
 
-    as_reference: every ReLU passes on what it passes on with the reference scan, whatever the sign of its input.
-    """
+
+def pass_on(index: list[int], is_passed: list[bool]):
+    """A hook for a ReLU: at `index` its inputs, which are next to 0, are passed on or not whatever their sign."""
+
+    def hook(relu, arguments, output):
+        hidden_states = arguments[0]
+        mask = (hidden_states > 0).contiguous()
+        assert (hidden_states.detach().contiguous().view(-1)[index].abs() < 1e-4).all()
+        mask.view(-1)[index] = torch.tensor(is_passed)
+        return hidden_states * mask
+
+    return hook
+
+
+@functools.cache
+def golden_training(case, scan_backend):
+    """Outputs and gradients of a reference case in train mode."""
     model = golden_model(case, scan_backend).train()
-    relus = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.ReLU)}
-    relu_inputs = {}
-    for name, relu in relus.items():
-        relu.register_forward_pre_hook(lambda _, args, name=name: relu_inputs.update({name: args[0].detach()}))
-        if as_reference:
-            is_passed = golden_training(case, "reference")[2][name] > 0
-            relu.register_forward_hook(lambda _, args, output, is_passed=is_passed: args[0] * is_passed)
+    for name, decisions in PASSED_ON[case].items():
+        model.get_submodule(name).register_forward_hook(pass_on(list(decisions), list(decisions.values())))
     outputs = model(**golden_inputs(case), labels=golden_tensors(case)["labels"])
     outputs.loss.backward()
-    gradients = {name: parameter.grad.double() for name, parameter in model.named_parameters()}
-    return outputs, gradients, relu_inputs
+    return outputs, {name: parameter.grad.double() for name, parameter in model.named_parameters()}
 
 
 @pytest.mark.parametrize("scan_backend", scan_backends("cpu", "torch"))
 @pytest.mark.parametrize("case", SEGMENTATION_CASES)
 def test_loss_and_logits_in_training_equal_the_published_code(case, scan_backend):
-    outputs, _, _ = golden_training(case, scan_backend)
+    outputs, _ = golden_training(case, scan_backend)
     expected = golden_tensors(case)
     torch.testing.assert_close(outputs.loss, expected["train.loss"].squeeze(), rtol=1e-6, atol=0)
     torch.testing.assert_close(outputs.logits, expected["train.logits"], rtol=1e-5, atol=1e-4)
@@ -116,22 +123,10 @@ def check_gradients(case, gradients):
         assert gradient.sum().item() == pytest.approx(total, abs=tolerance * gradient.numel() ** 0.5), name
 
 
-@pytest.mark.parametrize("case", SEGMENTATION_CASES)
-def test_gradients_of_the_reference_scan_equal_the_published_code(case):
-    check_gradients(case, golden_training(case, "reference")[1])
-
-
-# In mamba_tiny a value or two of 200,000 meet the last ReLU so close to 0 that rounding decides their sign, in float64
-# as in float32, and one of them moves gradients by up to 0.4 %. So the fast scans are compared with those few decided
-# alike.
-@pytest.mark.parametrize("scan_backend", scan_backends("cpu", "torch"))
+@pytest.mark.parametrize("scan_backend", scan_backends("cpu", "torch", "reference"))
 @pytest.mark.parametrize("case", SEGMENTATION_CASES)
 def test_gradients_equal_the_published_code(case, scan_backend):
-    _, gradients, relu_inputs = golden_training(case, scan_backend, as_reference=True)
-    check_gradients(case, gradients)
-    for name, expected in golden_training(case, "reference")[2].items():
-        is_other = (relu_inputs[name] > 0) != (expected > 0)
-        assert is_other.sum() <= 4 and (expected[is_other].abs() < 1e-4).all(), name
+    check_gradients(case, golden_training(case, scan_backend)[1])
 
 
 def base_inputs(case):
@@ -282,7 +277,7 @@ def test_what_does_not_depend_on_the_text_runs_once_per_picture():
             {"input_ids": torch.ones(3, 7, dtype=torch.long), "attention_mask": None},
             "2 pictures came with 3 expressions; give one picture per expression or image_index",
         ),
-        ({"image_index": torch.tensor([0])}, "image_index has 1 entries for 2 expressions; give one for each"),
+        ({"image_index": torch.tensor([0])}, r"image_index has shape \(1,\) for 2 expressions; give one for each"),
         (
             {"labels": torch.ones(2, 32, 48)},
             r"labels have shape \(2, 32, 48\), logits \(2, 1, 64, 96\); give",
@@ -380,7 +375,7 @@ CONVOLUTIONS = [  # channels of the resized map, of the skip, of the output
 @pytest.mark.parametrize(("channels", "skip_channels", "output_channels"), CONVOLUTIONS)
 def test_a_convolution_before_the_resize_equals_one_after_it(channels, skip_channels, output_channels, size, bias):
     torch.manual_seed(0)
-    convolution = ResizedConv2d(channels + skip_channels, output_channels, bias=bias)
+    convolution = ChannelsLastConv2d(channels + skip_channels, output_channels, 3, padding=1, bias=bias)
     hidden_states = torch.randn(2, 5, 7, channels, requires_grad=True)
     skip = torch.randn(2, *size, skip_channels, requires_grad=True) if skip_channels else None
     inputs = [tensor for tensor in (hidden_states, skip, *convolution.parameters()) if tensor is not None]
@@ -389,7 +384,7 @@ def test_a_convolution_before_the_resize_equals_one_after_it(channels, skip_chan
     resized = F.interpolate(hidden_states.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=True)
     whole = resized if skip is None else torch.cat([resized, skip.permute(0, 3, 1, 2)], dim=1)
     expected = F.conv2d(whole, convolution.weight, convolution.bias, padding=1).permute(0, 2, 3, 1)
-    actual = convolution(hidden_states, size, skip)
+    actual = convolve_resized(convolution, hidden_states, size, skip)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     weights = torch.randn_like(expected)
     for gradient, reference in zip(
@@ -397,7 +392,7 @@ def test_a_convolution_before_the_resize_equals_one_after_it(channels, skip_chan
     ):
         torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
-        alone = convolution(hidden_states[:1], size, None if skip is None else skip[:1])
+        alone = convolve_resized(convolution, hidden_states[:1], size, None if skip is None else skip[:1])
     torch.testing.assert_close(alone, expected[:1], rtol=1e-5, atol=1e-5)
     assert all(map(torch.equal, convolution.parameters(), parameters))
 
@@ -500,15 +495,15 @@ def test_one_picture_can_be_trained_on(mask_head, size):
 
 
 def test_a_single_pixel_is_normalized_with_the_running_statistics():
-    norm = ChannelsLastBatchNorm2d(4).train()
+    norm = torch.nn.BatchNorm2d(4).train()
     norm.running_mean.fill_(2.0)
     norm.running_var.fill_(4.0)
     pixel = torch.randn(1, 1, 1, 4)
-    torch.testing.assert_close(norm(pixel), (pixel - 2) / (4 + norm.eps) ** 0.5)
+    torch.testing.assert_close(batch_norm(norm, pixel), (pixel - 2) / (4 + norm.eps) ** 0.5)
     assert (norm.running_mean == 2).all() and (norm.running_var == 4).all()
     pixels = torch.randn(2, 1, 1, 4)
     torch.testing.assert_close(
-        norm(pixels), F.batch_norm(pixels.flatten(0, 2), None, None, training=True)[:, None, None]
+        batch_norm(norm, pixels), F.batch_norm(pixels.flatten(0, 2), None, None, training=True)[:, None, None]
     )
     assert (norm.running_mean != 2).all()
 

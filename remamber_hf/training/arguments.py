@@ -170,6 +170,10 @@ class ReMamberTrainingArguments(TrainingArguments):
             raise ValueError(
                 "evaluation counts pixels of all samples; leave out batch_eval_metrics and eval_do_concat_batches."
             )
+        if self.include_for_metrics:
+            raise ValueError(
+                f"include_for_metrics is {self.include_for_metrics}; evaluation gathers counts only, leave it out."
+            )
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns is true; the collator needs every column, leave it false.")
         if self.expressions_per_picture < 1:

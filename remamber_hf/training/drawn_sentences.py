@@ -43,5 +43,7 @@ class DrawnSentences(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         row = self.rows[index]
+        if not isinstance(row, dict) or not isinstance(row.get("sentences"), list):
+            return row  # for a collator of another kind
         draws = np.random.default_rng((self.seed, int(self.epoch), index))
         return {**row, "sentences": [row["sentences"][draws.integers(len(row["sentences"]))]]}

@@ -54,9 +54,10 @@ class NonFiniteSteps:
         # A forward pass alone spoils the statistics of batch norm.
         self.buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
         self.losses: list[torch.Tensor] = []
-        self.ref_ids: list[int] = []
+        self.ref_ids: list[int | None] = []
 
-    def add_batch(self, loss: torch.Tensor, ref_ids: list[int]):
+    def add_batch(self, loss: torch.Tensor, ref_ids: list[int | None]):
+        """Takes in the loss of a batch and its rows' ids, where the collator keeps them."""
         self.losses.append(loss)
         self.ref_ids += ref_ids
 
@@ -99,5 +100,6 @@ class NonFiniteSteps:
 
     def stop(self, message: str):
         if self.accelerator.is_main_process:
+            self.report.parent.mkdir(parents=True, exist_ok=True)
             self.report.write_text(json.dumps(self.in_a_row, indent=1) + "\n")
         raise RuntimeError(message)

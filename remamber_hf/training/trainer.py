@@ -17,27 +17,33 @@ import json
 import math
 import os
 import shutil
+from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import datasets
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import IterableDataset
 from transformers import EvalPrediction, Trainer, TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, rotate_checkpoints
 from transformers.utils import logging
 
 from ..data.collator import ReMamberCollator, decode_mask
+from ..data.refer import one_row_per_sentence
 from ..metrics.referring_iou.scores import count_pixels, referring_iou
 from ..modeling_remamber import ReMamberForImageSegmentation, segmentation_loss
-from ..modeling_vmamba import SS2D
+from ..processing_remamber import ReMamberProcessor
+from .arguments import ReMamberTrainingArguments
 from .checkpoints import STAGING, newest_whole_checkpoint, publish, require_no_checkpoint, require_whole
 from .drawn_sentences import DrawnSentences
 from .ema import WeightAverage
 from .nonfinite import NonFiniteSteps
+from .parameter_groups import decayed_parameter_names
 from .sampler import PictureGroupSampler
 from .sync_batch_norm import synchronize_batch_norm
 
@@ -63,30 +69,68 @@ class ReferringSegmentationTrainer(Trainer):
       epoch and row, evaluation leaves the random state alone, and checkpoints are whole or not there.
     - A step whose loss or gradient is not finite changes nothing, see `NonFiniteSteps`. The schedule goes on.
 
+    What it is given as a Trainer it honours, or refuses in one line: evaluation gathers pixel counts, so no
+    `compute_metrics`; an exact resume needs rows with a length, so no stream. Evaluation rows with several sentences
+    are expanded, each sentence counts. A `compute_loss_func` takes the place of Dice and cross-entropy.
+
     `save_model` writes the trained weights and, with `ema_decay`, a folder `ema` beside them with the averaged ones.
 
     Raises:
-        ValueError: if the arguments ask for what the model or the device cannot do.
+        ValueError: if an argument is missing, cannot be served, or asks for what the model or the device cannot do.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, compute_metrics=compute_metrics, **kwargs)
+    def __init__(
+        self,
+        model=None,
+        args: ReMamberTrainingArguments | None = None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class: ReMamberProcessor | None = None,
+        **kwargs,
+    ):
+        check_given(args, processing_class, train_dataset, eval_dataset, kwargs)
+        if data_collator is None:
+            data_collator = ReMamberCollator(processing_class, keep_ids=True, share_pictures=True)
+        super().__init__(
+            model,
+            args,
+            data_collator,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            compute_metrics=compute_metrics,
+            **kwargs,
+        )
+        if self.model_init is None:
+            self._prepare_to_train(self.model)
         self._check_arguments()
-        self.eval_collator = ReMamberCollator(self.processing_class, keep_masks=True)
+        self.eval_collator = ReMamberCollator(self.processing_class, keep_masks=True, share_pictures=True)
         if self.train_dataset is not None:
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             self.train_dataset = DrawnSentences(self.train_dataset, seed)
-        for part in self.args.freeze:
-            model_parts(self.model)[part].requires_grad_(False)
-        if self.args.sync_batch_norm and self.args.world_size > 1:
-            synchronize_batch_norm(self.model)
         self.group_sampler: PictureGroupSampler | None = None
         self.average: WeightAverage | None = None
-        self.nonfinite_steps = NonFiniteSteps(self.accelerator, self.args.output_dir, self.args.max_nonfinite_steps)
+        self.nonfinite_steps = self._count_nonfinite_steps()
         self.is_staging = False
         self.checkpoint: str | None = None  # that training was resumed from
         self.grad_norm: float | None = None
         self.add_callback(StepHooks(self))
+
+    def call_model_init(self, trial=None):
+        model = super().call_model_init(trial)
+        self._prepare_to_train(model)
+        return model
+
+    def _prepare_to_train(self, model: nn.Module):
+        """What the arguments ask of a model, before its first step."""
+        for part in self.args.freeze:
+            model_parts(model)[part].requires_grad_(False)
+        if self.args.sync_batch_norm and self.args.world_size > 1:
+            synchronize_batch_norm(model)
+
+    def _count_nonfinite_steps(self) -> NonFiniteSteps:
+        return NonFiniteSteps(self.accelerator, self.args.output_dir, self.args.max_nonfinite_steps)
 
     def _check_arguments(self):
         model_parts(self.model)
@@ -98,6 +142,10 @@ class ReferringSegmentationTrainer(Trainer):
             raise ValueError(
                 f"one process sees {self.args.n_gpu} GPUs; start one for each with `torchrun --nproc_per_node "
                 f"{self.args.n_gpu} -m remamber_hf.run_training …`, or show it one with CUDA_VISIBLE_DEVICES=0."
+            )
+        if self.args.accelerator_config.dispatch_batches:
+            raise ValueError(
+                "dispatch_batches is true, which cuts shared pictures apart from their expressions; leave it out."
             )
         if self.args.ema_decay is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError(
@@ -119,13 +167,14 @@ class ReferringSegmentationTrainer(Trainer):
 
     # ------------------------------------------------------------------------------------------------------ training
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+    def train(self, resume_from_checkpoint: str | bool | None = None, trial=None, **kwargs):
         """
         Train, from the start or on from a checkpoint.
 
         Args:
             resume_from_checkpoint: folder of a checkpoint; or true for the newest whole one in `output_dir`, and from
                 the start if there is none.
+            trial: that of `hyperparameter_search`, which has a folder of its own in `output_dir`.
 
         Raises:
             FileNotFoundError: if the checkpoint does not exist.
@@ -133,8 +182,9 @@ class ReferringSegmentationTrainer(Trainer):
                 `output_dir` has checkpoints already; if there is nothing to train, or to train on.
             RuntimeError: after `max_nonfinite_steps` in a row.
         """
-        if not any(parameter.requires_grad for parameter in self.model.parameters()):
-            raise ValueError("every weight is frozen, or every adapter; leave some to be trained.")
+        if self.train_dataset is None:
+            raise ValueError("train_dataset is missing; give rows of load_refer or load_referring_folder.")
+        run_dir = self._get_output_dir(trial)
         num_rows = len(self.train_dataset)
         batch = self.args.per_device_train_batch_size * self.args.world_size
         if self.args.dataloader_drop_last and num_rows < batch:
@@ -142,26 +192,27 @@ class ReferringSegmentationTrainer(Trainer):
                 f"dataloader_drop_last leaves nothing: there are {num_rows} objects for batches of {batch}."
             )
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = newest_whole_checkpoint(self.args.output_dir)
+            resume_from_checkpoint = newest_whole_checkpoint(run_dir)
             if resume_from_checkpoint is None:
-                logger.warning(f"There is no checkpoint in {self.args.output_dir}; training starts from the start.")
+                logger.warning(f"There is no checkpoint in {run_dir}; training starts from the start.")
         elif resume_from_checkpoint:
             require_whole(resume_from_checkpoint)
         self.checkpoint = resume_from_checkpoint or None
         is_split = self.is_deepspeed_enabled or self.is_fsdp_enabled  # their optimizer's files have other names
         if self.checkpoint is None:
-            require_no_checkpoint(self.args.output_dir)
+            require_no_checkpoint(run_dir)
         elif not is_split and not (Path(self.checkpoint) / OPTIMIZER_NAME).is_file():
             raise ValueError(
                 f"{self.checkpoint} was saved with save_only_model, which no run resumes from; start one from its "
                 "weights."
             )
-        return super().train(resume_from_checkpoint=self.checkpoint, **kwargs)
+        return super().train(resume_from_checkpoint=self.checkpoint, trial=trial, **kwargs)
 
     def _get_train_sampler(self, train_dataset=None):
         if self.args.expressions_per_picture == 1:
             return super()._get_train_sampler(train_dataset)
-        image_ids = self.train_dataset.rows["image_id"]
+        rows = self.train_dataset.rows
+        image_ids = rows["image_id"] if isinstance(rows, datasets.Dataset) else [row["image_id"] for row in rows]
         self.group_sampler = PictureGroupSampler(image_ids, self.args.expressions_per_picture, self.train_dataset.seed)
         return self.group_sampler
 
@@ -172,48 +223,47 @@ class ReferringSegmentationTrainer(Trainer):
             super()._run_epoch(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        opt_model = self.model if model is None else model
+        if not any(parameter.requires_grad for parameter in opt_model.parameters()):
+            raise ValueError("every weight is frozen, or every adapter; leave some to be trained.")
         if self.optimizer is None:
             optimizer = super().create_optimizer(model)
-            rates = {
-                "fusion": self.args.learning_rate,
-                "mask_head": self.args.learning_rate,
-                "backbone": self.args.backbone_learning_rate or self.args.learning_rate,
-                "text_encoder": self.args.text_encoder_learning_rate or self.args.learning_rate,
+            parts = {
+                id(parameter): part
+                for part, module in model_parts(opt_model).items()
+                for parameter in module.parameters()
             }
-            parts = model_parts(self.model if model is None else model)
+            rates = {
+                "backbone": self.args.backbone_learning_rate,
+                "text_encoder": self.args.text_encoder_learning_rate,
+            }
             groups = []
-            for part, rate in rates.items():
-                members = {id(parameter) for parameter in parts[part].parameters()}
-                for group in optimizer.param_groups:
-                    parameters = [parameter for parameter in group["params"] if id(parameter) in members]
-                    if parameters:
-                        groups.append({**group, "params": parameters, "lr": rate})
+            for group in optimizer.param_groups:
+                by_part = defaultdict(list)  # None: what a subclass or a wrapper has besides the parts
+                for parameter in group["params"]:
+                    by_part[parts.get(id(parameter))].append(parameter)
+                for part, parameters in by_part.items():
+                    groups.append({**group, "params": parameters, "lr": rates.get(part) or group["lr"]})
             optimizer.param_groups = groups
         return self.optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Matrices and convolutions; not the scan's A_log, D and step bias, nor any norm, bias or embedding."""
+        """See `decayed_parameter_names`; all of them, as published, if the arguments say so."""
         if self.args.weight_decay_mode == "published":
             return [name for name, _ in model.named_parameters()]
-        kept = (nn.Linear, nn.Conv2d)
-        names = []
-        for module_name, module in model.named_modules():
-            prefix = f"{module_name}." if module_name else ""
-            if isinstance(module, kept):
-                names.append(f"{prefix}weight")
-            elif isinstance(module, SS2D):
-                names += [f"{prefix}x_proj_weight", f"{prefix}dt_proj_weight"]
-        return names
+        return decayed_parameter_names(model)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if model.training:  # a frozen part keeps its statistics of batch norm, and all of its blocks
+        if model.training:  # a frozen part keeps all of its blocks
             for part in self.args.freeze:
                 model_parts(model)[part].eval()
-            for module in model.modules():  # adapters freeze weights, not parts
-                if isinstance(module, _BatchNorm) and not module.weight.requires_grad:
-                    module.eval()
+        if "labels" not in inputs:
+            raise ValueError(f"a batch has no labels, but {', '.join(inputs)}; have the data collator make them.")
         labels = inputs.pop("labels")
         outputs = model(**inputs)
+        if self.compute_loss_func is not None:
+            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+            return (loss, outputs) if return_outputs else loss
         loss = self.weighted_loss(outputs.logits, labels)
         if num_items_in_batch is not None:
             loss = loss * (len(labels) * self.current_gradient_accumulation_steps / num_items_in_batch)
@@ -222,13 +272,13 @@ class ReferringSegmentationTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """The batches of a step and the number of their objects; the last batch of an epoch may have fewer."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        return batches, sum(len(batch["labels"]) for batch in batches)
+        return batches, sum(len(batch.get("labels", ())) for batch in batches)
 
     def weighted_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return segmentation_loss(logits, labels, self.args.dice_weight, self.args.cross_entropy_weight)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        ref_ids = inputs.pop("ref_ids")
+        ref_ids = inputs.pop("ref_ids", [])
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.nonfinite_steps.add_batch(loss, ref_ids)
         return loss
@@ -254,12 +304,16 @@ class ReferringSegmentationTrainer(Trainer):
             self.data_collator = train_collator
 
     def get_eval_dataloader(self, eval_dataset=None):
+        if eval_dataset is None:
+            eval_dataset = self.eval_dataset
+        elif isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
         with self._collating_for_evaluation():
-            return super().get_eval_dataloader(eval_dataset)
+            return super().get_eval_dataloader(evaluation_rows(eval_dataset, "eval_dataset"))
 
     def get_test_dataloader(self, test_dataset):
         with self._collating_for_evaluation():
-            return super().get_test_dataloader(test_dataset)
+            return super().get_test_dataloader(evaluation_rows(test_dataset, "test_dataset"))
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Metrics of the trained weights and, with `ema_decay`, of the averaged ones, as `eval_ema_*`."""
@@ -287,12 +341,15 @@ class ReferringSegmentationTrainer(Trainer):
         The loss goes with the counts: the mean that the Trainer makes of batches is wrong for an uneven last one.
         """
         masks = [decode_mask(rle) for rle in inputs.pop("original_masks")]
-        del inputs["ref_ids"]
         inputs = self._prepare_inputs(inputs)
         labels = inputs.pop("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs)
-        losses = torch.stack([self.weighted_loss(*sample) for sample in zip(outputs.logits.split(1), labels.split(1))])
+        if self.compute_loss_func is None:
+            samples = zip(outputs.logits.split(1), labels.split(1))
+            losses = torch.stack([self.weighted_loss(*sample) for sample in samples])
+        else:
+            losses = self.compute_loss_func(outputs, labels, num_items_in_batch=len(labels)).expand(len(labels))
         outputs.logits = outputs.logits.nan_to_num()  # an overflow shows in the loss and must not end a long run
         predictions = self.processing_class.post_process_referring_segmentation(
             outputs, target_sizes=[mask.shape for mask in masks]
@@ -424,6 +481,7 @@ class StepHooks(TrainerCallback):
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         trainer = self.trainer
         trainer._remove_unfinished(Path(args.output_dir))
+        trainer.nonfinite_steps = trainer._count_nonfinite_steps()
         if args.ema_decay is not None:
             trainer.average = WeightAverage(model, args.ema_decay, args.ema_start_step)
         if trainer.checkpoint is not None:
@@ -447,6 +505,48 @@ class StepHooks(TrainerCallback):
         # Not `optimizer_step_was_skipped`: a fused optimizer skips an infinite gradient without telling.
         if trainer.average is not None and self.is_finite and math.isfinite(trainer.grad_norm):
             trainer.average.update(model, state.global_step + 1)
+
+
+def check_given(args, processing_class, train_dataset, eval_dataset, others: dict):
+    """ValueError for arguments that Trainer takes and the trainer of this file cannot serve."""
+    if not isinstance(args, ReMamberTrainingArguments):
+        came = "missing" if args is None else f"a {type(args).__name__}"
+        raise ValueError(f"args are {came}; give ReMamberTrainingArguments, which have what ReMamber needs besides.")
+    if not (hasattr(processing_class, "image_processor") and hasattr(processing_class, "tokenizer")):
+        came = "missing" if processing_class is None else f"a {type(processing_class).__name__}"
+        raise ValueError(f"processing_class is {came}; give ReMamberProcessor.from_pretrained(…).")
+    for name in ("compute_metrics", "preprocess_logits_for_metrics"):
+        if others.get(name) is not None:
+            raise ValueError(
+                f"{name} is given, and evaluation gathers no masks, but the pixel counts of {', '.join(METRICS)}; "
+                "leave it out, or take transformers' Trainer for other metrics."
+            )
+    rates = [name for name in ("backbone_learning_rate", "text_encoder_learning_rate") if getattr(args, name)]
+    if others.get("optimizers", (None, None))[0] is not None and rates:
+        raise ValueError(f"an optimizer is given and has its learning rates already; leave out {rates[0]}.")
+    if isinstance(train_dataset, Mapping):
+        raise ValueError(f"train_dataset has {', '.join(map(str, train_dataset))}; give one split of it.")
+    named = eval_dataset if isinstance(eval_dataset, Mapping) else {"eval_dataset": eval_dataset}
+    for name, rows in {"train_dataset": train_dataset, **named}.items():
+        require_length(rows, name)
+
+
+def require_length(rows, name: str):
+    """ValueError for a stream of rows: neither its order nor where it was stopped can be found again."""
+    if rows is not None and (isinstance(rows, IterableDataset) or not hasattr(rows, "__len__")):
+        raise ValueError(
+            f"{name} is a {type(rows).__name__}, whose rows come without number; give a data set with a length, or "
+            "train with transformers' Trainer and ReMamberCollator."
+        )
+
+
+def evaluation_rows(rows, name: str):
+    """Rows with one sentence each, each of which counts: expanded where a data set has several in a row."""
+    require_length(rows, name)
+    if isinstance(rows, datasets.Dataset) and "sentences" in rows.column_names:
+        if any(len(row["sentences"]) > 1 for row in rows.with_format(None).select_columns("sentences")):
+            return one_row_per_sentence(rows)
+    return rows
 
 
 def model_parts(model: nn.Module) -> dict[str, nn.Module]:

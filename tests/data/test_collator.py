@@ -33,7 +33,7 @@ class StandInProcessor:
 
 @pytest.fixture(scope="module")
 def processor():
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    letters = list("abcdefghijklmnopqrstuvwxyz0123456789")
     words = letters + [letter + "</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
     vocab = {word: number for number, word in enumerate(words)}
     tokenizer = CLIPTokenizer(vocab=vocab, merges=[])
@@ -64,11 +64,11 @@ def epochs(data, num_epochs: int, num_workers: int) -> list[list[int]]:
 
 def test_a_batch_has_one_entry_per_row_at_model_size(processor, data):
     rows = [data["train"][index] for index in range(3)]
-    batch = ReMamberCollator(processor)(rows)
+    batch = ReMamberCollator(processor, keep_ids=True)(rows)
     assert batch.pop("ref_ids") == [row["ref_id"] for row in rows]
+    assert ReMamberCollator(processor)(rows).keys() == batch.keys()  # what goes into the model
     assert {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in batch.items()} == {
         "pixel_values": ((3, 3, SIDE, SIDE), torch.float32),
-        "image_index": ((3,), torch.int64),
         "input_ids": ((3, 20), torch.int64),
         "attention_mask": ((3, 20), torch.int64),
         "labels": ((3, SIDE, SIDE), torch.uint8),
@@ -83,12 +83,15 @@ def test_a_batch_has_one_entry_per_row_at_model_size(processor, data):
 def test_rows_of_one_picture_share_it(processor, data):
     first, second = data["train"][0], data["train"][1]
     rows = [first, {**second, "image_id": first["image_id"]}, second, first, second]
-    batch = ReMamberCollator(processor)(rows)
+    batch = ReMamberCollator(processor, share_pictures=True)(rows)
     # The second row has the id of the first picture and is another: data sets can clash.
     assert batch["image_index"].tolist() == [0, 1, 2, 0, 2]
     for row, place in zip(rows, batch["image_index"]):
         alone = processor(images=row["image"], return_tensors="pt")["pixel_values"][0]
         assert torch.equal(batch["pixel_values"][place], alone)
+    repeated = ReMamberCollator(processor)(rows)
+    assert "image_index" not in repeated
+    assert torch.equal(repeated["pixel_values"], batch["pixel_values"][batch["image_index"]])
 
 
 def test_the_tokens_are_those_of_the_drawn_sentence(processor, data):
@@ -120,6 +123,9 @@ def test_one_sentence_leaves_the_generator_alone(processor, data):
 
 def test_original_masks_come_back_at_the_size_of_the_picture(processor, data):
     rows = [data["train"][index] for index in range(3)]
+    with pytest.raises(ValueError, match="a row has 8 sentences, and evaluation counts each; give a row for each"):
+        ReMamberCollator(processor, keep_masks=True)(rows)
+    rows = [{**row, "sentences": row["sentences"][:1]} for row in rows]
     batch = ReMamberCollator(processor, keep_masks=True)(rows)
     for row, rle, size in zip(rows, batch["original_masks"], SIZES):
         mask = decode_mask(rle)
@@ -146,7 +152,7 @@ def test_a_single_full_size_mask_is_held(data, monkeypatch, keep_masks):
         return mask
 
     monkeypatch.setattr(collator, "row_mask", watched_row_mask)
-    rows = [data["train"][index % 3] for index in range(6)]
+    rows = [{**data["train"][index % 3], "sentences": ["sentence 1"]} for index in range(6)]
     ReMamberCollator(StandInProcessor(), keep_masks=keep_masks)(rows)
     assert num_held == [0] * 6
     assert all(mask() is None for mask in masks)

@@ -109,7 +109,7 @@ def make_trainer(
     return ReferringSegmentationTrainer(
         model=model,
         args=ReMamberTrainingArguments(output_dir=str(output_dir), **{**ARGUMENTS, **arguments}),
-        data_collator=Poisoned(ReMamberCollator(processor), poison),
+        data_collator=Poisoned(ReMamberCollator(processor, keep_ids=True, share_pictures=True), poison),
         train_dataset=load_rows(folder, "train"),
         eval_dataset=eval_rows.select(range(num_eval or len(eval_rows))),
         processing_class=processor,
@@ -135,7 +135,8 @@ class Poisoned:
         batch = self.collator(rows)
         for index, ref_id in enumerate(batch["ref_ids"]):
             if ref_id in self.ref_ids:
-                batch["pixel_values"][batch["image_index"][index]] = torch.nan
+                picture = batch["image_index"][index] if "image_index" in batch else index
+                batch["pixel_values"][picture] = torch.nan
         return batch
 
 

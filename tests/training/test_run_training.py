@@ -242,7 +242,10 @@ def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
         build_model(ModelArguments(**parts, model_config={"mask_head": "mamba"}), None)
     with pytest.raises(ValueError, match="text_model and vision_model bring theirs"):
         build_model(ModelArguments(**parts, model_config={"text_config": {}}), None)
-    with pytest.raises(ValueError, match="--text_model .* is a model of type 'vmamba'; one of type 'clip' is"):
+    with pytest.raises(
+        ValueError,
+        match="--text_model .* put together: .* of type 'vmamba'; give one of type clip",
+    ):
         build_model(ModelArguments(text_model=parts["vision_model"], vision_model=parts["vision_model"]), None)
 
 

@@ -20,7 +20,7 @@ from remamber_hf.training.arguments import ReMamberTrainingArguments
 from remamber_hf.training.callbacks import draw_predictions
 from remamber_hf.training.drawn_sentences import DrawnSentences
 from remamber_hf.training.ema import WeightAverage
-from remamber_hf.training.sync_batch_norm import ChannelsLastSyncBatchNorm2d, synchronize_batch_norm
+from remamber_hf.training.sync_batch_norm import SyncBatchNorm2d, synchronize_batch_norm
 from remamber_hf.training.trainer import ReferringSegmentationTrainer, model_parts
 
 
@@ -363,7 +363,7 @@ def test_synchronized_batch_norm_keeps_names_weights_and_outputs(start, tmp_path
     outputs = [model.eval()(**batch).logits, model.train()(**batch).logits]
     model.load_state_dict(before)
     synchronize_batch_norm(model)
-    assert sum(isinstance(module, ChannelsLastSyncBatchNorm2d) for module in model.modules()) == 11
+    assert sum(isinstance(module, SyncBatchNorm2d) for module in model.modules()) == 11
     assert {name: tensor.shape for name, tensor in model.state_dict().items()} == {
         n: t.shape for n, t in before.items()
     }
@@ -439,4 +439,9 @@ def test_what_the_device_or_the_model_cannot_do_is_refused(start, tmp_path):
         trainer._check_arguments()
     arguments = ReMamberTrainingArguments(output_dir=str(tmp_path), **runs.ARGUMENTS)
     with pytest.raises(ValueError, match="The model is a Linear; give a ReMamberForImageSegmentation"):
-        ReferringSegmentationTrainer(model=torch.nn.Linear(1, 1), args=arguments, data_collator=list)
+        ReferringSegmentationTrainer(
+            model=torch.nn.Linear(1, 1),
+            args=arguments,
+            data_collator=list,
+            processing_class=SimpleNamespace(image_processor=None, tokenizer=None),
+        )

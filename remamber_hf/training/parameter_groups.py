@@ -1,0 +1,47 @@
+# Copyright 2026 The remamber_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Which weights weight decay is for, as parameter groups for an optimizer of any loop or Trainer."""
+
+from torch import nn
+
+from ..modeling_vmamba import SS2D
+
+
+def decayed_parameter_names(model: nn.Module) -> list[str]:
+    """Matrices and convolutions; not the scan's A_log, D and step bias, nor any norm, bias or embedding."""
+    names = []
+    for module_name, module in model.named_modules():
+        prefix = f"{module_name}." if module_name else ""
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            names.append(f"{prefix}weight")
+        elif isinstance(module, SS2D):
+            names += [f"{prefix}x_proj_weight", f"{prefix}dt_proj_weight"]
+    return names
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """
+    Two groups of the weights that are trained, for `torch.optim.AdamW(parameter_groups(model, 0.01), lr=5e-5)`.
+
+    Args:
+        model: a ReMamber or VMamba, however it is wrapped.
+        weight_decay: of matrices and convolutions; that of all others is 0.
+    """
+    decayed = set(decayed_parameter_names(model))
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for name, parameter in trained if name in decayed], "weight_decay": weight_decay},
+        {"params": [parameter for name, parameter in trained if name not in decayed], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
