@@ -187,7 +187,7 @@ class ReMamberProcessor(ProcessorMixin):
             if end not in ids or ids.index(end) != len(ids) - 1:
                 raise ValueError(
                     f"Expression {index}, {SHORT.repr(expressions[index])}, has the end token {ids.count(end)} times, "
-                    "and it must stand at the end alone: leave out special tokens and what the tokenizer does not know."
+                    "and must have it at the end alone: leave out special tokens and what the tokenizer does not know."
                 )
             if len(ids) > length:
                 if options.get("truncation") is False:

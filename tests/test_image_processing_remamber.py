@@ -190,7 +190,9 @@ def test_every_kind_of_map_gives_the_same_labels(image_processor_class):
         ([0.0, np.nan], "0.0, nan"),
     ],
 )
-@pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda values: Image.fromarray(np.array(values, np.float32))])
+@pytest.mark.parametrize(
+    "kind", [np.array, torch.tensor, lambda values: Image.fromarray(np.array(values, np.float32))]
+)
 def test_maps_with_other_codes_are_refused(values, came, kind):
     segmentation_map = [values * 6] * 4
     message = rf"Segmentation map 1 has the values {came}(\.0)?.*; give 0 and 1"

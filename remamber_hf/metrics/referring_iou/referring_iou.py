@@ -2,6 +2,7 @@
 
 import datasets
 import evaluate
+import numpy as np
 
 from .scores import count_pixels, generalized_iou, referring_iou
 
@@ -33,39 +34,52 @@ SCORES = {"default": referring_iou, "generalized": generalized_iou}
 class ReferringIoU(evaluate.Metric):
     """masks → pixel counts as they come → file of counts → scores.
 
-    No mask is kept: a sample is two or three integers in the file of `evaluate`, which `compute` reads at the end.
+    No mask is kept: a sample is three integers in the file of `evaluate`, which `compute` reads at the end. They stand
+    under the names that `evaluate.combine` and others ask a metric for: intersection and union as the prediction, the
+    area as the reference.
     """
 
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in COUNTS:
             raise ValueError(f"config_name is {self.config_name!r}; choose one of {', '.join(COUNTS)}.")
+        integer = datasets.Value("int64")
         return evaluate.MetricInfo(
             description=DESCRIPTION,
             citation=CITATION,
             inputs_description=INPUTS,
-            features=datasets.Features({name: datasets.Value("int64") for name in COUNTS[self.config_name]}),
-            format="numpy",
+            features=datasets.Features({"predictions": datasets.Sequence(integer, length=2), "references": integer}),
         )
 
-    def add(self, *, prediction=None, reference=None, **counts):
-        """Add one sample."""
-        if prediction is not None or reference is not None:
-            counts.update(self._count([prediction], [reference]))
-            self.add_batch(**counts)
-        else:
-            super().add(**counts)
+    def add(self, *, prediction=None, reference=None, predictions=None, references=None, **counts):
+        """Add one sample; `evaluate.combine` gives it as `predictions` and `references`."""
+        prediction = predictions if prediction is None else prediction
+        reference = references if reference is None else reference
+        masks = {
+            name: None if mask is None else [mask]
+            for name, mask in {"predictions": prediction, "references": reference}.items()
+        }
+        self.add_batch(**masks, **{name: [count] for name, count in counts.items()})
 
     def add_batch(self, *, predictions=None, references=None, **counts):
         """Add samples."""
         if predictions is not None or references is not None:
             counts.update(self._count(predictions, references))
-        super().add_batch(**counts)
+        names = COUNTS[self.config_name]
+        if set(counts) != set(names):
+            came = ", ".join(counts) or "nothing"
+            raise ValueError(f"{came} came; give predictions and references, or {', '.join(names)}.")
+        lengths = {len(values) for values in counts.values()}
+        if len(lengths) != 1:
+            raise ValueError(f"{sorted(lengths)} counts came of one kind and another; give one of each per sample.")
+        intersections, unions = counts["intersections"], counts["unions"]
+        areas = counts.get("reference_areas", [0] * len(unions))
+        super().add_batch(predictions=list(zip(intersections, unions)), references=list(areas))
 
     def compute(self, *, predictions=None, references=None, **counts):
         """Compute the scores of all samples that were added, and of those given here."""
-        if predictions is not None or references is not None:
-            self.add_batch(predictions=predictions, references=references)
-        return super().compute(**counts)
+        if predictions is not None or references is not None or counts:
+            self.add_batch(predictions=predictions, references=references, **counts)
+        return super().compute()
 
     def _count(self, predictions, references) -> dict[str, list[int]]:
         """Count the pixels of each pair of masks."""
@@ -77,5 +91,6 @@ class ReferringIoU(evaluate.Metric):
         counts = [count_pixels(*pair) for pair in zip(predictions, references)]
         return {name: [count[place] for count in counts] for place, name in enumerate(COUNTS[self.config_name])}
 
-    def _compute(self, **counts) -> dict[str, float]:
-        return SCORES[self.config_name](**counts)
+    def _compute(self, predictions, references) -> dict[str, float]:
+        counts = [*np.asarray(predictions).reshape(-1, 2).T, np.asarray(references)]
+        return SCORES[self.config_name](*counts[: len(COUNTS[self.config_name])])

@@ -14,9 +14,10 @@ def count_pixels(prediction, reference) -> tuple[int, int, int]:
     """Count the pixels of the intersection, of the union and of the reference.
 
     Args:
-        prediction, reference: masks of one size, (height, width), bool or integers; what is not 0 is the object.
+        prediction, reference: masks of one size, (height, width), bool, 0 and 1, or 0 and 255.
 
-    Raises ValueError if the sizes differ, or if a mask holds floats, which could be logits or probabilities.
+    Raises ValueError if the sizes differ, or if a mask holds anything else: floats could be logits or probabilities,
+    other integers several objects or pixels to be ignored.
     """
     prediction, reference = _as_mask(prediction, "prediction"), _as_mask(reference, "reference")
     if prediction.shape != reference.shape:
@@ -80,12 +81,18 @@ def generalized_iou(intersections, unions, reference_areas) -> dict[str, float]:
 
 
 def _as_mask(mask, name: str) -> np.ndarray:
-    mask = np.asarray(mask)
+    mask = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
     if mask.dtype.kind not in "biu":
         raise ValueError(f"The {name} holds {mask.dtype}; give a mask of bool or integers, logits > 0 for one.")
     if mask.ndim != 2:
         raise ValueError(f"The {name} has {mask.ndim} dimensions; give one mask (height, width) per sample.")
-    return mask != 0
+    is_object = mask != 0
+    if mask.dtype != bool:
+        codes = mask[is_object]
+        if codes.size and not (codes[0] in (1, 255) and (codes == codes[0]).all()):
+            came = ", ".join(str(code) for code in np.unique(mask)[:6])
+            raise ValueError(f"The {name} has the values {came}; give bool, 0 and 1, or 0 and 255.")
+    return is_object
 
 
 def _check_counts(intersections, unions, reference_areas=None) -> list[np.ndarray]:
