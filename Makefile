@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: setup demo test test-slow test-triton test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
+.PHONY: setup demo test test-slow test-triton test-torchvision test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
 
 setup: .venv/ready
 
@@ -30,6 +30,17 @@ test-slow: setup
 
 test-triton: .venv/triton  ## the GPU kernels without a GPU, in Triton's interpreter; Triton takes 1 GB of disk
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -rs tests/test_triton_scan.py
+
+# torchvision's own dependency would be PyTorch for CUDA; the version is the one for the PyTorch of constraints.txt.
+.venv/torchvision: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target build/torchvision \
+		torchvision==0.28.0
+	touch $@
+
+test-torchvision: .venv/torchvision  ## what prepares pictures, with torchvision installed
+	PYTHONPATH=build/torchvision:tests/with_torchvision $(BIN)/python -m pytest -q -rs tests/idioms \
+		tests/test_image_processing_remamber.py tests/test_processing_remamber.py tests/test_pipeline_remamber.py \
+		tests/test_auto_classes.py
 
 test-gpu: setup  ## everything on the GPUs of this machine, with the PyTorch and mamba-ssm that .venv has
 	$(BIN)/python -m pytest -q -rs tests/gpu

@@ -177,13 +177,16 @@ class ReMamberProcessor(ProcessorMixin):
                 )
         self._check_padding()
 
+    @property
+    def text_kwargs(self) -> dict:
+        """Options of the tokenizer where a call names no others."""
+        return {"padding": "max_length", "truncation": True, "max_length": self.text_length}
+
     def _tokenize(self, expressions: list[str], options: dict) -> dict[str, list[list[int]]]:
-        length = options.get("max_length") or self.text_length
-        end = self.tokenizer.eos_token_id
-        tokens = {"input_ids": [], "attention_mask": []}
         # Cut and filled up here: padding and truncation are a state of the tokenizer, which threads and calls share.
-        encoded = self.tokenizer(expressions, padding=False, truncation=False, verbose=False)["input_ids"]
-        for index, ids in enumerate(encoded):
+        tokens = self.tokenizer(expressions, padding=False, truncation=False, verbose=False)["input_ids"]
+        length, end = options.get("max_length") or self.text_length, self.tokenizer.eos_token_id
+        for index, ids in enumerate(tokens):
             if end not in ids or ids.index(end) != len(ids) - 1:
                 raise ValueError(
                     f"Expression {index}, {SHORT.repr(expressions[index])}, has the end token {ids.count(end)} times, "
@@ -195,13 +198,19 @@ class ReMamberProcessor(ProcessorMixin):
                         f"Expression {index} has {len(ids)} tokens and {length} are read; make it shorter, or leave "
                         "truncation=False out to have it cut."
                     )
-                ids = [*ids[: length - 1], end]
-            num_padding = length - len(ids)
-            tokens["input_ids"].append(ids + [end] * num_padding)
-            tokens["attention_mask"].append([1] * len(ids) + [0] * num_padding)
+                tokens[index] = [*ids[: length - 1], end]
+        # Any padding is to what the model reads; who asks for another length has another use, and pads as it likes.
+        if length != self.text_length and options.get("padding") in (True, "longest"):
+            length = max(map(len, tokens))
+        is_padded = length == self.text_length or options.get("padding") not in (False, "do_not_pad")
+        num_padding = [max(length - len(ids), 0) if is_padded else 0 for ids in tokens]
+        inputs = {
+            "input_ids": [ids + [end] * count for ids, count in zip(tokens, num_padding)],
+            "attention_mask": [[1] * len(ids) + [0] * count for ids, count in zip(tokens, num_padding)],
+        }
         if options.get("return_attention_mask") is False:
-            del tokens["attention_mask"]
-        return tokens
+            del inputs["attention_mask"]
+        return inputs
 
     def post_process_referring_segmentation(self, *args, **kwargs):
         """Turns logits into masks; see `ReMamberImageProcessor.post_process_referring_segmentation`."""

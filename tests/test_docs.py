@@ -11,13 +11,16 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The pages in docs/: the index names each, links lead somewhere, and the snippets of explain.md and convert.md run.
+"""The pages in docs/: the index names each, links lead somewhere; the snippets of three of them run.
 
 The snippets of the other pages run in the tests of what they are about.
 """
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,8 +42,8 @@ def run_page(name: str) -> dict:
     """Run what the page shows, in order, but for what has a word after its language; returns the variables."""
     page = (DOCS / name).read_text(encoding="utf-8")
     namespace = {}
-    for language, code in re.findall(r"^```(python|bash)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
-        if language == "python":
+    for language, code in re.findall(r"^```(python|python script|bash)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        if language != "bash":
             exec(compile(code, name, "exec"), namespace)
             continue
         for line in code.splitlines():
@@ -79,6 +82,25 @@ def test_the_snippets_about_conversion_run(clone):
     namespace = run_page("convert.md")
     assert namespace["backbone"].config.hidden_sizes == [4, 8, 16, 32]
     assert (clone / "remamber-conv-ema" / "tokenizer.json").is_file()
+
+
+def test_the_snippets_about_idioms_run(clone):
+    namespace = run_page("idioms.md")
+    assert namespace["inputs"]["pixel_values"].shape[0] == 2
+    assert torch.cat(namespace["found"]).shape[0] == len(namespace["rows"]) == 8
+
+
+def test_the_loop_on_the_page_about_idioms_sees_each_row_once_on_two_processes(clone):
+    page = (DOCS / "idioms.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(python[a-z ]*)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    loop = next(code for language, code in blocks if language == "python script")
+    count = "open(f'count{accelerator.process_index}', 'w').write(str(len(torch.cat(found))))\n"
+    (clone / "script.py").write_text("".join(code for _, code in blocks[:2]) + loop + count)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "script.py"]
+    result = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert [(clone / f"count{rank}").read_text() for rank in range(2)] == ["8", "8"]
 
 
 def test_the_messages_that_the_page_on_conversion_explains_are_those_of_the_code():

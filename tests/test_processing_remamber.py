@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer, PreTrainedConfig
+from transformers.image_utils import IMAGENET_DEFAULT_STD
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
+from transformers.utils import is_torchvision_available
 
 from remamber_hf.image_processing_remamber import ReMamberImageProcessor, ReMamberImageProcessorPil
 from remamber_hf.processing_remamber import ReMamberProcessor
@@ -231,7 +233,11 @@ def test_a_saved_processor_does_the_same_after_loading(processor, auto_image_pro
     assert reloaded.text_length == 9
     assert without_auto_map(reloaded.to_dict()) == without_auto_map(processor.to_dict())
     features = reloaded(pictures(2), ["cat", "dog " * 30], return_tensors="pt")
-    assert all(torch.equal(features[name], expected[name]) for name in expected)
+    # Where torchvision is installed its twin is loaded, which differs by a grey level.
+    grey_level = 1.01 / 255 / min(IMAGENET_DEFAULT_STD) if is_torchvision_available() else 0
+    for name in expected:
+        tolerance = grey_level if name == "pixel_values" else 0
+        torch.testing.assert_close(features[name], expected[name], atol=tolerance, rtol=0)
 
 
 def test_the_length_of_the_last_call_is_not_saved(processor, auto_image_processor, tmp_path):

@@ -1,0 +1,131 @@
+"""What the idioms are tried on: rows of a picture, an expression and a mask; a tiny model; the loop of batch one.
+
+Each row is {"image": PIL image, "expression": str, "mask": bool (height, width)}. No two rows are alike, and on the
+model of `save_model` every one of them has logits of its own: whatever pairs them wrongly shows.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tiny import make_tokenizer
+
+from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, ReMamberImageProcessorPil, ReMamberProcessor
+from remamber_hf.modeling_remamber import segmentation_loss
+
+
+SIDE = 32
+TEXT_LENGTH = 7
+EXPRESSIONS = ("cat", "dog", "cat dog", "dog cat", "cat cat dog")
+
+
+def make_rows(count: int = 5, seed: int = 0) -> list[dict]:
+    """Rows whose pictures have different sizes and colours, with two objects each."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for index in range(count):
+        height, width = 20 + 3 * index, 40 - 3 * (index % 5)
+        pixels = np.empty((height, width, 3), dtype=np.uint8)
+        pixels[:] = rng.integers(0, 256, 3)
+        pixels[: height // 2, : width // 3] = rng.integers(0, 256, 3)
+        pixels += rng.integers(0, 20, pixels.shape, dtype=np.uint8)
+        mask = np.zeros((height, width), dtype=bool)
+        mask[: height // 2, : width // 3] = True
+        expression = EXPRESSIONS[index % len(EXPRESSIONS)]
+        rows.append({"image": Image.fromarray(pixels), "expression": expression, "mask": mask})
+    return rows
+
+
+def make_model(mask_head: str = "conv") -> ReMamberForImageSegmentation:
+    """A tiny model whose logits depend much on picture and text, and whose batch norms have statistics."""
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    config = ReMamberConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 16,
+            **ids,
+        },
+        vision_config={
+            "hidden_sizes": [8, 16, 32, 64],
+            "depths": [1, 1, 1, 1],
+            "drop_path_rate": 0.0,
+            "initializer_range": 0.1,
+        },
+        text_length=TEXT_LENGTH,
+        correlation_size=8,
+        channel_scan_size=4,
+        conv_head_ratio=1,
+        decoder_depths=[1, 1, 1, 1],
+        num_fusion_blocks=1,
+        initializer_range=0.1,
+        mask_head=mask_head,
+    )
+    model = ReMamberForImageSegmentation(config)
+    processor = make_processor()
+    batch = processor(
+        [row["image"] for row in make_rows(8, seed=9)],
+        [row["expression"] for row in make_rows(8)],
+        return_tensors="pt",
+    )
+    with torch.no_grad():
+        for _ in range(20):  # the statistics of batch norm
+            model.train()(**batch)
+    return model.eval()
+
+
+def make_processor() -> ReMamberProcessor:
+    image_processor = ReMamberImageProcessorPil(size={"height": SIDE, "width": SIDE})
+    return ReMamberProcessor(image_processor, make_tokenizer(), text_length=TEXT_LENGTH)
+
+
+def save_model(folder: Path):
+    make_model().save_pretrained(folder)
+    make_processor().save_pretrained(folder)
+
+
+def load_model(folder: Path) -> ReMamberForImageSegmentation:
+    return ReMamberForImageSegmentation.from_pretrained(folder).eval()
+
+
+def load_processor(folder: Path) -> ReMamberProcessor:
+    return ReMamberProcessor.from_pretrained(folder)
+
+
+# ---------------------------------------------------------------------------------------------- the loop of batch one
+
+
+@torch.no_grad()
+def logits_one_by_one(model, processor, rows: list[dict]) -> torch.Tensor:
+    """(rows, 1, height, width): each row through processor and model by itself."""
+    logits = [
+        model(**processor(images=row["image"], text=row["expression"], return_tensors="pt")).logits for row in rows
+    ]
+    return torch.cat(logits)
+
+
+@torch.no_grad()
+def losses_one_by_one(model, processor, rows: list[dict]) -> torch.Tensor:
+    """(rows): the loss of each row by itself, in evaluation."""
+    losses = []
+    for row in rows:
+        inputs = processor(row["image"], row["expression"], row["mask"], return_tensors="pt")
+        labels = inputs.pop("labels")
+        losses.append(segmentation_loss(model(**inputs).logits, labels))
+    return torch.stack(losses)
+
+
+def masks_one_by_one(model, processor, rows: list[dict]) -> list[np.ndarray]:
+    """The mask of each row at its picture's size."""
+    masks = []
+    for row, logits in zip(rows, logits_one_by_one(model, processor, rows).split(1)):
+        size = (row["image"].height, row["image"].width)
+        (mask,) = processor.post_process_referring_segmentation(logits, target_sizes=[size])
+        masks.append(mask.numpy())
+    return masks

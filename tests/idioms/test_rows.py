@@ -1,0 +1,407 @@
+"""A processor per row and any collator; batches that are cut and put together; expressions and options of them."""
+
+import datasets
+import numpy as np
+import pandas
+import pytest
+import rows as idioms
+import torch
+from rows import TEXT_LENGTH, logits_one_by_one, losses_one_by_one, make_rows
+from torch.utils.data import default_collate
+from transformers import DefaultDataCollator, default_data_collator
+
+
+LONG = " ".join(["cat"] * 9)
+COUNTS = [(3, 2, 2), (1, 3, 3), (2, 3, 2), (5, 1, 1), (1, 1, 5)]  # expressions of each of three pictures
+
+
+@pytest.fixture
+def processor(folder):
+    """A processor of the test's own: its tokenizer and its attributes are changed here."""
+    return idioms.load_processor(folder)
+
+
+@torch.no_grad()
+def run(model, batch):
+    return model(**batch).logits
+
+
+def check_logits(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def row_inputs(processor, row, **options):
+    options = {"return_tensors": "pt", **options}
+    return processor(images=row["image"], text=row["expression"], segmentation_maps=row["mask"], **options)
+
+
+def first(inputs):
+    return {name: values[0] for name, values in inputs.items()}
+
+
+def stack(features):
+    return {name: torch.stack([feature[name] for feature in features]) for name in features[0]}
+
+
+def cat(features):
+    return {name: torch.cat([feature[name] for feature in features]) for name in features[0]}
+
+
+def make_shared(processor, counts=COUNTS[0]):
+    """A batch of three pictures with `counts` expressions each, and a row for each expression."""
+    pictures = [row["image"] for row in make_rows(len(counts))]
+    words = iter(["cat", "dog", "cat dog", "dog cat", "cat cat dog", "dog dog", "cat cat", "dog cat cat"])
+    text = [[next(words) for _ in range(count)] for count in counts]
+    rows = [{"image": image, "expression": entry} for image, group in zip(pictures, text) for entry in group]
+    return processor(images=pictures, text=text, return_tensors="pt"), rows
+
+
+def check_right_or_refused(model, batch, expected) -> bool:
+    """Whether the model took the batch, whose logits then are the expected ones."""
+    try:
+        logits = run(model, batch)
+    except ValueError as error:
+        assert "\n" not in str(error)
+        assert "image_index" in str(error)
+        return False
+    check_logits(logits, expected)
+    return True
+
+
+# ----------------------------------------------------------------------------------------------- a processor per row
+@pytest.mark.parametrize("tensors", ["pt", "np", None])
+@pytest.mark.parametrize("collate", [default_data_collator, DefaultDataCollator()], ids=["function", "class"])
+def test_rows_that_were_processed_one_by_one_are_stacked_by_the_default_collator(model, processor, collate, tensors):
+    rows = make_rows()
+    batch = collate([first(row_inputs(processor, row, return_tensors=tensors)) for row in rows])
+    labels = batch.pop("labels")
+    check_logits(run(model, batch), logits_one_by_one(model, processor, rows))
+    loss = model(**batch, labels=labels).loss
+    check_logits(loss, losses_one_by_one(model, processor, rows).mean())
+
+
+@pytest.mark.parametrize(
+    "strip",
+    [
+        first,
+        lambda inputs: {name: values.squeeze(0) for name, values in inputs.items()},
+        lambda inputs: {name: values.squeeze() for name, values in inputs.items()},
+    ],
+    ids=["[0]", "squeeze(0)", "squeeze()"],
+)
+@pytest.mark.parametrize("collate", [default_collate, stack], ids=["default_collate", "stack"])
+def test_rows_without_their_batch_axis_are_stacked_by_any_collator(model, processor, strip, collate):
+    rows = make_rows()
+    batch = collate([strip(row_inputs(processor, row)) for row in rows])
+    assert "image_index" not in batch
+    loss = model(**batch).loss
+    check_logits(loss, losses_one_by_one(model, processor, rows).mean())
+    check_logits(run(model, batch), logits_one_by_one(model, processor, rows))
+
+
+def test_rows_with_their_batch_axis_are_put_together_by_cat(model, processor):
+    rows = make_rows()
+    batch = cat([row_inputs(processor, row) for row in rows])
+    check_logits(run(model, batch), logits_one_by_one(model, processor, rows))
+
+
+@pytest.mark.parametrize("collate", [default_data_collator, default_collate, stack])
+def test_rows_that_are_stacked_with_their_batch_axis_are_refused(model, processor, collate):
+    batch = collate([dict(row_inputs(processor, row)) for row in make_rows()])
+    with pytest.raises(ValueError, match=r"pixel_values|input_ids") as caught:
+        run(model, batch)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("collate", [cat, default_data_collator, stack])
+def test_rows_of_several_expressions_put_together_without_counting_pictures_are_refused(model, processor, collate):
+    rows = [processor(images=row["image"], text=["cat", "dog"], return_tensors="pt") for row in make_rows(3)]
+    with pytest.raises(ValueError, match="image_index"):
+        run(model, collate([dict(row) for row in rows]))
+
+
+def test_rows_of_one_and_of_several_expressions_put_together_are_refused(model, processor):
+    texts = ["cat", ["cat", "dog"], "dog"]
+    rows = [
+        processor(images=row["image"], text=text, return_tensors="pt") for row, text in zip(make_rows(3), texts)
+    ]
+    with pytest.raises(ValueError, match="3 pictures came with 4 expressions"):
+        run(model, cat(rows))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_any_number_of_rows_is_a_batch(model, processor, count):
+    rows = make_rows(count)
+    batch = processor([row["image"] for row in rows], [row["expression"] for row in rows], return_tensors="pt")
+    check_logits(run(model, batch), logits_one_by_one(model, processor, rows))
+
+
+# ------------------------------------------------------------------------------- a batch that was cut or put together
+@pytest.mark.parametrize(
+    "order",
+    [[3, 0, 4, 1, 2], [4, 3, 2, 1, 0], [1, 2], [4], [0, 0, 3, 3], [2, 2, 2]],
+    ids=["permuted", "reversed", "sliced", "one", "repeated", "one repeated"],
+)
+def test_rows_of_a_batch_in_another_order_keep_their_pictures(model, processor, order):
+    rows = make_rows()
+    batch = processor([row["image"] for row in rows], [row["expression"] for row in rows], return_tensors="pt")
+    batch = {name: tensor[order] for name, tensor in batch.items()}
+    check_logits(run(model, batch), logits_one_by_one(model, processor, [rows[index] for index in order]))
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+def test_shared_pictures_sliced_at_any_place_are_right_or_refused(model, processor, counts):
+    batch, rows = make_shared(processor, counts)
+    expected = logits_one_by_one(model, processor, rows)
+    wrong = []
+    for start in range(len(rows)):
+        for stop in range(start + 1, len(rows) + 1):
+            # Where no picture is left, there is nothing to run.
+            part = {name: tensor[start:stop] for name, tensor in batch.items()}
+            if len(part["pixel_values"]):
+                try:
+                    check_right_or_refused(model, part, expected[start:stop])
+                except AssertionError:
+                    wrong.append(f"[{start}:{stop}]")
+    assert not wrong, f"silently other logits at {wrong}"
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+def test_shared_pictures_reversed_are_right_or_refused(model, processor, counts):
+    batch, rows = make_shared(processor, counts)
+    part = {name: tensor.flip(0) for name, tensor in batch.items()}
+    check_right_or_refused(model, part, logits_one_by_one(model, processor, rows).flip(0))
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+def test_shared_pictures_put_together_twice_are_refused(model, processor, counts):
+    batch, _ = make_shared(processor, counts)
+    for twice in (cat([batch, batch]), {name: tensor.repeat_interleave(2, 0) for name, tensor in batch.items()}):
+        with pytest.raises(ValueError, match=r"image_index is .* for 6 pictures; give the picture of each"):
+            run(model, twice)
+
+
+@pytest.mark.parametrize("order", [[6, 2, 0, 5, 4, 3, 1], [0, 3, 5], [0, 0, 4, 4, 6]])
+def test_expressions_of_shared_pictures_in_another_order_keep_their_pictures(model, processor, order):
+    batch, rows = make_shared(processor)
+    batch = {name: tensor if name == "pixel_values" else tensor[order] for name, tensor in batch.items()}
+    assert check_right_or_refused(model, batch, logits_one_by_one(model, processor, [rows[index] for index in order]))
+
+
+@pytest.mark.parametrize(
+    "image_index",
+    [
+        [0, 0, 0, 1, 1, 2, 3],
+        [0, 0, 0, 1, 1, 2, -1],
+        [-3, -3, -3, -2, -2, -1, -1],
+        [0, 0, 0, 1, 1, 1, 1],
+        [0] * 7,
+        [0, 1, 2],
+        [[0, 0, 0, 1, 1, 2, 2]],
+    ],
+    ids=["outside", "negative", "all negative", "not named", "all zero", "too few", "2-D"],
+)
+def test_an_image_index_that_does_not_fit_is_refused(model, processor, image_index):
+    batch, _ = make_shared(processor)
+    batch["image_index"] = torch.tensor(image_index)
+    with pytest.raises(ValueError, match="image_index"):
+        run(model, batch)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8, torch.float32, torch.bool]
+)
+def test_an_image_index_of_any_type_is_right_or_refused(model, processor, dtype):
+    rows = [{**make_rows()[index // 2], "expression": "dog" if index % 2 else "cat"} for index in range(4)]
+    batch = processor([rows[0]["image"], rows[2]["image"]], [["cat", "dog"]] * 2, return_tensors="pt")
+    batch["image_index"] = batch["image_index"].to(dtype)
+    check_right_or_refused(model, batch, logits_one_by_one(model, processor, rows))
+
+
+def test_an_image_index_that_says_one_to_one_changes_nothing(model, processor):
+    rows = make_rows()
+    batch = processor([row["image"] for row in rows], [row["expression"] for row in rows], return_tensors="pt")
+    logits = run(model, {**batch, "image_index": torch.arange(len(rows))})
+    check_logits(logits, logits_one_by_one(model, processor, rows))
+
+
+# --------------------------------------------------------------------------------------- pictures and expressions apart
+def test_pictures_and_expressions_processed_apart_are_a_batch_together(model, processor):
+    rows = make_rows()
+    pictures = processor(images=[row["image"] for row in rows], return_tensors="pt")
+    expressions = processor(text=[row["expression"] for row in rows], return_tensors="pt")
+    check_logits(run(model, {**pictures, **expressions}), logits_one_by_one(model, processor, rows))
+
+
+def test_the_parts_of_the_processor_called_by_themselves_give_its_batch(model, processor):
+    rows = make_rows()
+    pictures = processor.image_processor([row["image"] for row in rows], return_tensors="pt")
+    expressions = processor.tokenizer(
+        [row["expression"] for row in rows], padding="max_length", max_length=TEXT_LENGTH, return_tensors="pt"
+    )
+    check_logits(run(model, {**pictures, **expressions}), logits_one_by_one(model, processor, rows))
+
+
+@pytest.mark.parametrize("text", [["cat", "dog", "cat dog"], [["cat", "dog"], ["cat"]]], ids=["flat", "lists"])
+def test_other_numbers_of_pictures_and_expressions_processed_apart_are_refused(model, processor, text):
+    pictures = processor(images=[row["image"] for row in make_rows(2)], return_tensors="pt")
+    expressions = processor(text=text, return_tensors="pt")
+    with pytest.raises(ValueError, match="2 pictures came with 3 expressions; give one picture per expression or"):
+        run(model, {**pictures, **expressions})
+
+
+# ------------------------------------------------------------------------------------------- options of the expressions
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": True},
+        {"padding": "longest"},
+        {"padding": "max_length"},
+        {"padding": False},
+        {"truncation": True},
+        {"truncation": False},
+        {"truncation": "longest_first"},
+        {"max_length": TEXT_LENGTH},
+        {"max_length": TEXT_LENGTH, "padding": True},
+        {"padding": True, "truncation": True},
+        {"text_kwargs": {"padding": True}},
+        {"return_attention_mask": False},
+        {"return_attention_mask": True},
+        {"add_special_tokens": True, "padding_side": "right"},
+    ],
+    ids=str,
+)
+def test_options_by_habit_give_the_same_tokens(model, processor, options):
+    rows = make_rows()
+    batch = processor(
+        [row["image"] for row in rows], [row["expression"] for row in rows], return_tensors="pt", **options
+    )
+    check_logits(run(model, batch), logits_one_by_one(model, processor, rows))
+
+
+@pytest.mark.parametrize("padding", [True, "longest", "max_length"])
+@pytest.mark.parametrize("max_length", [5, 12, 77])
+def test_another_max_length_is_refused_unless_the_tokens_are_as_many(model, processor, max_length, padding):
+    rows = make_rows()
+    with pytest.raises(ValueError, match=r"tokens per expression, the model reads exactly 7"):
+        batch = processor(
+            [row["image"] for row in rows],
+            [row["expression"] for row in rows],
+            padding=padding,
+            max_length=max_length,
+            return_tensors="pt",
+        )
+        run(model, batch)
+
+
+@pytest.mark.parametrize("options", [{}, {"truncation": True}, {"padding": True}])
+def test_a_long_expression_is_cut_in_a_batch_as_by_itself(model, processor, options):
+    rows = make_rows()
+    rows[1]["expression"] = LONG
+    batch = processor(
+        [row["image"] for row in rows], [row["expression"] for row in rows], return_tensors="pt", **options
+    )
+    check_logits(run(model, batch), logits_one_by_one(model, processor, rows))
+
+
+def test_a_long_expression_that_may_not_be_cut_is_refused(processor):
+    with pytest.raises(ValueError, match="Expression 1 has 11 tokens and 7 are read; make it shorter"):
+        processor(text=["cat", LONG], truncation=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"padding_side": "left"}, "padding_side is 'left'; ReMamber was trained with right"),
+        ({"text_kwargs": {"padding_side": "left"}}, "padding_side is 'left'"),
+        ({"truncation_side": "left"}, "truncation_side is 'left'"),
+        ({"add_special_tokens": False}, "add_special_tokens is False; ReMamber was trained with True, leave it out"),
+        ({"text_kwargs": {"add_special_tokens": False}}, "add_special_tokens is False"),
+        ({"text_pair": ["dog"]}, "text_pair is"),
+        ({"return_overflowing_tokens": True}, "return_overflowing_tokens is True"),
+    ],
+    ids=str,
+)
+def test_options_that_give_other_tokens_are_refused(processor, options, message):
+    with pytest.raises(ValueError, match=message):
+        processor(text=["cat"], return_tensors="pt", **options)
+
+
+@pytest.mark.parametrize("place", ["attribute", "from_pretrained"])
+def test_a_tokenizer_that_pads_left_is_padded_right(model, processor, folder, place):
+    rows = make_rows()
+    expected = logits_one_by_one(model, processor, rows)
+    if place == "attribute":
+        processor.tokenizer.padding_side = "left"
+    else:
+        processor = type(processor).from_pretrained(folder, padding_side="left")
+        assert processor.tokenizer.padding_side == "left"
+    batch = processor([row["image"] for row in rows], [row["expression"] for row in rows], return_tensors="pt")
+    check_logits(run(model, batch), expected)
+
+
+def test_a_pad_token_that_was_changed_is_refused_at_the_call(processor):
+    processor.tokenizer.pad_token = "!"
+    with pytest.raises(ValueError, match="The tokenizer pads with '!', ReMamber was trained with the end token"):
+        processor(text="cat")
+
+
+def test_no_attention_mask_is_the_processors(model, processor):
+    rows = make_rows()
+    batch = processor([row["image"] for row in rows], [row["expression"] for row in rows], return_tensors="pt")
+    del batch["attention_mask"]
+    check_logits(run(model, batch), logits_one_by_one(model, processor, rows))
+
+
+def test_another_text_length_of_the_processor_takes_effect_and_is_saved(model, processor, tmp_path):
+    processor.text_length = 12
+    assert processor(text=["cat"], return_tensors="pt")["input_ids"].shape == (1, 12)
+    processor.save_pretrained(tmp_path)
+    assert idioms.load_processor(tmp_path).text_length == 12
+    batch = processor(make_rows(1)[0]["image"], "cat", return_tensors="pt")
+    with pytest.raises(ValueError, match="input_ids has 12 tokens per expression, the model reads exactly 7"):
+        run(model, batch)
+
+
+# --------------------------------------------------------------------------------------------- kinds of the expressions
+KINDS = {
+    "tuple": tuple,
+    "generator": iter,
+    "dict values": lambda entries: dict(enumerate(entries)).values(),
+    "numpy": np.array,
+    "numpy of objects": lambda entries: np.array(entries, dtype=object),
+    "Series": pandas.Series,
+    "Series of another index": lambda entries: pandas.Series(entries, index=range(7, 7 + len(entries))),
+    "Series of categories": lambda entries: pandas.Series(entries, dtype="category"),
+    "Column": lambda entries: datasets.Dataset.from_dict({"text": entries})["text"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+def test_expressions_of_every_kind_are_a_list(model, processor, kind):
+    rows = make_rows()
+    expressions = kind([row["expression"] for row in rows])
+    batch = processor([row["image"] for row in rows], expressions, return_tensors="pt")
+    check_logits(run(model, batch), logits_one_by_one(model, processor, rows))
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+def test_expressions_of_every_kind_are_a_list_for_each_picture(model, processor, kind):
+    _, rows = make_shared(processor)
+    text = [kind([row["expression"] for row in rows[start:stop]]) for start, stop in ((0, 3), (3, 5), (5, 7))]
+    batch = processor([rows[index]["image"] for index in (0, 3, 5)], text, return_tensors="pt")
+    check_logits(run(model, batch), logits_one_by_one(model, processor, rows))
+
+
+def test_a_column_of_lists_is_a_list_for_each_picture(model, processor):
+    _, rows = make_shared(processor)
+    lists = [[row["expression"] for row in rows[start:stop]] for start, stop in ((0, 3), (3, 5), (5, 7))]
+    column = datasets.Dataset.from_dict({"text": lists})["text"]
+    batch = processor([rows[index]["image"] for index in (0, 3, 5)], column, return_tensors="pt")
+    check_logits(run(model, batch), logits_one_by_one(model, processor, rows))
+
+
+@pytest.mark.parametrize("text", [["cat", None], ["cat", float("nan")], [b"cat", "dog"], ["cat", 7], [["cat"], "dog"]])
+def test_what_is_no_expression_is_refused(processor, text):
+    with pytest.raises(ValueError, match="give a str that says which object is meant|give only expressions or only"):
+        processor([row["image"] for row in make_rows(2)], text)
