@@ -129,3 +129,20 @@ def masks_one_by_one(model, processor, rows: list[dict]) -> list[np.ndarray]:
         (mask,) = processor.post_process_referring_segmentation(logits, target_sizes=[size])
         masks.append(mask.numpy())
     return masks
+
+
+# ----------------------------------------------------------------------------------------------------- after training
+
+
+def weights_of(model) -> dict[str, torch.Tensor]:
+    """A copy of weights and statistics."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def moved(model, before: dict[str, torch.Tensor]) -> set[str]:
+    """Names of the weights and statistics that are no longer as in `before`, see `weights_of`."""
+    return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+def losses_of(trainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from rows import SIDE, load_model, logits_one_by_one, losses_one_by_one, make_rows
+from rows import SIDE, load_model, logits_one_by_one, losses_of, losses_one_by_one, make_rows, moved, weights_of
 from runs import load_rows
 from torch.utils.data import IterableDataset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
@@ -58,14 +58,6 @@ def make_trainer(model, dataset, tmp_path):
         )
 
     return make
-
-
-def weights_of(model) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def losses_of(trainer) -> list[float]:
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 def freeze_head(model):
@@ -314,10 +306,9 @@ def test_weight_decay_by_parameter_groups_leaves_recurrence_norms_and_biases(mak
     make_trainer(
         model, optimizers=(zero, None), compute_loss_func=no_loss, max_steps=1, lr_scheduler_type="constant"
     ).train()
-    moved = {name for name, weight in model.named_parameters() if not torch.equal(before[name], weight)}
-    assert any(name.endswith("x_proj_weight") for name in moved)
-    kept = {name for name, _ in model.named_parameters()} - moved
-    assert {name for name in before if name.endswith(("A_log", ".D", "bias"))} <= kept
+    kept = before.keys() - moved(model, before)
+    assert not any(name.endswith("x_proj_weight") for name in kept)
+    assert {name for name in before if name.endswith(("A_log", ".D", ".bias", "_bias"))} <= kept
     norms = [
         f"{name}.weight"
         for name, module in model.named_modules()

@@ -122,9 +122,7 @@ def test_rows_of_several_expressions_put_together_without_counting_pictures_are_
 
 def test_rows_of_one_and_of_several_expressions_put_together_are_refused(model, processor):
     texts = ["cat", ["cat", "dog"], "dog"]
-    rows = [
-        processor(images=row["image"], text=text, return_tensors="pt") for row, text in zip(make_rows(3), texts)
-    ]
+    rows = [processor(images=row["image"], text=text, return_tensors="pt") for row, text in zip(make_rows(3), texts)]
     with pytest.raises(ValueError, match="3 pictures came with 4 expressions"):
         run(model, cat(rows))
 

@@ -14,7 +14,7 @@ import torch
 spec = importlib.util.find_spec("torchvision")
 if spec is not None:
     source = (Path(spec.origin).parent / "_meta_registrations.py").read_text()
-    names = set(re.findall(r'@register_meta\("(\w+)"\)|@torch\.library\.register_fake\("torchvision::(\w+)"\)', source))
+    names = re.findall(r'@(?:register_meta\("|torch\.library\.register_fake\("torchvision::)(\w+)"\)', source)
     library = torch.library.Library("torchvision", "DEF")  # lives as long as the module
-    for first, second in names:
-        library.define(f"{first or second}(Tensor x) -> Tensor")
+    for name in sorted(set(names)):
+        library.define(f"{name}(Tensor x) -> Tensor")
