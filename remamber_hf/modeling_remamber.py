@@ -235,8 +235,11 @@ def convolve_resized(
 
 
 def is_cheaper_before_resize(conv: nn.Module, hidden_states: torch.Tensor) -> bool:
-    # Of anything else, a subclass or a wrapper, the weight may not be all; and an offloaded one is fetched by a call.
+    # Of anything else, a subclass or a wrapper, the weight may not be all; an offloaded one is fetched by a call, for
+    # which a hook waits too.
     if type(conv) is not ChannelsLastConv2d or not hidden_states.device.type == conv.weight.device.type == "cpu":
+        return False
+    if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks:
         return False
     if conv.weight.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu"):
         return False  # in half precision each of the nine results would be rounded
@@ -492,7 +495,7 @@ def check_values(is_right: torch.Tensor, message: str, describe: Callable[[], st
     if is_right.is_meta:
         return
     is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(is_right) is not torch.Tensor
-    if is_traced or is_right.device.type in ("cuda", "xpu"):
+    if is_traced or is_right.device.type == "cuda":
         torch._assert_async(is_right, message)
     elif not is_right.cpu().numpy():
         raise ValueError(describe())

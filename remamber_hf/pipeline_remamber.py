@@ -133,7 +133,7 @@ class ReferringSegmentationPipeline(Pipeline):
             image = (image[index] for index in range(len(image)))  # a data set of PyTorch's
         if not isinstance(image, Iterable):
             raise ValueError(f"image is a {type(image).__name__}; give a path, a PIL image, an array or many of them.")
-        (expression,) = expression_of_each(expression, 1)
+        expression_of_each(expression, 0)  # one for all: nobody knows how many there will be
         return super().__call__((as_item(item, expression) for item in image), **options)
 
     def _sanitize_parameters(self, **options):

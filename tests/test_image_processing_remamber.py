@@ -1,6 +1,9 @@
 """The image processor against plain Pillow and numpy, `open_picture` on every kind of picture, masks from logits."""
 
+import contextlib
+import http.server
 import io
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +14,12 @@ from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.utils import is_torchvision_available
 
+from remamber_hf import image_processing_remamber
 from remamber_hf.image_processing_remamber import (
     ReMamberImageProcessor,
     ReMamberImageProcessorPil,
     open_picture,
+    read_picture,
 )
 
 
@@ -503,3 +508,28 @@ def test_logits_that_are_not_finite_are_no_empty_masks(value, dtype, reason):
     broken.logits[1, 0, 3, 4] = value
     with pytest.raises(ValueError, match=f"the logits of 1 of 3 expressions are not finite: {reason}"):
         post_process(broken)
+
+
+class EndlessHandler(http.server.BaseHTTPRequestHandler):
+    """Sends zeros until the other side goes."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(bytes(2**16))
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.parametrize("bound", ["DOWNLOAD_BYTES", "DOWNLOAD_SECONDS"])
+def test_a_picture_from_the_web_that_never_ends_is_given_up(bound, monkeypatch):
+    monkeypatch.setattr(image_processing_remamber, bound, {"DOWNLOAD_BYTES": 10**6, "DOWNLOAD_SECONDS": 0.1}[bound])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), EndlessHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/picture.png"
+        with pytest.raises(ValueError, match=r"picture.png gave \d+ bytes and more; a picture may"):
+            read_picture(url)
+        server.shutdown()

@@ -283,7 +283,16 @@ def test_what_does_not_depend_on_the_text_runs_once_per_picture():
             r"labels have shape \(2, 32, 48\), logits \(2, 1, 64, 96\); give",
         ),
         ({"labels": torch.ones(1, 64, 96)}, r"labels have shape \(1, 64, 96\), logits"),
+        ({"labels": torch.full((2, 64, 96), 255)}, "labels from 255 to 255 came; give 1 for the object and 0"),
+        ({"labels": torch.full((2, 64, 96), -100)}, "labels from -100 to -100 came"),
+        ({"labels": torch.full((2, 64, 96), torch.nan)}, "labels from nan to nan came"),
+        ({"image_index": torch.tensor([0, 2])}, r"image_index is \[0, 2\] for 2 pictures; give the picture of each"),
+        ({"image_index": torch.tensor([-1, 0])}, r"image_index is \[-1, 0\] for 2 pictures"),
+        ({"image_index": torch.tensor([1, 1])}, r"image_index is \[1, 1\] for 2 pictures"),
+        ({"image_index": torch.tensor([[0, 1]])}, r"image_index has shape \(1, 2\) for 2 expressions"),
+        ({"input_ids": None}, "input_ids are missing, the tokens of an expression; give a picture and a text"),
         ({"pixel_values": torch.ones(2, 64, 96, 3)}, r"it must be \(batch, 3, height, width\)"),
+        ({"pixel_values": torch.ones(2, 1, 3, 64, 96)}, r"it must be .*; take \[0\] of each"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
@@ -410,6 +419,16 @@ def test_the_neck_of_the_conv_head_takes_a_third_of_the_arithmetic_on_a_cpu():
     assert count_flops("cpu") < 0.35 * count_flops("meta")
 
 
+@pytest.mark.parametrize("name", ["classifier", "neck.0.0", "neck.1.0"])
+def test_a_hook_on_a_convolution_after_a_resize_is_called(name):
+    model, inputs, seen = build(), unlabelled_inputs(), []
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        model.mask_head.get_submodule(name).register_forward_hook(lambda *arguments: seen.append(arguments))
+        torch.testing.assert_close(model(**inputs).logits, expected, rtol=1e-4, atol=1e-5)
+    assert len(seen) == 1
+
+
 # --------------------------------------------------------------------------------------------- optimized for inference
 def trained_like(mask_head):
     """A model whose batch norms have statistics and weights of their own."""
@@ -506,6 +525,31 @@ def test_a_single_pixel_is_normalized_with_the_running_statistics():
         batch_norm(norm, pixels), F.batch_norm(pixels.flatten(0, 2), None, None, training=True)[:, None, None]
     )
     assert (norm.running_mean != 2).all()
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_frozen_batch_norm_keeps_and_uses_its_statistics(mask_head):
+    model, inputs = build(mask_head).train(), segmentation_inputs()
+    model.mask_head.requires_grad_(False)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model(**inputs).loss.backward()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).logits, model.eval()(**inputs).logits, rtol=1e-4, atol=1e-5)
+        model.mask_head.requires_grad_(True)
+        model.train()(**inputs)
+    assert not all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_without_attention_mask_what_follows_the_end_token_is_padding():
+    model, inputs = build(), unlabelled_inputs()
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        end = inputs["input_ids"] == model.config.text_config.eos_token_id
+        assert torch.equal(inputs.pop("attention_mask"), (end.cumsum(1) < 2).long())
+        assert torch.equal(model(**inputs).logits, expected)
+        all_ones = model(**inputs, attention_mask=torch.ones_like(inputs["input_ids"])).logits
+        assert not torch.allclose(all_ones, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("mask_head", MASK_HEADS)

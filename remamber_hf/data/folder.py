@@ -7,7 +7,7 @@
 |---|---|
 | `file_name` | path of the picture in the folder |
 | `expression` | a text, or a list of texts for the same object |
-| one of `mask_file_name` | path of a picture of the same size; what is not 0 is the object |
+| one of `mask_file_name` | path of a picture of the same size; 0 for the background and one other value or colour |
 | … `polygon` | [x1, y1, x2, y2, …] in pixels, or a list of such lists |
 | … `rle` | COCO's {"size": [height, width], "counts": …}, compressed or not |
 | `split`, `category` | optional text; "train" and "" if left out |
@@ -400,5 +400,13 @@ def read_mask(source, height: int, width: int) -> dict:
     pixels = values.any(axis=-1) if values.ndim == 3 else values != 0
     if not pixels.any():
         raise Defect("empty mask", "no pixel of the mask differs from 0")
+    colours = values[pixels]
+    if (colours != colours[0]).any():
+        came = np.unique(colours, axis=0)
+        raise Defect(
+            "mask of several values",
+            f"the mask has {len(came)} values besides 0, such as {came[0].tolist()} and {came[1].tolist()}; save one "
+            "object as one value, without soft edges or a value for pixels to be ignored",
+        )
     rle = coco_mask.encode(np.asfortranarray(pixels, dtype=np.uint8))
     return {**rle, "counts": rle["counts"].decode("ascii")}

@@ -177,6 +177,7 @@ def test_a_folder_without_metadata_or_with_two_is_refused(folder):
         ({"mask_file_name": "masks/empty.png"}, "line 2: empty mask: no pixel"),
         ({"mask_file_name": "b.jpg"}, "line 2: lossy mask: a mask is a JPEG"),
         ({"mask_file_name": "masks/alpha.png"}, "line 2: transparent mask"),
+        ({"mask_file_name": "masks/codes.png"}, "line 2: mask of several values: .* 2 values besides 0, .* 1 and 255"),
         ({"mask_file_name": None}, "line 2: no mask: give one of mask_file_name, polygon, rle"),
         ({"polygon": TRIANGLE}, "line 2: several masks: mask_file_name and polygon are given; keep one"),
         (
@@ -217,6 +218,7 @@ def test_what_is_wrong_with_a_line_is_said_with_its_number(folder, change, messa
     Image.fromarray(MASK[:15, :20]).save(folder / "masks" / "small.png")
     Image.fromarray(np.zeros_like(MASK)).save(folder / "masks" / "empty.png")
     Image.new("RGBA", (WIDTH, HEIGHT)).save(folder / "masks" / "alpha.png")
+    Image.fromarray(np.where(MASK, 1, 255).astype(np.uint8)).save(folder / "masks" / "codes.png")
     with pytest.raises(ValueError, match=message):
         load_referring_folder(write(folder, [LINES[0], {**LINES[0], **change}]))
 
