@@ -26,6 +26,7 @@ from transformers.image_utils import (
     ChannelDimension,
     ImageInput,
     PILImageResampling,
+    SizeDict,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import requires_backends
@@ -347,8 +348,11 @@ def check_threshold(threshold):
 
 def check_target_sizes(target_sizes, num_expressions: int) -> list[tuple[int, int]]:
     is_array = isinstance(target_sizes, (torch.Tensor, np.ndarray))
-    sizes = target_sizes.tolist() if is_array else list(target_sizes)
-    if len(sizes) == 2 and all(isinstance(side, (int, np.integer)) for side in sizes):
+    sizes = target_sizes.tolist() if is_array else target_sizes
+    if not isinstance(sizes, Iterable):
+        raise ValueError(f"target_sizes is {SHORT.repr(sizes)}; give (height, width) of each expression's picture.")
+    sizes = [entry.item() if getattr(entry, "ndim", None) == 0 else entry for entry in sizes]
+    if len(sizes) == 2 and all(isinstance(side, int) for side in sizes):
         sizes = [sizes] * num_expressions
     if len(sizes) != num_expressions:
         raise ValueError(
@@ -356,7 +360,9 @@ def check_target_sizes(target_sizes, num_expressions: int) -> list[tuple[int, in
             "give one (height, width) per expression."
         )
     for index, size in enumerate(sizes):
-        if not isinstance(size, (tuple, list, torch.Tensor, np.ndarray)) or len(size) != 2 or min(size) < 1:
+        # Two tensors may be the heights and the widths, as default_collate makes them of pairs.
+        is_clear = isinstance(size, (tuple, list, np.ndarray)) or (hasattr(size, "tolist") and num_expressions != 2)
+        if not is_clear or len(size) != 2 or min(size) < 1:
             raise ValueError(f"target_sizes[{index}] is {SHORT.repr(size)}; give (height, width), both at least 1.")
     return [(int(height), int(width)) for height, width in sizes]
 
@@ -444,15 +450,21 @@ class ReMamberPreprocessing:
         """Refuses, for one call, another place of the pictures than that from which masks are laid back."""
         if kwargs["do_center_crop"] and kwargs["crop_size"] is None:
             raise ValueError("do_center_crop is true and crop_size is missing; give both to the processor.")
-        names = ["do_center_crop", "do_pad"]
-        if kwargs["do_center_crop"] or kwargs["do_pad"]:
-            names += ["crop_size", "pad_size", "do_resize", "size"]
+        own = self._geometry()
+        names = own if kwargs["do_center_crop"] or kwargs["do_pad"] else ["do_center_crop", "do_pad"]
         for name in names:
-            if (kwargs[name] or None) != (getattr(self, name) or None):
+            if (kwargs[name] or None) != (own[name] or None):
                 raise ValueError(
-                    f"{name} is {kwargs[name]} in this call and {getattr(self, name)} in the image processor, which "
-                    f"lays masks back on their pictures; set it there, as in image_processor.{name} = …"
+                    f"{name} is {kwargs[name]} in this call and {own[name]} in the image processor, which lays masks "
+                    f"back on their pictures; set it there, as in image_processor.{name} = …"
                 )
+
+    def _geometry(self) -> dict:
+        """What decides where a picture lies in what the model sees; sizes as `SizeDict`, however they were set."""
+        sizes = {name: getattr(self, name) for name in ("size", "crop_size", "pad_size")}
+        sizes = self._standardize_kwargs(**sizes, default_to_square=self.default_to_square)
+        kept = {name: sizes[name] for name in ("size", "crop_size", "pad_size")}
+        return {**kept, **{name: getattr(self, name) for name in ("do_resize", "do_center_crop", "do_pad")}}
 
     def _rescale_of_fractions(self, pictures: list, kwargs: dict) -> dict:
         """What `do_rescale=False` asks for: fractions, which become 8-bit values on their way, stay fractions."""
@@ -552,8 +564,10 @@ class ReMamberPreprocessing:
         """Logits (1, 1, height, width) as probabilities (height, width) on a picture of `target_size`."""
         if not (self.do_center_crop or self.do_pad):
             return F.interpolate(logits, size=target_size, **interpolation)[0, 0].sigmoid()
-        resized_size = self._resized_size(target_size) if self.do_resize else target_size
-        crop_size = (self.crop_size.height, self.crop_size.width) if self.do_center_crop else resized_size
+        geometry = self._geometry()
+        resized_size = self._resized_size(target_size, geometry["size"]) if self.do_resize else target_size
+        crop = geometry["crop_size"]
+        crop_size = (crop.height, crop.width) if self.do_center_crop else resized_size
         seen, place = [], []  # along each axis: which logits show the picture, and where in it
         for target, resized, crop in zip(target_size, resized_size, crop_size):
             offset = (resized - crop) // 2  # negative where the crop is larger and was filled up around the picture
@@ -567,12 +581,12 @@ class ReMamberPreprocessing:
             probabilities[place[0], place[1]] = F.interpolate(shown, size=size, **interpolation)[0, 0].sigmoid()
         return probabilities
 
-    def _resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) to which a picture of `size` is resized."""
-        if self.size.height and self.size.width:
-            return self.size.height, self.size.width
-        blank = np.zeros((1, *size), dtype=np.uint8)
-        return PilBackend.resize(self, blank, self.size, PILImageResampling.NEAREST).shape[-2:]
+    def _resized_size(self, picture_size: tuple[int, int], size: SizeDict) -> tuple[int, int]:
+        """(height, width) to which a picture is resized by `size`."""
+        if size.height and size.width:
+            return size.height, size.width
+        blank = np.zeros((1, *picture_size), dtype=np.uint8)
+        return PilBackend.resize(self, blank, size, PILImageResampling.NEAREST).shape[-2:]
 
 
 class ReMamberImageProcessor(ReMamberPreprocessing, TorchvisionBackend):

@@ -456,27 +456,35 @@ class ReMamberPreTrainedModel(VMambaPreTrainedModel):
     ]
 
 
-def check_image_index(image_index: torch.Tensor, num_images: int, num_expressions: int) -> None:
+def check_image_index(
+    image_index: torch.Tensor, num_images: torch.Tensor | None, num_pictures: int, num_expressions: int
+) -> None:
     """
-    Raise a ValueError unless `image_index` has an entry for each expression, and names each picture and none besides.
+    Raise a ValueError unless `image_index` has an entry for each expression, names each picture and none besides, and
+    was made for as many pictures as there are.
 
     A batch that was cut, or put together of parts that counted their pictures by themselves, is found out so.
     """
+    if image_index.is_floating_point() or image_index.dtype == torch.bool:
+        raise ValueError(f"image_index is of {image_index.dtype}; give integers, the picture of each expression.")
     if image_index.ndim != 1 or image_index.shape[0] != num_expressions:
         raise ValueError(
             f"image_index has shape {tuple(image_index.shape)} for {num_expressions} expressions; give one for each."
         )
-    pictures = torch.arange(num_images, device=image_index.device)
+    pictures = torch.arange(num_pictures, device=image_index.device)
     is_named = (image_index[:, None] == pictures).any(0)
-    is_inside = (image_index >= 0) & (image_index < num_images)
+    is_inside = (image_index >= 0) & (image_index < num_pictures)
+    is_right = is_named.all() & is_inside.all()
+    if num_images is not None:
+        is_right = is_right & (num_images == num_pictures).all()
     advice = (
         "give the picture of each expression, counted from 0 in this batch, and no picture without expression; rows "
         "that are put together one picture to one expression need no image_index."
     )
     check_values(
-        is_named.all() & is_inside.all(),
+        is_right,
         f"image_index does not fit the pictures: {advice}",
-        lambda: f"image_index is {reprlib.repr(image_index.tolist())} for {num_images} pictures; {advice}",
+        lambda: f"image_index is {reprlib.repr(image_index.tolist())} for {num_pictures} pictures; {advice}",
     )
 
 
@@ -534,6 +542,7 @@ class ReMamberModel(ReMamberPreTrainedModel):
         image_index: torch.Tensor | None = None,
         output_hidden_states: bool | list[int] | None = None,
         output_attentions: bool | None = None,
+        num_images: torch.Tensor | None = None,
     ) -> ReMamberModelOutput:
         """
         Args:
@@ -545,6 +554,8 @@ class ReMamberModel(ReMamberPreTrainedModel):
                 picture. Without it there is one picture per expression.
             output_hidden_states: whether to return `hidden_states` too, or indices of some.
             output_attentions: whether to return the `attentions` of the text encoder too.
+            num_images: number of pictures that `image_index` was made for (num_expressions), as the processor gives it;
+                a batch that was cut has another.
 
         Raises:
             ValueError: if the numbers of tokens, or of pictures and expressions, do not fit, or `image_index` does not
@@ -557,19 +568,30 @@ class ReMamberModel(ReMamberPreTrainedModel):
                 "input_ids are missing, the tokens of an expression; give a picture and a text to the processor, or "
                 "to pipeline('referring-image-segmentation')."
             )
-        num_images, num_expressions = pixel_values.shape[0], input_ids.shape[0]
+        if not (isinstance(pixel_values, torch.Tensor) and isinstance(input_ids, torch.Tensor)):
+            raise ValueError(
+                f"pixel_values came as {type(pixel_values).__name__} and input_ids as {type(input_ids).__name__}; "
+                "give tensors, as the processor makes them with return_tensors='pt'."
+            )
+        if input_ids.ndim != 2:
+            raise ValueError(
+                f"input_ids has shape {tuple(input_ids.shape)}; it must be (num_expressions, text_length). Batches "
+                "that were made one by one have an axis too many; take [0] of each."
+            )
+        num_pictures, num_expressions = pixel_values.shape[0], input_ids.shape[0]
         if input_ids.shape[-1] != self.config.text_length:
             raise ValueError(
                 f"input_ids has {input_ids.shape[-1]} tokens per expression, the model reads exactly "
                 f"{self.config.text_length} (config.text_length); pad or cut them as ReMamberProcessor does."
             )
-        if image_index is None and num_images != num_expressions:
+        if image_index is None and num_pictures != num_expressions:
             raise ValueError(
-                f"{num_images} pictures came with {num_expressions} expressions; give one picture per expression or "
+                f"{num_pictures} pictures came with {num_expressions} expressions; give one picture per expression or "
                 "image_index, the picture of each expression."
             )
         if image_index is not None:
-            check_image_index(image_index, num_images, num_expressions)
+            check_image_index(image_index, num_images, num_pictures, num_expressions)
+            image_index = image_index.long()  # bytes would be a mask
         if attention_mask is None:
             attention_mask = mask_after_end(input_ids, self.config.text_config.eos_token_id)
         # Left to itself the text encoder looks whether all are 1, and a GPU runs dry until the answer is there.
@@ -684,6 +706,8 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | list[int] | None = None,
         output_attentions: bool | None = None,
+        num_images: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
     ) -> ReMamberSegmentationOutput:
         """
         Args:
@@ -695,6 +719,8 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             labels: masks (num_expressions, height, width) of 0 and 1, of the pictures' size; with them comes `loss`.
             output_hidden_states: whether to return `hidden_states` too, or indices of some.
             output_attentions: whether to return the `attentions` of the text encoder too.
+            num_images: number of pictures that `image_index` was made for (num_expressions).
+            token_type_ids: not read; tokenizers of other kinds give them, and CLIP's text has no segments.
 
         Returns:
             `logits` (num_expressions, 1, height, width) at the pictures' size.
@@ -710,6 +736,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             image_index=image_index,
             output_hidden_states=True,
             output_attentions=output_attentions,
+            num_images=num_images,
         )
         feature_maps = tuple(channels_last(feature_map) for feature_map in outputs.feature_maps)
         logits = self.mask_head(feature_maps, outputs.text_hidden_states)
@@ -794,7 +821,7 @@ def segmentation_loss(
     Raises:
         ValueError: if the two sizes differ, or labels are outside [0, 1]; see `check_values`.
     """
-    if labels.shape[0] != logits.shape[0] or labels.shape[-2:] != logits.shape[-2:]:
+    if labels.shape not in (logits.shape, logits[:, 0].shape):
         raise ValueError(
             f"labels have shape {tuple(labels.shape)}, logits {tuple(logits.shape)}; give one mask per expression, of "
             "the size of pixel_values."

@@ -174,6 +174,8 @@ class VMambaStem(nn.Module):
                 f"pixel_values has shape {tuple(pixel_values.shape)}; "
                 f"it must be (batch, {self.num_channels}, height, width).{hint}"
             )
+        if not pixel_values.is_floating_point():
+            raise ValueError(f"pixel_values are {pixel_values.dtype}; give normalized floats, as the processor does.")
         hidden_states = pixel_values.permute(0, 2, 3, 1).to(self.conv1.weight.dtype)
         hidden_states = F.gelu(self.norm1(self.conv1(hidden_states)))
         return self.norm2(self.conv2(hidden_states))

@@ -25,7 +25,14 @@ from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
-from .image_processing_remamber import DOWNLOAD_TIMEOUT, SHORT, check_threshold, list_pictures, read_picture
+from .image_processing_remamber import (
+    DOWNLOAD_SECONDS,
+    DOWNLOAD_TIMEOUT,
+    SHORT,
+    check_threshold,
+    list_pictures,
+    read_picture,
+)
 from .processing_remamber import ReMamberProcessor, is_iterable
 
 
@@ -129,8 +136,9 @@ class ReferringSegmentationPipeline(Pipeline):
             expressions = expression_of_each(expression, len(image))
             items = [as_item(*pair) for pair in zip(image, expressions)]
             return super().__call__(items, **options) if items else []
-        if not isinstance(image, Iterable) and hasattr(image, "__getitem__") and hasattr(image, "__len__"):
-            image = (image[index] for index in range(len(image)))  # a data set of PyTorch's
+        if hasattr(image, "__getitem__") and hasattr(image, "__len__"):
+            pictures = image  # a data set, of PyTorch's for one
+            image = (pictures[index] for index in range(len(pictures)))
         if not isinstance(image, Iterable):
             raise ValueError(f"image is a {type(image).__name__}; give a path, a PIL image, an array or many of them.")
         expression_of_each(expression, 0)  # one for all: nobody knows how many there will be
@@ -144,8 +152,10 @@ class ReferringSegmentationPipeline(Pipeline):
         if "threshold" in options:
             check_threshold(options["threshold"])
         timeout = options.pop("timeout", None)
-        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
-            raise ValueError(f"timeout is {SHORT.repr(timeout)}; give seconds, more than 0.")
+        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout <= DOWNLOAD_SECONDS):
+            raise ValueError(
+                f"timeout is {SHORT.repr(timeout)}; give seconds, more than 0 and up to {DOWNLOAD_SECONDS:.0f}."
+            )
         return {} if timeout is None else {"timeout": timeout}, {}, options
 
     def preprocess(self, item: Mapping, timeout: float = DOWNLOAD_TIMEOUT) -> dict:
@@ -178,6 +188,12 @@ class ReferringSegmentationPipeline(Pipeline):
 
     def _forward(self, batch: list[dict]) -> list[dict]:
         counts = [len(item["expressions"]) for item in batch]
+        sizes = sorted({tuple(item["pixel_values"].shape[-2:]) for item in batch})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"the image processor makes pictures of several sizes, {sizes[0]} and {sizes[1]} for two; give "
+                "batch_size=1, or resize or pad all pictures to one size."
+            )
         image_index = None
         if any(count != 1 for count in counts):
             image_index = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(self.device)

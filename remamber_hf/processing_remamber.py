@@ -131,6 +131,8 @@ class ReMamberProcessor(ProcessorMixin):
             input_ids, attention_mask: (num_expressions, text_length), int64; the padding is the end token.
             image_index: (num_expressions,), int64, the picture of each expression; only where they differ in number.
                 It counts the pictures of this call: a row with one picture and one expression has none.
+            num_images: (num_expressions,), int64, the number of pictures of this call, beside `image_index`: by it a
+                model finds out a batch that was cut.
             labels: (num_expressions, height, width), uint8, 0 or 1; if segmentation_maps came.
 
         Raises:
@@ -165,6 +167,7 @@ class ReMamberProcessor(ProcessorMixin):
             data.update(self.image_processor(images, segmentation_maps, image_index, **images_kwargs))
         if image_index is not None and image_index != list(range(len(images))):
             data["image_index"] = image_index
+            data["num_images"] = [len(images)] * len(image_index)
         return BatchFeature(data, tensor_type=return_tensors)
 
     def _check_options(self, kwargs: dict):

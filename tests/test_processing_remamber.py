@@ -106,7 +106,8 @@ def test_expressions_find_their_pictures(processor, num_images, text, words, ima
     if image_index is None:  # nothing that is relative to the call
         assert set(features) == names
     else:
-        assert set(features) == {*names, "image_index"}
+        assert set(features) == {*names, "image_index", "num_images"}
+        assert features["num_images"].tolist() == [num_images] * len(words)
         assert features["image_index"].dtype == torch.int64
         assert features["image_index"].tolist() == image_index
 

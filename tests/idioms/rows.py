@@ -4,9 +4,14 @@ Each row is {"image": PIL image, "expression": str, "mask": bool (height, width)
 model of `save_model` every one of them has logits of its own: whatever pairs them wrongly shows.
 """
 
+import threading
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from tiny import make_tokenizer
@@ -146,3 +151,41 @@ def moved(model, before: dict[str, torch.Tensor]) -> set[str]:
 
 def losses_of(trainer) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+# -------------------------------------------------------------------------------------------- what several files check
+@torch.no_grad()
+def run(model, batch) -> torch.Tensor:
+    """The logits of a batch."""
+    return model(**batch).logits
+
+
+def check_logits(found, expected):
+    """A batch of several against the loop of batch one."""
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def check_refused(call, message: str):
+    """The call raises a ValueError of one line in which the pattern is found."""
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def make_shared(processor, counts=(3, 2, 2)):
+    """A batch of three pictures with `counts` expressions each, and a row for each expression."""
+    pictures = [row["image"] for row in make_rows(len(counts))]
+    words = iter(["cat", "dog", "cat dog", "dog cat", "cat cat dog", "dog dog", "cat cat", "dog cat cat"])
+    text = [[next(words) for _ in range(count)] for count in counts]
+    rows = [{"image": image, "expression": entry} for image, group in zip(pictures, text) for entry in group]
+    return processor(images=pictures, text=text, return_tensors="pt"), rows
+
+
+@contextmanager
+def serve(folder: Path):
+    """The address of a server on this machine that shows the folder."""
+    handler = type("Silent", (SimpleHTTPRequestHandler,), {"log_message": lambda *arguments: None})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

@@ -138,6 +138,12 @@ def test_mapped_rows_have_any_format(model, processor, expected, dataset, kind, 
     check(model, expected, [{name: torch.as_tensor(value) for name, value in batch.items()} for batch in batches])
 
 
+def test_a_format_without_the_attention_mask_changes_no_logits(model, processor, expected, dataset):
+    mapped = dataset.map(Encode(processor).row)
+    columns = ["index", "pixel_values", "input_ids", "labels"]
+    check(model, expected, load(mapped.with_format("torch", columns=columns)))
+
+
 @pytest.mark.parametrize("kind", ["torch", "numpy"])
 def test_pictures_and_masks_that_a_format_made_arrays_are_the_same(model, processor, expected, dataset, kind):
     encode = Encode(processor, "pt")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rows import check_refused
 
 import remamber_hf.metrics
 from remamber_hf.metrics.referring_iou.scores import count_pixels, generalized_iou, referring_iou
@@ -51,12 +52,6 @@ def load(tmp_path):
 def check(found, expected):
     assert found.keys() == expected.keys()
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-12)
-
-
-def check_refused(call, message):
-    with pytest.raises(ValueError, match=message) as caught:
-        call()
-    assert "\n" not in str(caught.value)
 
 
 # --------------------------------------------------------------------------------------------------------- ways to add

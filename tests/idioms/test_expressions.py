@@ -5,8 +5,7 @@ import numpy as np
 import pandas
 import pytest
 import rows as idioms
-from rows import TEXT_LENGTH, logits_one_by_one, make_rows
-from test_rows import check_logits, make_shared, run
+from rows import TEXT_LENGTH, check_logits, logits_one_by_one, make_rows, make_shared, run
 
 
 LONG = " ".join(["cat"] * 9)
@@ -113,6 +112,30 @@ def test_a_tokenizer_that_pads_left_is_padded_right(model, processor, folder, pl
         assert processor.tokenizer.padding_side == "left"
     batch = processor([row["image"] for row in rows], [row["expression"] for row in rows], return_tensors="pt")
     check_logits(run(model, batch), expected)
+
+
+@pytest.mark.parametrize(
+    "options", [{"truncation_side": "left"}, {"model_max_length": 5}, {"padding_side": "left"}], ids=str
+)
+def test_options_of_the_tokenizer_at_loading_change_nothing(model, processor, folder, options):
+    rows = make_rows()
+    rows[2]["expression"] = f"dog {LONG}"
+    expected = logits_one_by_one(model, processor, rows)
+    loaded = type(processor).from_pretrained(folder, **options)
+    batch = loaded([row["image"] for row in rows], [row["expression"] for row in rows], return_tensors="pt")
+    check_logits(run(model, batch), expected)
+
+
+def test_a_text_length_at_loading_takes_effect(folder, processor):
+    loaded = type(processor).from_pretrained(folder, text_length=12)
+    assert loaded.text_length == 12
+    assert loaded(text=["cat"], return_tensors="pt")["input_ids"].shape == (1, 12)
+
+
+def test_a_size_at_loading_takes_effect(folder, processor):
+    loaded = type(processor).from_pretrained(folder, size={"height": 48, "width": 64})
+    pixel_values = loaded(images=make_rows(1)[0]["image"], return_tensors="pt")["pixel_values"]
+    assert pixel_values.shape == (1, 3, 48, 64)
 
 
 def test_a_tokenizer_that_cuts_left_is_cut_right(model, processor):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rows as idioms
 import torch
-from rows import make_rows, masks_one_by_one
+from rows import check_refused, make_rows, masks_one_by_one
 
 
 ROWS = make_rows(3)
@@ -21,12 +21,6 @@ def model(folder):
 def masks(model, processor):
     """The masks of all rows, one by one."""
     return masks_one_by_one(model, processor, ROWS)
-
-
-def check_refused(call, message: str):
-    with pytest.raises(ValueError, match=message) as caught:
-        call()
-    assert "\n" not in str(caught.value)
 
 
 OUTPUTS = {

@@ -1,9 +1,6 @@
 """A picture from every source and of every kind; what crops and pads; codes in labels and maps."""
 
 import base64
-import http.server
-import threading
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -12,7 +9,7 @@ import pytest
 import rows as idioms
 import torch
 from PIL import Image
-from rows import SIDE, TEXT_LENGTH, make_rows
+from rows import SIDE, TEXT_LENGTH, make_rows, serve
 from tiny import make_tokenizer
 from transformers.utils import is_torchvision_available
 
@@ -104,11 +101,8 @@ def site(tmp_path_factory):
     """A folder with picture.png, and the address of a server that shows it."""
     folder = tmp_path_factory.mktemp("site")
     PICTURE.save(folder / "picture.png")
-    handler = type("Silent", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *arguments: None})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve(folder) as address:
+        yield folder, address
 
 
 SOURCES = {

@@ -1,18 +1,14 @@
 """The pipeline as users of transformers call pipelines, and the model's outputs as they hand them on."""
 
-import http.server
-import threading
-from functools import partial
-
 import datasets
 import numpy as np
 import pytest
 import rows as idioms
 import torch
 from PIL import Image
-from rows import EXPRESSIONS, SIDE, logits_one_by_one, make_rows, masks_one_by_one
+from rows import EXPRESSIONS, check_refused, logits_one_by_one, make_rows, masks_one_by_one, serve
 from tiny import make_tokenizer
-from transformers import AutoModelForImageSegmentation, AutoProcessor, pipeline
+from transformers import AutoImageProcessor, AutoModelForImageSegmentation, AutoProcessor, pipeline
 from transformers.pipelines.pt_utils import KeyDataset, KeyPairDataset
 
 from remamber_hf import ReMamberImageProcessorPil
@@ -52,12 +48,6 @@ def check_masks(results, masks):
         np.testing.assert_array_equal(np.asarray(result["mask"]) > 0, mask)
 
 
-def check_refused(call, message: str):
-    with pytest.raises(ValueError, match=message) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-
-
 # ------------------------------------------------------------------------------------------ what a pipeline is made of
 def auto(folder):
     return AutoModelForImageSegmentation.from_pretrained(folder)
@@ -83,7 +73,7 @@ PIPELINES = {
     "model, parts": lambda folder: pipeline(
         TASK,
         model=auto(folder),
-        image_processor=ReMamberImageProcessorPil(size={"height": SIDE, "width": SIDE}),
+        image_processor=AutoImageProcessor.from_pretrained(folder),
         tokenizer=make_tokenizer(),
     ),
     "model, folders of parts": lambda folder: pipeline(
@@ -293,11 +283,8 @@ def url(tmp_path_factory):
     """The address of the first picture."""
     folder = tmp_path_factory.mktemp("site")
     PICTURES[0].save(folder / "picture.png")
-    handler = type("Silent", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *arguments: None})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/picture.png"
-        server.shutdown()
+    with serve(folder) as address:
+        yield f"{address}/picture.png"
 
 
 @pytest.mark.parametrize("timeout", [None, 5, 5.0])
