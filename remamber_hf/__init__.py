@@ -22,6 +22,8 @@ from transformers import (
     AutoModelForImageSegmentation,
     AutoProcessor,
 )
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
@@ -45,6 +47,19 @@ AutoImageProcessor.register(ReMamberConfig, image_processor_classes=IMAGE_PROCES
 AutoImageProcessor.register(VMambaConfig, image_processor_classes=IMAGE_PROCESSORS)
 AutoProcessor.register(ReMamberConfig, ReMamberProcessor)
 PIPELINE_REGISTRY.register_pipeline(TASK, ReferringSegmentationPipeline, pt_model=AutoModelForImageSegmentation)
+
+
+class RenamedBack(WeightRenaming):
+    """A renaming when weights are loaded, and none when they are saved."""
+
+    __slots__ = ()
+
+    def reverse_transform(self):
+        return self.copy(self._original_target_patterns, self._original_target_patterns)
+
+
+# Under DETR and its kin transformers renames every out_proj of a checkpoint, a backbone's too: it would be random.
+register_checkpoint_conversion_mapping("vmamba", [RenamedBack("ss2d.o_proj", "ss2d.out_proj")], overwrite=True)
 
 # save_pretrained then writes the code files beside the weights, so that trust_remote_code loads them anywhere.
 VMambaConfig.register_for_auto_class()

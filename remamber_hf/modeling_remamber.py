@@ -39,11 +39,11 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_remamber import LEGACY_END_TOKEN, ReMamberConfig
 from .modeling_vmamba import (
     SS2D,
-    ChannelsLastConv2d,
     VMambaModel,
     VMambaPreTrainedModel,
     channels_first,
     channels_last,
+    convolve,
 )
 
 
@@ -96,7 +96,7 @@ class TextImageCorrelation(nn.Module):
         super().__init__()
         self.vision_proj = nn.Linear(hidden_size, config.correlation_size)
         self.text_proj = nn.Linear(config.text_config.hidden_size, config.correlation_size)
-        self.conv = ChannelsLastConv2d(config.text_length, config.correlation_size, 3, padding=1)
+        self.conv = nn.Conv2d(config.text_length, config.correlation_size, 3, padding=1)
         self.out_proj = nn.Linear(config.correlation_size, hidden_size)
 
     def forward(self, hidden_states: torch.Tensor, text_hidden_states: torch.Tensor) -> torch.Tensor:
@@ -106,7 +106,7 @@ class TextImageCorrelation(nn.Module):
         vision = F.gelu(self.vision_proj(hidden_states))
         text = F.gelu(self.text_proj(text_hidden_states))
         correlation = torch.einsum("bhwc,btc->bhwt", vision, text)
-        return self.out_proj(F.gelu(self.conv(correlation)))
+        return self.out_proj(F.gelu(convolve(self.conv, correlation)))
 
 
 class GlobalText(nn.Module):
@@ -219,7 +219,7 @@ def convolve_resized(
     moved and summed.
 
     Args:
-        conv: a `ChannelsLastConv2d`, or what took its place, such as one with an adapter beside it.
+        conv: an `nn.Conv2d`, or what took its place, such as one with an adapter beside it.
         hidden_states: map (batch, height, width, channels).
         size: (height, width) to which the map is resized, if at all.
         skip: map of that size, put behind the other's channels.
@@ -231,13 +231,13 @@ def convolve_resized(
         if is_cheaper_before_resize(conv, hidden_states):
             return convolve_before_resize(conv, hidden_states, size, skip)
         hidden_states = resize(hidden_states, size, align_corners=True)
-    return conv(hidden_states if skip is None else torch.cat([hidden_states, skip], dim=-1))
+    return convolve(conv, hidden_states if skip is None else torch.cat([hidden_states, skip], dim=-1))
 
 
 def is_cheaper_before_resize(conv: nn.Module, hidden_states: torch.Tensor) -> bool:
     # Of anything else, a subclass or a wrapper, the weight may not be all; an offloaded one is fetched by a call, for
     # which a hook waits too.
-    if type(conv) is not ChannelsLastConv2d or not hidden_states.device.type == conv.weight.device.type == "cpu":
+    if type(conv) is not nn.Conv2d or not hidden_states.device.type == conv.weight.device.type == "cpu":
         return False
     if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks:
         return False
@@ -276,14 +276,14 @@ class ConvMixer(nn.Module):
         super().__init__()
         self.in_proj = nn.Linear(input_size, input_size, bias=False)
         self.in_norm = nn.BatchNorm2d(input_size)
-        self.conv = ChannelsLastConv2d(input_size, input_size, 3, padding=1, groups=input_size, bias=False)
+        self.conv = nn.Conv2d(input_size, input_size, 3, padding=1, groups=input_size, bias=False)
         self.conv_norm = nn.BatchNorm2d(input_size)
         self.out_proj = nn.Linear(input_size, hidden_size, bias=False)
         self.out_norm = nn.BatchNorm2d(hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         hidden_states = F.hardswish(batch_norm(self.in_norm, self.in_proj(hidden_states)))
-        hidden_states = F.hardswish(batch_norm(self.conv_norm, self.conv(hidden_states)))
+        hidden_states = F.hardswish(batch_norm(self.conv_norm, convolve(self.conv, hidden_states)))
         return batch_norm(self.out_norm, self.out_proj(hidden_states))
 
 
@@ -293,7 +293,7 @@ class ConvNormReLU(nn.Sequential):
     batch_norms = {"0": "1"}
 
     def __init__(self, input_size: int, output_size: int, bias: bool = True):
-        convolution = ChannelsLastConv2d(input_size, output_size, 3, padding=1, bias=bias)
+        convolution = nn.Conv2d(input_size, output_size, 3, padding=1, bias=bias)
         super().__init__(convolution, nn.BatchNorm2d(output_size), nn.ReLU())
 
     def forward(
@@ -313,7 +313,7 @@ class ConvMaskHead(nn.Module):
         width = config.conv_head_ratio * stage1
         self.mixers = nn.ModuleList(ConvMixer(size, width) for size in (stage4, width + stage3, width + stage2))
         self.neck = nn.ModuleList([ConvNormReLU(width + stage1, width), ConvNormReLU(width, width)])
-        self.classifier = ChannelsLastConv2d(width, 1, 3, padding=1)
+        self.classifier = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, feature_maps: tuple[torch.Tensor, ...], text_hidden_states: torch.Tensor) -> torch.Tensor:
         """Four maps (batch, height, width, channels), fine to coarse → logits (batch, height, width, 1), stride 1."""
@@ -389,7 +389,7 @@ class MambaMaskHead(nn.Module):
         )
         width = hidden_sizes[-1] // 2
         self.neck = ConvNormReLU(width, width, bias=False)
-        self.classifier = ChannelsLastConv2d(width, 1, 3, padding=1)
+        self.classifier = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, feature_maps: tuple[torch.Tensor, ...], text_hidden_states: torch.Tensor) -> torch.Tensor:
         """Four maps (batch, height, width, channels), fine to coarse → logits (batch, height, width, 1), stride 1."""
@@ -403,6 +403,9 @@ MASK_HEADS = {"conv": ConvMaskHead, "mamba": MambaMaskHead}
 
 
 # ------------------------------------------------------------------------------------------------------- the models
+
+
+CLIP_VOCABULARY = 49408  # tokens
 
 
 @dataclass
@@ -471,18 +474,24 @@ def check_image_index(
         raise ValueError(
             f"image_index has shape {tuple(image_index.shape)} for {num_expressions} expressions; give one for each."
         )
-    pictures = torch.arange(num_pictures, device=image_index.device)
-    is_named = (image_index[:, None] == pictures).any(0)
-    is_inside = (image_index >= 0) & (image_index < num_pictures)
-    is_right = is_named.all() & is_inside.all()
-    if num_images is not None:
-        is_right = is_right & (num_images == num_pictures).all()
     advice = (
         "give the picture of each expression, counted from 0 in this batch, and no picture without expression; rows "
         "that are put together one picture to one expression need no image_index."
     )
+    if num_images is not None:
+        check_values(
+            (num_images == num_pictures).all(),
+            f"num_images is not the number of pictures: the batch was cut or put together of parts; {advice}",
+            lambda: (
+                f"image_index was made for {num_images.flatten()[0].item()} pictures (num_images), and {num_pictures} "
+                f"are here: the batch was cut or put together of parts; {advice}"
+            ),
+        )
+    pictures = torch.arange(num_pictures, device=image_index.device)
+    is_named = (image_index[:, None] == pictures).any(0)
+    is_inside = (image_index >= 0) & (image_index < num_pictures)
     check_values(
-        is_right,
+        is_named.all() & is_inside.all(),
         f"image_index does not fit the pictures: {advice}",
         lambda: f"image_index is {reprlib.repr(image_index.tolist())} for {num_pictures} pictures; {advice}",
     )
@@ -554,8 +563,8 @@ class ReMamberModel(ReMamberPreTrainedModel):
                 picture. Without it there is one picture per expression.
             output_hidden_states: whether to return `hidden_states` too, or indices of some.
             output_attentions: whether to return the `attentions` of the text encoder too.
-            num_images: number of pictures that `image_index` was made for (num_expressions), as the processor gives it;
-                a batch that was cut has another.
+            num_images: number of pictures that `image_index` was made for (num_expressions), as the processor gives
+                it; a batch that was cut has another.
 
         Raises:
             ValueError: if the numbers of tokens, or of pictures and expressions, do not fit, or `image_index` does not
@@ -650,6 +659,26 @@ def load_part(
     return load_whole(part_class, source)
 
 
+def find_end_token(source: str | PathLike | PreTrainedModel, text_encoder: CLIPTextModel) -> int:
+    """
+    The end token of a CLIP whose config does not say it: that of the tokenizer beside it, or the last of CLIP's own.
+
+    Raises:
+        ValueError: if words were added and there is no tokenizer.
+    """
+    if isinstance(source, (str, PathLike)):
+        tokenizer = CLIPTokenizer.from_pretrained(source)
+        if len(tokenizer) > 2:  # as many as transformers makes of nothing
+            return tokenizer.eos_token_id
+    num_tokens = text_encoder.config.vocab_size
+    if num_tokens > CLIP_VOCABULARY:
+        raise ValueError(
+            f"the text encoder's eos_token_id is {LEGACY_END_TOKEN}, CLIP's old word for the last of its "
+            f"{CLIP_VOCABULARY} tokens, and it has {num_tokens}; set config.eos_token_id to that of its tokenizer."
+        )
+    return num_tokens - 1
+
+
 def load_whole(model_class: type[PreTrainedModel], name: str | PathLike, **kwargs) -> PreTrainedModel:
     """A pretrained model; ValueError if weights are missing, where transformers makes random ones and goes on."""
     model, report = model_class.from_pretrained(name, output_loading_info=True, **kwargs)
@@ -686,10 +715,8 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         text_encoder = load_part(CLIPTextModel, text, ("clip_text_model", "clip"))
         backbone = load_part(VMambaModel, vision, ("vmamba",))
         configs = {"text_config": deepcopy(text_encoder.config), "vision_config": deepcopy(backbone.config)}
-        if configs["text_config"].eos_token_id == LEGACY_END_TOKEN and isinstance(text, (str, PathLike)):
-            tokenizer = CLIPTokenizer.from_pretrained(text)
-            if len(tokenizer) > 2:  # as many as transformers makes of nothing
-                configs["text_config"].eos_token_id = tokenizer.eos_token_id
+        if configs["text_config"].eos_token_id == LEGACY_END_TOKEN:
+            configs["text_config"].eos_token_id = find_end_token(text, text_encoder)
         model = cls(ReMamberConfig(**configs, **config_fields))
         model.remamber.text_encoder.load_state_dict(text_encoder.state_dict())
         model.remamber.backbone.load_state_dict(backbone.state_dict())

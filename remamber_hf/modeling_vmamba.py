@@ -37,11 +37,23 @@ from .configuration_remamber import SS2DConfig, VMambaConfig
 from .selective_scan import Direction, cross_selective_scan
 
 
-class ChannelsLastConv2d(nn.Conv2d):
-    """2-D convolution of a map (batch, height, width, channels)."""
+def channels_first(hidden_states: torch.Tensor) -> torch.Tensor:
+    """View of a map (batch, height, width, channels) as (batch, channels, height, width)."""
+    return hidden_states.permute(0, 3, 1, 2)
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return super().forward(hidden_states.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+def channels_last(feature_map: torch.Tensor) -> torch.Tensor:
+    """View of a map (batch, channels, height, width) as (batch, height, width, channels)."""
+    return feature_map.permute(0, 2, 3, 1)
+
+
+def convolve(conv: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
+    """
+    Apply a 2-D convolution to a map (batch, height, width, channels).
+
+    The module is PyTorch's own, or what took its place: adapters and quantizers know where its channels are.
+    """
+    return channels_last(conv(channels_first(hidden_states)))
 
 
 class ScanLayerNorm(nn.LayerNorm):
@@ -73,7 +85,7 @@ class SS2D(nn.Module):
         self.config = config
         self.is_gated = is_gated
         self.in_proj = nn.Linear(input_size or hidden_size, inner_size * (2 if is_gated else 1), bias=False)
-        self.conv = ChannelsLastConv2d(
+        self.conv = nn.Conv2d(
             inner_size,
             inner_size,
             config.conv_kernel_size,
@@ -94,7 +106,7 @@ class SS2D(nn.Module):
         x = self.in_proj(hidden_states)
         if self.is_gated:
             x, gate = x.chunk(2, dim=-1)
-        x = F.silu(self.conv(x))
+        x = F.silu(convolve(self.conv, x))
         y = cross_selective_scan(
             x,
             self.x_proj_weight,
@@ -159,9 +171,9 @@ class VMambaStem(nn.Module):
         super().__init__()
         hidden_size = config.hidden_sizes[0]
         self.num_channels = config.num_channels
-        self.conv1 = ChannelsLastConv2d(config.num_channels, hidden_size // 2, 3, stride=2, padding=1)
+        self.conv1 = nn.Conv2d(config.num_channels, hidden_size // 2, 3, stride=2, padding=1)
         self.norm1 = nn.LayerNorm(hidden_size // 2, eps=config.layer_norm_eps)
-        self.conv2 = ChannelsLastConv2d(hidden_size // 2, hidden_size, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(hidden_size // 2, hidden_size, 3, stride=2, padding=1)
         self.norm2 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -176,9 +188,9 @@ class VMambaStem(nn.Module):
             )
         if not pixel_values.is_floating_point():
             raise ValueError(f"pixel_values are {pixel_values.dtype}; give normalized floats, as the processor does.")
-        hidden_states = pixel_values.permute(0, 2, 3, 1).to(self.conv1.weight.dtype)
-        hidden_states = F.gelu(self.norm1(self.conv1(hidden_states)))
-        return self.norm2(self.conv2(hidden_states))
+        pixels = channels_last(pixel_values).to(self.conv1.weight.dtype)
+        hidden_states = F.gelu(self.norm1(convolve(self.conv1, pixels)))
+        return self.norm2(convolve(self.conv2, hidden_states))
 
 
 class VMambaDownsample(nn.Module):
@@ -186,11 +198,11 @@ class VMambaDownsample(nn.Module):
 
     def __init__(self, config: VMambaConfig, input_size: int, hidden_size: int):
         super().__init__()
-        self.conv = ChannelsLastConv2d(input_size, hidden_size, 3, stride=2, padding=1)
+        self.conv = nn.Conv2d(input_size, hidden_size, 3, stride=2, padding=1)
         self.norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(hidden_states))
+        return self.norm(convolve(self.conv, hidden_states))
 
 
 class VMambaStage(nn.Module):
@@ -283,16 +295,6 @@ class VMambaPreTrainedModel(PreTrainedModel):
         states = torch.arange(1, config.state_size + 1, dtype=torch.float32, device=module.A_log.device)
         init.copy_(module.A_log, states.log().expand_as(module.A_log))
         init.ones_(module.D)
-
-
-def channels_first(hidden_states: torch.Tensor) -> torch.Tensor:
-    """View of a map (batch, height, width, channels) as (batch, channels, height, width)."""
-    return hidden_states.permute(0, 3, 1, 2)
-
-
-def channels_last(feature_map: torch.Tensor) -> torch.Tensor:
-    """View of a map (batch, channels, height, width) as (batch, height, width, channels)."""
-    return feature_map.permute(0, 2, 3, 1)
 
 
 class VMambaModel(VMambaPreTrainedModel):

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from remamber_hf import ReMamberForImageSegmentation, ReMamberModel
 from remamber_hf.convert_checkpoint import convert_name
 from remamber_hf.modeling_remamber import COMMUTED_CHANNELS, batch_norm, convolve_resized, segmentation_loss
-from remamber_hf.modeling_vmamba import ChannelsLastConv2d, VMambaDownsample
+from remamber_hf.modeling_vmamba import VMambaDownsample
 
 
 # ------------------------------------------------------------------------------------------------- the reference cases
@@ -384,7 +384,7 @@ CONVOLUTIONS = [  # channels of the resized map, of the skip, of the output
 @pytest.mark.parametrize(("channels", "skip_channels", "output_channels"), CONVOLUTIONS)
 def test_a_convolution_before_the_resize_equals_one_after_it(channels, skip_channels, output_channels, size, bias):
     torch.manual_seed(0)
-    convolution = ChannelsLastConv2d(channels + skip_channels, output_channels, 3, padding=1, bias=bias)
+    convolution = torch.nn.Conv2d(channels + skip_channels, output_channels, 3, padding=1, bias=bias)
     hidden_states = torch.randn(2, 5, 7, channels, requires_grad=True)
     skip = torch.randn(2, *size, skip_channels, requires_grad=True) if skip_channels else None
     inputs = [tensor for tensor in (hidden_states, skip, *convolution.parameters()) if tensor is not None]

@@ -105,6 +105,11 @@ def check_row(row: dict, is_evaluated: bool):
             f"a row has no {missing[0]!r}, but {reprlib.repr(sorted(row))}; give rows of load_refer or "
             "load_referring_folder, and remove_unused_columns=False to the Trainer."
         )
+    if isinstance(row["height"], (torch.Tensor, np.generic)):
+        raise ValueError(
+            "rows come in the format of numpy or torch, whose float32 coordinates move masks by a pixel; give "
+            "rows.with_format(None)."
+        )
     sentences = row["sentences"]
     if isinstance(sentences, str) or not len(sentences):
         raise ValueError(f"the sentences of a row are {reprlib.repr(sentences)}; give a list with one str or more.")

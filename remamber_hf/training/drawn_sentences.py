@@ -43,7 +43,7 @@ class DrawnSentences(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         row = self.rows[index]
-        if not isinstance(row, dict) or not isinstance(row.get("sentences"), list):
+        if not isinstance(row, dict) or isinstance(row.get("sentences"), (str, type(None))):
             return row  # for a collator of another kind
         draws = np.random.default_rng((self.seed, int(self.epoch), index))
         return {**row, "sentences": [row["sentences"][draws.integers(len(row["sentences"]))]]}

@@ -108,7 +108,7 @@ class ReferringSegmentationTrainer(Trainer):
         self.eval_collator = ReMamberCollator(self.processing_class, keep_masks=True, share_pictures=True)
         if self.train_dataset is not None:
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            self.train_dataset = DrawnSentences(self.train_dataset, seed)
+            self.train_dataset = DrawnSentences(without_format(self.train_dataset), seed)
         self.group_sampler: PictureGroupSampler | None = None
         self.average: WeightAverage | None = None
         self.nonfinite_steps = self._count_nonfinite_steps()
@@ -186,6 +186,8 @@ class ReferringSegmentationTrainer(Trainer):
             raise ValueError("train_dataset is missing; give rows of load_refer or load_referring_folder.")
         run_dir = self._get_output_dir(trial)
         num_rows = len(self.train_dataset)
+        if not num_rows:
+            raise ValueError("train_dataset has no rows; give some.")
         batch = self.args.per_device_train_batch_size * self.args.world_size
         if self.args.dataloader_drop_last and num_rows < batch:
             raise ValueError(
@@ -211,8 +213,7 @@ class ReferringSegmentationTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         if self.args.expressions_per_picture == 1:
             return super()._get_train_sampler(train_dataset)
-        rows = self.train_dataset.rows
-        image_ids = rows["image_id"] if isinstance(rows, datasets.Dataset) else [row["image_id"] for row in rows]
+        image_ids = find_image_ids(self.train_dataset.rows)
         self.group_sampler = PictureGroupSampler(image_ids, self.args.expressions_per_picture, self.train_dataset.seed)
         return self.group_sampler
 
@@ -543,10 +544,30 @@ def require_length(rows, name: str):
 def evaluation_rows(rows, name: str):
     """Rows with one sentence each, each of which counts: expanded where a data set has several in a row."""
     require_length(rows, name)
+    rows = without_format(rows)
     if isinstance(rows, datasets.Dataset) and "sentences" in rows.column_names:
         if any(len(row["sentences"]) > 1 for row in rows.with_format(None).select_columns("sentences")):
             return one_row_per_sentence(rows)
     return rows
+
+
+def without_format(rows):
+    """Rows as they are stored: the formats of numpy and torch make float32 of coordinates. Transforms are kept."""
+    if isinstance(rows, datasets.Dataset) and rows.format["type"] != "custom":
+        return rows.with_format(None)
+    return rows
+
+
+def find_image_ids(rows) -> list[int]:
+    """The picture of each row; ValueError if rows do not tell."""
+    is_table = isinstance(rows, datasets.Dataset)
+    has_ids = "image_id" in rows.column_names if is_table else all("image_id" in row for row in rows)
+    if not has_ids:
+        raise ValueError(
+            "expressions_per_picture puts objects of a picture side by side, and rows have no image_id; give one, or "
+            "leave expressions_per_picture out."
+        )
+    return rows["image_id"] if is_table else [row["image_id"] for row in rows]
 
 
 def model_parts(model: nn.Module) -> dict[str, nn.Module]:

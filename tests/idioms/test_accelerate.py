@@ -98,7 +98,7 @@ def test_shared_pictures_that_are_dispatched_are_right_in_one_process_and_refuse
             torch.testing.assert_close(result["share pictures, dispatched"], result["share pictures"], **CLOSE)
         else:
             line = result["share pictures, dispatched"]
-            assert line.startswith("image_index is [") and "\n" not in line
+            assert line.startswith("image_index ") and "\n" not in line
             assert "give the picture of each expression, counted from 0 in this batch" in line
 
 

@@ -24,7 +24,7 @@ from transformers import (
     UperNetForSemanticSegmentation,
 )
 
-from remamber_hf import ReMamberForImageSegmentation, VMambaBackbone, VMambaForImageClassification
+from remamber_hf import ReMamberForImageSegmentation, VMambaBackbone, VMambaForImageClassification, modeling_remamber
 
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -324,9 +324,12 @@ def test_a_remamber_is_no_text_encoder_and_no_backbone(sources, folder, place):
 @torch.no_grad()
 @pytest.mark.parametrize("is_folder", [True, False])
 @pytest.mark.parametrize("words", [[], ["zebra", "okapi"]])
-def test_with_the_end_token_of_clips_published_config_the_pooled_text_is_the_end_tokens(tmp_path, words, is_folder):
+def test_with_the_end_token_of_clips_published_config_the_pooled_text_is_the_end_tokens(
+    tmp_path, monkeypatch, words, is_folder
+):
     tokenizer = make_tokenizer()
     end = tokenizer.eos_token_id
+    monkeypatch.setattr(modeling_remamber, "CLIP_VOCABULARY", len(tokenizer))
     clip = CLIPTextModel(CLIPTextConfig(**{**TEXT_FIELDS, "vocab_size": len(tokenizer), "eos_token_id": 2}))
     if words:
         tokenizer.add_tokens(words)

@@ -107,7 +107,7 @@ def test_rows_that_are_stacked_with_their_batch_axis_are_refused(model, processo
 @pytest.mark.parametrize("collate", [cat, default_data_collator, stack])
 def test_rows_of_several_expressions_put_together_without_counting_pictures_are_refused(model, processor, collate):
     rows = [processor(images=row["image"], text=["cat", "dog"], return_tensors="pt") for row in make_rows(3)]
-    with pytest.raises(ValueError, match=r"image_index is|input_ids has shape .* take \[0\] of each"):
+    with pytest.raises(ValueError, match=r"image_index was made for|input_ids has shape .* take \[0\] of each"):
         run(model, collate([dict(row) for row in rows]))
 
 
@@ -117,6 +117,10 @@ def test_rows_of_several_expressions_are_put_together_where_pictures_are_counted
     parts = [processor(images=picture, text=text, return_tensors="pt") for picture, text in zip(pictures, texts)]
     for number, part in enumerate(parts):
         part["image_index"] = part["image_index"] + number
+    with pytest.raises(ValueError, match=r"made for 1 pictures \(num_images\), and 3 are here: the batch was cut"):
+        run(model, cat(parts))
+    for part in parts:
+        del part["num_images"]
     rows = [{"image": picture, "expression": entry} for picture, text in zip(pictures, texts) for entry in text]
     check_logits(run(model, cat(parts)), logits_one_by_one(model, processor, rows))
 
@@ -169,7 +173,9 @@ def test_shared_pictures_sliced_at_any_place_are_right_or_refused(model, process
 def test_shared_pictures_put_together_twice_are_refused(model, processor, counts):
     batch, _ = make_shared(processor, counts)
     for twice in (cat([batch, batch]), {name: tensor.repeat_interleave(2, 0) for name, tensor in batch.items()}):
-        with pytest.raises(ValueError, match=r"image_index is .* for 6 pictures; give the picture of each"):
+        with pytest.raises(
+            ValueError, match=r"image_index was made for 3 pictures .*, and 6 are here: the batch was"
+        ):
             run(model, twice)
 
 
