@@ -19,7 +19,9 @@ instruction set; where they are missing, as beside weights on the Hub, `why_not`
 
 import ctypes
 import functools
+import itertools
 import platform
+import re
 from pathlib import Path
 
 import torch
@@ -154,6 +156,19 @@ def _refuse_float64(tensor: torch.Tensor) -> None:
 # ------------------------------------------------------------------------------------------------------------ autograd
 
 
+def operator_name(name: str) -> str:
+    """
+    The name under which an operator of this package is registered, in a namespace made from the package's own name.
+
+    A saved folder has a copy of this code, which is another package; one that is loaded again is run again. Where a
+    name is registered anew, PyTorch takes the operator away from whom it belonged to: so every copy has its own names.
+    """
+    namespace = re.sub(r"\W+", "_", __name__.rpartition(".")[0] or __name__)
+    operators = getattr(torch.ops, namespace)
+    copies = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(f"{namespace}::{copy}" for copy in copies if not hasattr(operators, copy))
+
+
 def register_backward(scan_op, backward_op) -> None:
     """
     Make `backward_op` the backward pass of `scan_op`; both are custom operators, here or in `selective_scan.py`.
@@ -211,7 +226,7 @@ def _map_arguments(x, projections, dt_proj_weight, dt_proj_bias, A, D, direction
     return library, tensors, sizes
 
 
-@torch.library.custom_op("remamber_hf::cross_selective_scan_cpu", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(operator_name("cross_selective_scan_cpu"), mutates_args=(), device_types="cpu")
 def _cross_selective_scan_op(
     x: torch.Tensor,
     projections: torch.Tensor,
@@ -239,7 +254,7 @@ def _map_outputs(x, dt_proj_weight, A):
     return y, A.new_empty(dt_proj_weight.shape[0], batch, _num_blocks(height * width), A.shape[-1], channels)
 
 
-@torch.library.custom_op("remamber_hf::cross_selective_scan_cpu_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(operator_name("cross_selective_scan_cpu_backward"), mutates_args=(), device_types="cpu")
 def _cross_selective_scan_backward_op(
     grad_y: torch.Tensor,
     x: torch.Tensor,
@@ -314,7 +329,7 @@ def _sequence_arguments(u, delta, A, B, C, D, delta_bias, delta_softplus):
     return library, tensors, sizes
 
 
-@torch.library.custom_op("remamber_hf::selective_scan_cpu", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(operator_name("selective_scan_cpu"), mutates_args=(), device_types="cpu")
 def _selective_scan_op(
     u: torch.Tensor,
     delta: torch.Tensor,
@@ -343,7 +358,7 @@ def _sequence_outputs(u, A, B):
     return A.new_empty(u.shape), A.new_empty(groups, batch, _num_blocks(length), states, channels // groups)
 
 
-@torch.library.custom_op("remamber_hf::selective_scan_cpu_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(operator_name("selective_scan_cpu_backward"), mutates_args=(), device_types="cpu")
 def _selective_scan_backward_op(
     grad_y: torch.Tensor,
     u: torch.Tensor,

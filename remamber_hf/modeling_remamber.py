@@ -396,7 +396,7 @@ class MambaMaskHead(nn.Module):
         *skips, hidden_states = feature_maps
         for level, skip in zip(self.levels, [*reversed(skips), None]):
             hidden_states = level(hidden_states, text_hidden_states, skip)
-        return self.classifier(self.neck(double(hidden_states, align_corners=False)))
+        return convolve(self.classifier, self.neck(double(hidden_states, align_corners=False)))
 
 
 MASK_HEADS = {"conv": ConvMaskHead, "mamba": MambaMaskHead}

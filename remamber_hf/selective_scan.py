@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from transformers.utils import logging
 
-from .cpu_scan import cross_selective_scan_cpu, register_backward, selective_scan_cpu
+from .cpu_scan import cross_selective_scan_cpu, operator_name, register_backward, selective_scan_cpu
 from .cpu_scan import why_not as _why_not_cpu
 from .triton_scan import cross_selective_scan_triton
 from .triton_scan import why_not as _why_not_triton
@@ -100,22 +100,27 @@ def selective_scan(
         ValueError: if shapes do not fit or the backend is unknown.
         RuntimeError: if the named backend cannot run on this device.
     """
+    for name, tensor, num_axes in (("u", u, 3), ("A", A, 2)):
+        if tensor.dim() != num_axes:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must have {num_axes} axes.")
     if B.dim() == 3:
         B = B.unsqueeze(1)
     if C.dim() == 3:
         C = C.unsqueeze(1)
     batch, channels, length = u.shape
-    groups, state_size = B.shape[1], A.shape[-1]
+    groups, state_size = B.shape[1] if B.dim() == 4 else 1, A.shape[-1]
     if delta.shape != u.shape:
         raise ValueError(f"delta has shape {tuple(delta.shape)}, u has {tuple(u.shape)}; give them the same shape.")
     if A.shape != (channels, state_size):
         raise ValueError(f"A has shape {tuple(A.shape)}; it must be (channels, state_size) with {channels} channels.")
     for name, tensor in (("B", B), ("C", C)):
-        if tensor.shape != (batch, groups, state_size, length) or channels % groups:
+        if tensor.shape != (batch, groups, state_size, length) or not groups or channels % groups:
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}; it must be (batch, groups, state_size, length) = "
                 f"({batch}, groups, {state_size}, {length}) with groups dividing the {channels} channels."
             )
+    _check_shape("D", D, "(channels)", (channels,))
+    _check_shape("delta_bias", delta_bias, "(channels)", (channels,))
     scan = _find_backend(backend, u.device, u.dtype).selective_scan
     with torch.autocast(u.device.type, enabled=False):
         return scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
@@ -153,17 +158,26 @@ def cross_selective_scan(
         ValueError: if shapes do not fit or the backend is unknown.
         RuntimeError: if the named backend cannot run on this device.
     """
+    for name, tensor, num_axes in (("dt_proj_weight", dt_proj_weight, 3), ("A_log", A_log, 2)):
+        if tensor.dim() != num_axes:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must have {num_axes} axes.")
     num_directions, channels, time_step_rank = dt_proj_weight.shape
     if x.dim() != 4 or x.shape[-1] != channels:
         raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, height, width, channels = {channels}).")
     if len(directions) != num_directions:
         raise ValueError(f"{len(directions)} directions came with weights for {num_directions}; give one per scan.")
+    unknown = [direction for direction in directions if direction not in tuple(Direction)]
+    if unknown:
+        raise ValueError(f"directions has {unknown[0]!r}; give members of Direction.")
     state_size = A_log.shape[-1]
     if x_proj_weight.shape != (num_directions, time_step_rank + 2 * state_size, channels):
         raise ValueError(
             f"x_proj_weight has shape {tuple(x_proj_weight.shape)}; it must be (K, R + 2·N, channels) = "
             f"({num_directions}, {time_step_rank + 2 * state_size}, {channels})."
         )
+    _check_shape("dt_proj_bias", dt_proj_bias, "(K, channels)", (num_directions, channels))
+    _check_shape("A_log", A_log, "(K·channels, N)", (num_directions * channels, state_size))
+    _check_shape("D", D, "(K·channels)", (num_directions * channels,))
     scan = _find_backend(backend, x.device, x.dtype).cross_selective_scan
     # 1×1 convolutions commute with the reading order: one matrix product in pixel order serves all directions.
     projections = F.linear(x, x_proj_weight.flatten(0, 1)).unflatten(-1, x_proj_weight.shape[:2])
@@ -171,6 +185,12 @@ def cross_selective_scan(
         dtype = _scan_dtype(x)
         A, D = -torch.exp(A_log.to(dtype)), D.to(dtype)
         return scan(x, projections, dt_proj_weight.to(dtype), dt_proj_bias.to(dtype), A, D, directions)
+
+
+def _check_shape(name: str, tensor: torch.Tensor | None, words: str, shape: tuple[int, ...]) -> None:
+    """ValueError for another shape: a kernel would read or write past the tensor's end."""
+    if tensor is not None and tensor.shape != shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be {words} = {shape}.")
 
 
 def _scan_dtype(x: torch.Tensor) -> torch.dtype:
@@ -388,7 +408,7 @@ class _SequenceBlocks:
         return self.sequence(self.u, start), delta, self.A, B, C, self.D
 
 
-@torch.library.custom_op("remamber_hf::selective_scan", mutates_args=())
+@torch.library.custom_op(operator_name("selective_scan"), mutates_args=())
 def _selective_scan_op(
     u: torch.Tensor,
     delta: torch.Tensor,
@@ -420,7 +440,7 @@ def _(u, delta, A, B, C, D, delta_bias, delta_softplus):
     return y, A.new_empty(num_blocks, batch, groups, state_size, channels // groups)
 
 
-@torch.library.custom_op("remamber_hf::selective_scan_backward", mutates_args=())
+@torch.library.custom_op(operator_name("selective_scan_backward"), mutates_args=())
 def _selective_scan_backward_op(
     grad_y: torch.Tensor,
     u: torch.Tensor,
@@ -521,7 +541,7 @@ class _MapBlocks:
         target += block.view(target.shape)
 
 
-@torch.library.custom_op("remamber_hf::cross_selective_scan", mutates_args=())
+@torch.library.custom_op(operator_name("cross_selective_scan"), mutates_args=())
 def _cross_selective_scan_op(
     x: torch.Tensor,
     projections: torch.Tensor,
@@ -553,7 +573,7 @@ def _(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
     return y, A.new_empty(num_blocks, *blocks.state_shape)
 
 
-@torch.library.custom_op("remamber_hf::cross_selective_scan_backward", mutates_args=())
+@torch.library.custom_op(operator_name("cross_selective_scan_backward"), mutates_args=())
 def _cross_selective_scan_backward_op(
     grad_y: torch.Tensor,
     x: torch.Tensor,

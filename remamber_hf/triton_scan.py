@@ -22,7 +22,7 @@ import os
 
 import torch
 
-from .cpu_scan import register_backward
+from .cpu_scan import operator_name, register_backward
 
 
 def why_not(device: torch.device) -> str:
@@ -36,7 +36,7 @@ def why_not(device: torch.device) -> str:
     return ""
 
 
-@torch.library.custom_op("remamber_hf::cross_selective_scan_triton", mutates_args=())
+@torch.library.custom_op(operator_name("cross_selective_scan_triton"), mutates_args=())
 def _cross_selective_scan_op(
     x: torch.Tensor,
     projections: torch.Tensor,
@@ -61,7 +61,7 @@ def _(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
     return A.new_empty(x.shape), states
 
 
-@torch.library.custom_op("remamber_hf::cross_selective_scan_triton_backward", mutates_args=())
+@torch.library.custom_op(operator_name("cross_selective_scan_triton_backward"), mutates_args=())
 def _cross_selective_scan_backward_op(
     grad_y: torch.Tensor,
     x: torch.Tensor,

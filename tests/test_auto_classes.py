@@ -1,6 +1,10 @@
 """Auto classes: with the package, and from a saved folder in a process that does not have it."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +41,7 @@ from remamber_hf import (
 )
 
 
+ROOT = Path(__file__).parents[1]
 CODE_OF_SCAN = {"selective_scan.py", "cpu_scan.py", "triton_scan.py", "triton_kernels.py"}
 CODE_OF_VMAMBA = {"configuration_remamber.py", "modeling_vmamba.py"} | CODE_OF_SCAN
 CODE_OF_PIPELINE = {"image_processing_remamber.py", "processing_remamber.py", "pipeline_remamber.py"}
@@ -244,3 +249,54 @@ def test_processor_and_model_work_together_where_the_package_is_not_installed(tm
         outputs = model(**processor(picture, ["cat", "the dog"], return_tensors="pt"))
     masks = processor.post_process_referring_segmentation(outputs, target_sizes=[(40, 60)] * 2)
     np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), torch.stack(masks).numpy())
+
+
+# Folders whose code differs are modules of their own, and the package is one more. All scan with the same operators,
+# which once had one name in all of them: then the last one took the others' away, and memory was lost.
+SEVERAL_COPIES = """
+import sys
+import torch
+from transformers import AutoModelForImageSegmentation
+
+inputs = torch.load("inputs.pt")
+models = [AutoModelForImageSegmentation.from_pretrained(name, trust_remote_code=True) for name in ("first", "second")]
+import remamber_hf
+models.append(remamber_hf.ReMamberForImageSegmentation.from_pretrained("first"))
+modules = {type(model).__module__ for model in models}
+assert len(modules) == 3 and sum(name.startswith("transformers_modules.") for name in modules) == 2, modules
+found = []
+for turn in range(3):
+    for model in models:
+        outputs = model.eval()(**inputs)
+        outputs.loss.backward()
+        gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+        found.append((outputs.logits.detach(), gradient))
+        model.zero_grad()
+for logits, gradient in found[1:]:
+    torch.testing.assert_close(logits, found[0][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient, found[0][1], rtol=1e-3, atol=1e-5)
+with torch.no_grad():
+    compiled = torch.compile(models[0])(**inputs).logits
+torch.testing.assert_close(compiled, found[0][0], rtol=1e-4, atol=1e-5)
+"""
+
+
+def test_several_copies_of_the_code_work_in_turns_in_one_process(tmp_path):
+    torch.manual_seed(0)
+    model = ReMamberForImageSegmentation(remamber_config()).eval()
+    for name in ("first", "second"):
+        model.save_pretrained(tmp_path / name)
+    with (tmp_path / "second" / "selective_scan.py").open("a") as file:
+        file.write("\n# another version\n")
+    torch.save(segmentation_inputs(), tmp_path / "inputs.pt")
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": str(ROOT)}
+    environment["GLIBC_TUNABLES"] = "glibc.malloc.tcache_count=0"  # freed memory is missed sooner
+    result = subprocess.run(
+        [sys.executable, "-c", SEVERAL_COPIES],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]

@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import scan_backends
 from transformers.testing_utils import CaptureLogger
 from transformers.utils import logging
 
@@ -539,13 +540,23 @@ def test_mamba_ssm_gets_half_precision_sequences_in_float32(stand_in_kernel):
         ("B", (2, 1, 2, 3), r"B has shape \(2, 1, 2, 3\); it must be .* = \(2, groups, 1, 3\)"),
         ("C", (2, 2, 1, 3), r"C has shape \(2, 2, 1, 3\)"),
         ("C", (2, 1, 1, 4), r"C has shape \(2, 1, 1, 4\)"),
+        ("u", (8, 3), r"u has shape \(8, 3\); it must have 3 axes"),
+        ("A", (8,), r"A has shape \(8,\); it must have 2 axes"),
+        ("B", (2, 3), r"B has shape \(2, 3\); it must be \(batch, groups"),
+        ("B", (2, 0, 1, 3), r"B has shape \(2, 0, 1, 3\); it must be"),
+        ("D", (1,), r"D has shape \(1,\); it must be \(channels\) = \(8,\)"),
+        ("D", (16,), r"D has shape \(16,\); it must be"),
+        ("D", (8, 1), r"D has shape \(8, 1\); it must be"),
+        ("delta_bias", (1,), r"delta_bias has shape \(1,\); it must be \(channels\) = \(8,\)"),
+        ("delta_bias", (9,), r"delta_bias has shape \(9,\); it must be"),
     ],
 )
-def test_sequences_that_do_not_fit_are_refused(name, shape, message):
+@pytest.mark.parametrize("backend", ["auto", *scan_backends("cpu", "torch", "reference")])
+def test_sequences_that_do_not_fit_are_refused(name, shape, message, backend):
     inputs = random_sequences(3)
     inputs[name] = torch.ones(shape)
     with pytest.raises(ValueError, match=message):
-        selective_scan(**inputs)
+        selective_scan(**inputs, backend=backend)
 
 
 @pytest.mark.parametrize(
@@ -555,10 +566,24 @@ def test_sequences_that_do_not_fit_are_refused(name, shape, message):
         ("x", (2, 12, 8), r"x has shape \(2, 12, 8\)"),
         ("x_proj_weight", (4, 6, 8), r"x_proj_weight has shape \(4, 6, 8\); it must be .* = \(4, 5, 8\)"),
         ("dt_proj_weight", (3, 8, 3), "4 directions came with weights for 3; give one per scan"),
+        ("dt_proj_weight", (8, 3), r"dt_proj_weight has shape \(8, 3\); it must have 3 axes"),
+        ("dt_proj_bias", (32,), r"dt_proj_bias has shape \(32,\); it must be \(K, channels\) = \(4, 8\)"),
+        ("dt_proj_bias", (1, 8), r"dt_proj_bias has shape \(1, 8\); it must be"),
+        ("A_log", (8, 1), r"A_log has shape \(8, 1\); it must be \(K·channels, N\) = \(32, 1\)"),
+        ("A_log", (33, 1), r"A_log has shape \(33, 1\); it must be"),
+        ("A_log", (32,), r"A_log has shape \(32,\); it must have 2 axes"),
+        ("D", (8,), r"D has shape \(8,\); it must be \(K·channels\) = \(32,\)"),
+        ("D", (4, 8), r"D has shape \(4, 8\); it must be"),
     ],
 )
-def test_maps_that_do_not_fit_are_refused(name, shape, message):
+@pytest.mark.parametrize("backend", ["auto", *scan_backends("cpu", "torch", "reference")])
+def test_maps_that_do_not_fit_are_refused(name, shape, message, backend):
     inputs = random_map(3, 4)
     inputs[name] = torch.ones(shape)
     with pytest.raises(ValueError, match=message):
-        cross_selective_scan(**inputs)
+        cross_selective_scan(**inputs, backend=backend)
+
+
+def test_unknown_directions_are_refused():
+    with pytest.raises(ValueError, match="directions has 9; give members of Direction"):
+        cross_selective_scan(**random_map(3, 4), directions=(0, 1, 2, 9))

@@ -173,9 +173,7 @@ def test_shared_pictures_sliced_at_any_place_are_right_or_refused(model, process
 def test_shared_pictures_put_together_twice_are_refused(model, processor, counts):
     batch, _ = make_shared(processor, counts)
     for twice in (cat([batch, batch]), {name: tensor.repeat_interleave(2, 0) for name, tensor in batch.items()}):
-        with pytest.raises(
-            ValueError, match=r"image_index was made for 3 pictures .*, and 6 are here: the batch was"
-        ):
+        with pytest.raises(ValueError, match=r"image_index was made for 3 pictures .*, and 6 are here: the batch was"):
             run(model, twice)
 
 
