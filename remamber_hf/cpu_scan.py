@@ -146,13 +146,6 @@ def _readable(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.bfloat16) else tensor.float()
 
 
-def _refuse_float64(tensor: torch.Tensor) -> None:
-    if tensor.dtype == torch.float64:
-        raise RuntimeError(
-            "scan backend 'cpu' computes in float32, these tensors are float64; use 'auto', 'torch' or 'reference'."
-        )
-
-
 # ------------------------------------------------------------------------------------------------------------ autograd
 
 
@@ -291,7 +284,6 @@ register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
 
 def cross_selective_scan_cpu(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
     """`cross_selective_scan` by the C++ kernel: x and projections in any type but float64, weights in float32."""
-    _refuse_float64(x)
     directions = [int(direction) for direction in directions]
     x, projections = _readable(x), _readable(projections)
     return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)[0]
@@ -394,7 +386,6 @@ register_backward(_selective_scan_op, _selective_scan_backward_op)
 
 def selective_scan_cpu(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):
     """`selective_scan` by the C++ kernel, for any type but float64."""
-    _refuse_float64(u)
     zeros = A.new_zeros(A.shape[0], dtype=torch.float32)
     D = zeros if D is None else D.float()
     delta_bias = zeros.clone() if delta_bias is None else delta_bias.float()

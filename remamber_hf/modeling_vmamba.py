@@ -79,7 +79,7 @@ class SS2D(nn.Module):
 
     def __init__(self, config: SS2DConfig, hidden_size: int, input_size: int | None = None, is_gated: bool = False):
         super().__init__()
-        inner_size = int(config.expand * hidden_size)
+        inner_size = round(config.expand * hidden_size)
         state_size, rank = config.state_size, config.time_step_rank or math.ceil(hidden_size / 16)
         num_directions = len(Direction)
         self.config = config

@@ -28,6 +28,7 @@ import functools
 import importlib
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -45,6 +46,20 @@ logger = logging.get_logger(__name__)
 
 MAMBA_SSM_INSTALL = (
     "MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation --no-binary mamba-ssm mamba-ssm causal-conv1d"
+)
+
+
+# What importing a package raises that is missing, or that is there and does not fit PyTorch or the GPU's driver.
+BROKEN = (
+    ImportError,
+    OSError,
+    RuntimeError,
+    AttributeError,
+    LookupError,
+    NameError,
+    SyntaxError,
+    TypeError,
+    ValueError,
 )
 
 
@@ -122,7 +137,9 @@ def selective_scan(
     _check_shape("D", D, "(channels)", (channels,))
     _check_shape("delta_bias", delta_bias, "(channels)", (channels,))
     scan = _find_backend(backend, u.device, u.dtype).selective_scan
-    with torch.autocast(u.device.type, enabled=False):
+    if not u.numel():
+        return u.to(_scan_dtype(u))
+    with _without_autocast(u):
         return scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
 
 
@@ -179,12 +196,20 @@ def cross_selective_scan(
     _check_shape("A_log", A_log, "(K·channels, N)", (num_directions * channels, state_size))
     _check_shape("D", D, "(K·channels)", (num_directions * channels,))
     scan = _find_backend(backend, x.device, x.dtype).cross_selective_scan
+    if not x.numel():
+        return x.to(_scan_dtype(x))
     # 1×1 convolutions commute with the reading order: one matrix product in pixel order serves all directions.
     projections = F.linear(x, x_proj_weight.flatten(0, 1)).unflatten(-1, x_proj_weight.shape[:2])
-    with torch.autocast(x.device.type, enabled=False):
+    with _without_autocast(x):
         dtype = _scan_dtype(x)
         A, D = -torch.exp(A_log.to(dtype)), D.to(dtype)
         return scan(x, projections, dt_proj_weight.to(dtype), dt_proj_bias.to(dtype), A, D, directions)
+
+
+def _without_autocast(tensor: torch.Tensor):
+    """A context in which autocast is off; the meta device has none."""
+    device_type = tensor.device.type
+    return torch.autocast(device_type, enabled=False) if device_type != "meta" else nullcontext()
 
 
 def _check_shape(name: str, tensor: torch.Tensor | None, words: str, shape: tuple[int, ...]) -> None:
@@ -271,8 +296,8 @@ def _load_mamba_ssm() -> tuple[Callable | None, str]:
     try:
         importlib.import_module("selective_scan_cuda")  # mamba-ssm imports without it, and then fails when called
         return importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn, ""
-    except ImportError as error:
-        return None, f"{error}; install it with: {MAMBA_SSM_INSTALL}"
+    except BROKEN as error:
+        return None, f"{type(error).__name__}: {error}; install it with: {MAMBA_SSM_INSTALL}"
 
 
 def selective_scan_mamba_ssm(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):
@@ -634,7 +659,8 @@ class ScanBackend:
     `selective_scan` takes the arguments of the public function but `backend`. `cross_selective_scan` takes x,
     projections (batch, height, width, K, R + 2·N), dt_proj_weight, dt_proj_bias, A (K·channels, N), D, directions.
     `why_not` says why it cannot run on a device, or returns an empty string. `device_type` is the device that it is
-    for, `None` for any; `is_float64` says whether it computes float64 in float64.
+    for, `None` for any; `is_float64` says whether it computes float64 in float64; `is_automatic` whether "auto" may
+    take it.
     """
 
     selective_scan: Callable[..., torch.Tensor]
@@ -642,6 +668,7 @@ class ScanBackend:
     why_not: Callable[[torch.device], str]
     device_type: str | None = None
     is_float64: bool = True
+    is_automatic: bool = True
 
 
 def _why_not_mamba_ssm(device: torch.device) -> str:
@@ -650,7 +677,7 @@ def _why_not_mamba_ssm(device: torch.device) -> str:
     return _load_mamba_ssm()[1]
 
 
-# "auto" takes the first that can run. That mamba-ssm's kernel comes before Triton's is not measured yet.
+# "auto" takes the first that can run, but none that has never run on the device it is for.
 BACKENDS = {
     "cpu": ScanBackend(selective_scan_cpu, cross_selective_scan_cpu, _why_not_cpu, "cpu", is_float64=False),
     "mamba_ssm": ScanBackend(
@@ -658,7 +685,12 @@ BACKENDS = {
     ),
     # Only the fused core is in Triton: the models run no scan of sequences.
     "triton": ScanBackend(
-        selective_scan_torch, cross_selective_scan_triton, _why_not_triton, "cuda", is_float64=False
+        selective_scan_torch,
+        cross_selective_scan_triton,
+        _why_not_triton,
+        "cuda",
+        is_float64=False,
+        is_automatic=False,
     ),
     "torch": ScanBackend(selective_scan_torch, cross_selective_scan_torch, lambda device: ""),
     "reference": ScanBackend(selective_scan_reference, cross_selective_scan_reference, lambda device: ""),
@@ -672,7 +704,8 @@ def fastest_backend(device_type: str, dtype: torch.dtype = torch.float32) -> tup
     """
     reasons = []
     for name, backend in BACKENDS.items():
-        if backend.device_type == device_type and (backend.is_float64 or dtype != torch.float64):
+        is_meant = backend.device_type == device_type and backend.is_automatic
+        if is_meant and (backend.is_float64 or dtype != torch.float64):
             why_not = backend.why_not(torch.device(device_type))
             if not why_not:
                 return name, ""
@@ -689,6 +722,11 @@ def _find_backend(name: str, device: torch.device, dtype: torch.dtype) -> ScanBa
     why_not = BACKENDS[name].why_not(device)
     if why_not:
         raise RuntimeError(f"scan backend {name!r} cannot run: {why_not}.")
+    if dtype == torch.float64 and not BACKENDS[name].is_float64:
+        raise RuntimeError(
+            f"scan backend {name!r} computes in float32, these tensors are float64; "
+            "use 'auto', 'torch' or 'reference'."
+        )
     return BACKENDS[name]
 
 

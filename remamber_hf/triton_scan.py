@@ -18,6 +18,7 @@ first looked for. With TRITON_INTERPRET=1 in the environment they run on CPU ten
 of what they compute, thousands of times slower.
 """
 
+import functools
 import os
 
 import torch
@@ -29,6 +30,12 @@ def why_not(device: torch.device) -> str:
     """Why the kernels cannot run on `device`, or an empty string."""
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"the Triton kernels need CUDA tensors, these are on {device.type}; use scan_backend='auto'"
+    return _why_not_imported()
+
+
+@functools.cache
+def _why_not_imported() -> str:
+    """Why the kernels cannot be imported, or an empty string; looked up once, for it is asked at every scan."""
     try:
         from .triton_kernels import scan_map  # noqa: F401
     except ImportError as error:
@@ -86,9 +93,5 @@ register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
 
 def cross_selective_scan_triton(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
     """`cross_selective_scan` by the Triton kernels: x and projections in any type but float64, weights in float32."""
-    if x.dtype == torch.float64:
-        raise RuntimeError(
-            "scan backend 'triton' computes in float32, these tensors are float64; use 'auto', 'torch' or 'reference'."
-        )
     directions = [int(direction) for direction in directions]
     return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)[0]

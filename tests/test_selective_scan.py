@@ -587,3 +587,47 @@ def test_maps_that_do_not_fit_are_refused(name, shape, message, backend):
 def test_unknown_directions_are_refused():
     with pytest.raises(ValueError, match="directions has 9; give members of Direction"):
         cross_selective_scan(**random_map(3, 4), directions=(0, 1, 2, 9))
+
+
+# ------------------------------------------------------------------------------------------------ nothing, and no data
+@pytest.mark.parametrize("backend", scan_backends("cpu", "torch", "reference"))
+@pytest.mark.parametrize("shape", [(0, 3, 4, 8), (2, 0, 4, 8), (2, 3, 0, 8)])
+def test_an_empty_map_gives_an_empty_one(shape, backend):
+    inputs = random_map(3, 4)
+    inputs["x"] = torch.zeros(shape, dtype=torch.bfloat16, requires_grad=True)
+    y = cross_selective_scan(**inputs, backend=backend)
+    assert y.shape == shape and y.dtype == torch.float32
+    y.sum().backward()
+
+
+@pytest.mark.parametrize("backend", scan_backends("cpu", "torch", "reference"))
+@pytest.mark.parametrize(("batch", "length"), [(0, 3), (2, 0)])
+def test_empty_sequences_give_empty_ones(batch, length, backend):
+    inputs = random_sequences(3)
+    for name in ("u", "delta", "B", "C"):
+        inputs[name] = torch.zeros(batch, *inputs[name].shape[1:-1], length, requires_grad=True)
+    y = selective_scan(**inputs, backend=backend)
+    assert y.shape == (batch, 8, length) and y.dtype == torch.float32
+    y.sum().backward()
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference"])
+def test_shapes_without_data_are_scanned(backend):
+    with torch.device("meta"):
+        sequences = {name: torch.empty_like(tensor, device="meta") for name, tensor in random_sequences(3).items()}
+        map_ = {name: torch.empty_like(tensor, device="meta") for name, tensor in random_map(3, 4).items()}
+        assert selective_scan(**sequences, backend=backend).shape == (2, 8, 3)
+        y = cross_selective_scan(**map_, backend=backend)
+    assert y.is_meta and y.shape == (2, 3, 4, 8) and y.dtype == torch.float32
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError, AttributeError, ImportError])
+def test_a_broken_mamba_ssm_is_a_reason_to_take_another(error, monkeypatch):
+    def import_module(name):
+        raise error("libcudart.so.11: cannot open shared object file")
+
+    monkeypatch.setattr(scan_module.importlib, "import_module", import_module)
+    scan_module._load_mamba_ssm.cache_clear()
+    name, reason = scan_module.fastest_backend("cuda")
+    scan_module._load_mamba_ssm.cache_clear()
+    assert name == "torch" and f"{error.__name__}: libcudart.so.11" in reason

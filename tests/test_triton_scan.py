@@ -19,7 +19,6 @@ from test_selective_scan import (
     random_map,
     random_sequences,
 )
-from transformers.testing_utils import CaptureLogger
 
 from remamber_hf import selective_scan as scan_module
 from remamber_hf import triton_scan
@@ -247,31 +246,42 @@ def test_the_kernels_are_refused_on_other_devices(monkeypatch):
         cross_selective_scan(**random_map(2, 3), backend="triton")
 
 
-def test_auto_on_a_gpu_is_mamba_ssm_then_triton_then_torch(no_triton, monkeypatch):
+def test_auto_on_a_gpu_is_mamba_ssm_then_torch_and_triton_runs_by_name_only(no_triton, monkeypatch):
     assert scan_module.fastest_backend("cuda")[0] == "torch"
     reasons = scan_module.fastest_backend("cuda")[1]
-    assert scan_module.MAMBA_SSM_INSTALL in reasons and "triton_kernels" in reasons
+    assert scan_module.MAMBA_SSM_INSTALL in reasons and "triton" not in reasons
     monkeypatch.setattr(scan_module, "BACKENDS", {**scan_module.BACKENDS})
 
     def make_runnable(name):
         backend = replace(scan_module.BACKENDS[name], why_not=lambda device: "")
         monkeypatch.setitem(scan_module.BACKENDS, name, backend)
 
-    make_runnable("triton")
-    with CaptureLogger(scan_module.logger) as log:
-        assert scan_module._choose_backend("cuda") == "triton"
-    assert log.out == ""
+    make_runnable("triton")  # the kernels have not run on a GPU yet
+    assert scan_module._choose_backend("cuda") == "torch"
+    assert scan_module._find_backend("triton", torch.device("cuda"), torch.float32) is scan_module.BACKENDS["triton"]
     make_runnable("mamba_ssm")
     assert scan_module._choose_backend("cuda") == "mamba_ssm"
     assert scan_module._choose_backend("cuda", torch.float64) == "torch"
 
 
-def test_float64_is_refused():
-    inputs = random_map(2, 3, dtype=torch.float64)
-    projections = torch.zeros(2, 2, 3, 4, 5, dtype=torch.float64)
-    weights = [inputs[name] for name in MAP_NAMES[2:]]
-    with pytest.raises(RuntimeError, match="'triton' computes in float32, these tensors are float64; use 'auto'"):
-        triton_scan.cross_selective_scan_triton(inputs["x"], projections, *weights, tuple(Direction))
+@pytest.mark.parametrize("name", ["cpu", "mamba_ssm", "triton"])
+def test_float64_is_refused_by_what_computes_in_float32(name, monkeypatch):
+    backend = replace(scan_module.BACKENDS[name], why_not=lambda device: "")
+    monkeypatch.setattr(scan_module, "BACKENDS", {**scan_module.BACKENDS, name: backend})
+    for scan, inputs in ((selective_scan, random_sequences), (cross_selective_scan, random_map)):
+        sizes = (3,) if scan is selective_scan else (2, 3)
+        with pytest.raises(RuntimeError, match=f"{name!r} computes in float32, these tensors are float64; use 'auto'"):
+            scan(**inputs(*sizes, dtype=torch.float64), backend=name)
+
+
+def test_missing_triton_is_looked_up_once(monkeypatch):
+    triton_scan._why_not_imported.cache_clear()
+    monkeypatch.setitem(sys.modules, "remamber_hf.triton_kernels", None)
+    reason = triton_scan.why_not(torch.device("cuda"))
+    assert "triton_kernels" in reason
+    monkeypatch.delitem(sys.modules, "remamber_hf.triton_kernels")
+    assert triton_scan.why_not(torch.device("cuda")) == reason
+    triton_scan._why_not_imported.cache_clear()
 
 
 @needs_interpreter
