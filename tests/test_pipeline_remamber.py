@@ -145,10 +145,11 @@ def test_a_generator_streams(pipe):
             pulled.append(seed)
             yield {"image": make_picture(seed), "expression": "cat"}
 
-    results = pipe(items(), batch_size=2)
+    results = pipe(items(), batch_size=2, return_probabilities=True)
     first = next(results)
     assert len(pulled) == 2
-    assert same(first, pipe(make_picture(0), "cat"))
+    alone = pipe(make_picture(0), "cat", return_probabilities=True)
+    np.testing.assert_allclose(first["probabilities"], alone["probabilities"], atol=1e-5)  # other sums on some CPUs
     assert len(list(results)) == 4
     assert len(list(pipe(iter([{"image": make_picture(), "expression": "cat"}])))) == 1  # any iterable
 
