@@ -23,8 +23,9 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 
 
-# In CLIP's published config, where it means the token with the largest id: the end token, until words are added.
+# In CLIP's published config, where it means the last of CLIP's own tokens; words that were added come after it.
 LEGACY_END_TOKEN = 2
+CLIP_VOCABULARY = 49408  # tokens
 
 
 def _require_positive(config: PreTrainedConfig, *names: str) -> None:
@@ -184,7 +185,7 @@ class ReMamberConfig(SS2DConfig):
             self.text_config = CLIPTextConfig(**self.text_config)
         if self.text_config.eos_token_id == LEGACY_END_TOKEN:
             self.text_config = deepcopy(self.text_config)
-            self.text_config.eos_token_id = self.text_config.vocab_size - 1
+            self.text_config.eos_token_id = min(self.text_config.vocab_size, CLIP_VOCABULARY) - 1
         if self.vision_config is None:
             self.vision_config = VMambaConfig()
         elif isinstance(self.vision_config, dict):

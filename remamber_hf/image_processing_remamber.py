@@ -1,23 +1,12 @@
 """ReMamber's preprocessing and postprocessing: picture → pixel values, segmentation map → labels, logits → masks."""
 
-import base64
-import binascii
-import os
-import reprlib
-import struct
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from http.client import HTTPException
-from io import BytesIO
 from typing import ClassVar
-from urllib.parse import urlsplit
-from urllib.request import Request, url2pathname, urlopen
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import (
@@ -31,244 +20,14 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import requires_backends
 
+from .pictures import describe, is_fraction, list_pictures, open_picture, palette_map, read_picture, to_picture, to_rgb
 
-# What Pillow raises for a damaged file depends on the format; OSError holds "cannot identify" and "truncated".
-PILLOW_ERRORS = (
-    Image.DecompressionBombError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    RuntimeError,
-    EOFError,
-    IndexError,
-    TypeError,
-    struct.error,
-)
-
-SHORT = reprlib.Repr()  # what came, in errors
-SHORT.maxstring = SHORT.maxother = 100  # characters
-WEB = ("http://", "https://")
-DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
-DOWNLOAD_SECONDS = 120.0  # for a whole picture
-DOWNLOAD_BYTES = 256 * 2**20
 
 # How `post_process_referring_segmentation` resizes logits; the published evaluation used "nearest".
 LOGIT_INTERPOLATIONS = {
     "bilinear": {"mode": "bilinear", "align_corners": False},
     "nearest": {"mode": "nearest"},
 }
-
-
-def open_picture(source) -> Image.Image:
-    """Opens a picture of any kind that Pillow reads as upright 8-bit RGB.
-
-    The EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and of an animation
-    the first frame is taken.
-
-    Args:
-        source: a path, a binary file object or a PIL image (at its current frame).
-
-    Raises:
-        FileNotFoundError: nothing is at the path.
-        ValueError: no such source, a folder, an empty, damaged or truncated file, a decompression bomb, or pixel
-            values without an 8-bit meaning.
-    """
-    is_picture = isinstance(source, Image.Image)
-    if isinstance(source, (str, os.PathLike)):
-        name = os.fspath(source)
-        if not os.path.exists(source):
-            raise FileNotFoundError(f"There is no file {shorten(name)!r}; give the path of a picture.")
-        if os.path.isdir(source):
-            raise ValueError(f"{name!r} is a folder; give the path of one picture.")
-    elif is_picture or hasattr(source, "read"):
-        name = getattr(source, "filename", "") or getattr(source, "name", "") or type(source).__name__
-    else:
-        raise ValueError(f"{type(source).__name__} came; give a path, a binary file object or a PIL image.")
-    try:
-        with nullcontext(source) if is_picture else Image.open(source) as image:
-            return to_rgb(ImageOps.exif_transpose(image))
-    except PILLOW_ERRORS as error:
-        raise ValueError(f"The picture {name!r} cannot be read ({error}); give a complete image file.") from error
-
-
-def read_picture(source, timeout: float = DOWNLOAD_TIMEOUT) -> Image.Image:
-    """Opens a picture from any source, as upright 8-bit RGB.
-
-    Args:
-        source: what `open_picture` takes; an array or tensor, see `to_picture`; the bytes of a file; a data set's
-            {"bytes": …, "path": …}; or text: a path, a web address, a file:// address, a data URL or base64.
-        timeout: seconds to wait for a web server's answer.
-
-    Raises:
-        FileNotFoundError: nothing is at the path.
-        ValueError: a picture that cannot be fetched or read, or an array of another kind.
-    """
-    if isinstance(source, (np.ndarray, torch.Tensor)):
-        return to_picture(source)
-    if isinstance(source, Mapping) and {"bytes", "path"} & set(source):
-        source = source.get("path") if source.get("bytes") is None else source["bytes"]
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return open_picture(BytesIO(source))
-    if isinstance(source, str):
-        if source.startswith(WEB):
-            return open_picture(BytesIO(download(source, timeout)))
-        if source.startswith("file://"):
-            return open_picture(url2pathname(urlsplit(source).path))
-        if source.startswith("data:"):
-            return open_picture(BytesIO(decode_base64(source.partition(",")[2])))
-        if len(source) >= SHORTEST_BASE64 and not os.path.exists(source):
-            try:
-                return open_picture(BytesIO(decode_base64(source)))
-            except ValueError:
-                pass  # a path then, that leads nowhere
-    return open_picture(source)
-
-
-SHORTEST_BASE64 = 64  # no file of a picture is shorter
-
-
-def shorten(text: str) -> str:
-    """Text for an error, its middle left out where it is long."""
-    return text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}"
-
-
-def decode_base64(text: str) -> bytes:
-    """The bytes that base64 text stands for, its line breaks left out; ValueError if it is none."""
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(f"the text {SHORT.repr(text)} is no base64 of a picture: {error}") from None
-
-
-def download(url: str, timeout: float) -> bytes:
-    """What is at a web address, in bounded time and size; ValueError if it cannot be fetched."""
-    request = Request(url, headers={"User-Agent": "remamber_hf"})  # some servers refuse Python's own name
-    end = time.monotonic() + DOWNLOAD_SECONDS
-    content = bytearray()
-    try:
-        with urlopen(request, timeout=timeout) as answer:
-            while part := answer.read1(2**16):
-                content += part
-                if len(content) > DOWNLOAD_BYTES or time.monotonic() > end:
-                    raise ValueError(
-                        f"{shorten(url)} gave {len(content)} bytes and more; a picture may have "
-                        f"{DOWNLOAD_BYTES >> 20} MiB and take {DOWNLOAD_SECONDS:.0f} s."
-                    )
-    except (OSError, HTTPException) as error:
-        raise ValueError(f"{shorten(url)} cannot be fetched: {error}") from error
-    return bytes(content)
-
-
-def list_pictures(images) -> list:
-    """The pictures of a single one, a batch (arrays with one axis more), or an iterable of either, in their order."""
-    if isinstance(images, (Image.Image, str, bytes, bytearray, memoryview, os.PathLike, Mapping)):
-        return [images]
-    if hasattr(images, "read"):
-        return [images]
-    if isinstance(images, torch.Tensor) or (isinstance(images, np.ndarray) and images.dtype != object):
-        if images.ndim in (2, 3):
-            return [images]
-        if images.ndim == 4:
-            return list(images)
-        raise ValueError(
-            f"an array {tuple(images.shape)} came; give (height, width), (height, width, channels), "
-            "(channels, height, width) or a batch of them."
-        )
-    if not isinstance(images, Iterable):
-        raise ValueError(f"{type(images).__name__} came; give a picture: a PIL image, an array, a path or an address.")
-    return [picture for entry in images for picture in list_pictures(entry)]
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts a PIL image of any mode to RGB, transparency laid on white; the EXIF rotation is left alone.
-
-    Integer greys (modes I and I;16) are 16-bit values. Floats are fractions if all lie in [0, 1], else 8-bit values.
-
-    Raises:
-        ValueError: integers outside [0, 65535], floats outside [0, 255], no area, or a mode that Pillow cannot
-            convert.
-    """
-    if not (image.width and image.height):
-        raise ValueError(f"a picture of {image.width}×{image.height} pixels came; give one that has an area.")
-    if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int32)
-        check_range(grey, 65535)
-        return Image.fromarray(to_8_bit(grey.astype(np.uint16))).convert("RGB")
-    if image.mode == "F":
-        return Image.fromarray(to_8_bit(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
-
-
-def to_picture(pixels: np.ndarray | torch.Tensor, channels_first: bool | None = None) -> Image.Image:
-    """Turns an array of pixels into 8-bit RGB, transparency laid on white.
-
-    Args:
-        pixels: (height, width), (height, width, channels) or (channels, height, width) with 1 (grey), 3 (RGB) or 4
-            (RGBA) channels; bool, uint8, uint16 (0 … 65535), other integers in [0, 255], or floats: fractions if all
-            lie in [0, 1], else 8-bit values.
-        channels_first: which axis has the channels. By default what fits; where both do, the first axis in a tensor
-            and the last in an array.
-
-    Raises:
-        ValueError: another shape, no area, or values outside these ranges.
-    """
-    is_tensor = isinstance(pixels, torch.Tensor)
-    if is_tensor:
-        pixels = pixels.detach().cpu()
-        pixels = (pixels.float() if pixels.is_floating_point() else pixels).numpy()
-    shape = pixels.shape
-    if pixels.ndim == 3:
-        fits = {axis for axis in (0, 2) if shape[axis] in (1, 3, 4)}
-        axis = (0 if is_tensor else 2) if channels_first is None else (0 if channels_first else 2)
-        if channels_first is None and axis not in fits:
-            axis = 2 - axis
-        if axis not in fits:
-            pixels = np.empty(0)  # refused below
-        elif axis == 0:
-            pixels = np.moveaxis(pixels, 0, -1)
-        if pixels.shape[-1] == 1:
-            pixels = pixels[..., 0]
-    if pixels.ndim not in (2, 3) or not pixels.size:
-        raise ValueError(
-            f"an array {shape} came; give (height, width), (height, width, channels) or (channels, height, width), "
-            "with 1, 3 or 4 channels and an area."
-        )
-    return to_rgb(Image.fromarray(np.ascontiguousarray(to_8_bit(pixels))))
-
-
-def to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Pixel values of any kind as uint8; `to_picture` says which kinds there are."""
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == bool:
-        return values.astype(np.uint8) * 255
-    if values.dtype == np.uint16:
-        return ((values.astype(np.int32) + 128) // 257).astype(np.uint8)
-    if values.dtype.kind not in "iuf":
-        raise ValueError(f"pixel values of type {values.dtype} came; give uint8, uint16, bool or floats.")
-    check_range(values, 255)
-    scale = 255 if is_fraction(values) else 1
-    return (values * scale).round().astype(np.uint8)
-
-
-def is_fraction(pixels) -> bool:
-    """Whether pixels are floats in [0, 1]."""
-    if isinstance(pixels, Image.Image):
-        return pixels.mode == "F" and is_fraction(np.asarray(pixels))
-    if isinstance(pixels, torch.Tensor):
-        return pixels.is_floating_point() and pixels.numel() > 0 and bool(pixels.min() >= 0 and pixels.max() <= 1)
-    is_float = isinstance(pixels, np.ndarray) and pixels.dtype.kind == "f"
-    return is_float and pixels.size > 0 and bool(pixels.min() >= 0 and pixels.max() <= 1)
-
-
-def check_range(values: np.ndarray, largest: int):
-    if not (values.min() >= 0 and values.max() <= largest):  # a NaN fails both comparisons
-        raise ValueError(
-            f"pixel values from {values.min()} to {values.max()} came, [0, {largest}] was needed; scale the picture"
-        )
 
 
 def to_binary_map(segmentation_map, index: int) -> np.ndarray:
@@ -278,7 +37,12 @@ def to_binary_map(segmentation_map, index: int) -> np.ndarray:
         ValueError: another shape, or values besides 0 and one of 1 and 255: several objects, an ignore value, greys.
     """
     if isinstance(segmentation_map, torch.Tensor):
-        segmentation_map = segmentation_map.detach().cpu().numpy()
+        segmentation_map = segmentation_map.detach().cpu()
+        if segmentation_map.is_floating_point():
+            segmentation_map = segmentation_map.float()  # NumPy has no bfloat16
+        segmentation_map = segmentation_map.numpy()
+    if getattr(segmentation_map, "mode", None) == "P":
+        segmentation_map = palette_map(segmentation_map)
     values = np.asarray(segmentation_map)
     if values.ndim != 2:
         raise ValueError(f"Segmentation map {index} has shape {values.shape}; give one (height, width) map.")
@@ -300,9 +64,11 @@ def list_maps(segmentation_maps) -> list:
         isinstance(segmentation_maps, (np.ndarray, torch.Tensor)) and segmentation_maps.ndim == 2
     ):
         return [segmentation_maps]
-    if isinstance(segmentation_maps, (str, bytes, os.PathLike)) or not isinstance(segmentation_maps, Iterable):
+    is_flat = getattr(segmentation_maps, "ndim", 2) < 2 and str(getattr(segmentation_maps, "dtype", "")) != "object"
+    is_text = isinstance(segmentation_maps, (str, bytes, Mapping))
+    if is_flat or is_text or not isinstance(segmentation_maps, Iterable):
         raise ValueError(
-            f"{type(segmentation_maps).__name__} came as segmentation map; give PIL images or arrays (height, width)."
+            f"{describe(segmentation_maps)} came as segmentation map; give PIL images or arrays (height, width)."
         )
     return [segmentation_map for entry in segmentation_maps for segmentation_map in list_maps(entry)]
 
@@ -337,20 +103,34 @@ def find_logits(outputs) -> torch.Tensor:
     if not isinstance(logits, torch.Tensor) or logits.ndim != 4 or logits.shape[1] != 1:
         came = f"have shape {tuple(logits.shape)}" if hasattr(logits, "shape") else "are missing"
         raise ValueError(f"logits {came}; give the model's output or logits (num_expressions, 1, height, width).")
+    if not logits.is_floating_point():
+        raise ValueError(f"logits are {logits.dtype}; give those of the model, from before any threshold.")
     return logits.detach()
 
 
+def find_resampling(resample):
+    """A filter of Pillow's by its name; ValueError for an unknown one, for which transformers takes its own."""
+    if not isinstance(resample, str):
+        return resample
+    names = [filter_.name.lower() for filter_ in PILImageResampling]
+    if resample.lower() not in names:
+        raise ValueError(f"resample is {describe(resample)}; give one of {', '.join(names)}.")
+    return PILImageResampling[resample.upper()]
+
+
 def check_threshold(threshold):
+    if isinstance(threshold, (torch.Tensor, np.ndarray)) and threshold.ndim == 0:
+        threshold = threshold.item()
     is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
     if not is_number or not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {SHORT.repr(threshold)}; give a probability in [0, 1].")
+        raise ValueError(f"threshold is {describe(threshold)}; give a probability in [0, 1].")
 
 
 def check_target_sizes(target_sizes, num_expressions: int) -> list[tuple[int, int]]:
     is_array = isinstance(target_sizes, (torch.Tensor, np.ndarray))
     sizes = target_sizes.tolist() if is_array else target_sizes
     if not isinstance(sizes, Iterable):
-        raise ValueError(f"target_sizes is {SHORT.repr(sizes)}; give (height, width) of each expression's picture.")
+        raise ValueError(f"target_sizes is {describe(sizes)}; give (height, width) of each expression's picture.")
     sizes = [entry.item() if getattr(entry, "ndim", None) == 0 else entry for entry in sizes]
     if len(sizes) == 2 and all(isinstance(side, int) for side in sizes):
         sizes = [sizes] * num_expressions
@@ -360,10 +140,15 @@ def check_target_sizes(target_sizes, num_expressions: int) -> list[tuple[int, in
             "give one (height, width) per expression."
         )
     for index, size in enumerate(sizes):
-        # Two tensors may be the heights and the widths, as default_collate makes them of pairs.
-        is_clear = isinstance(size, (tuple, list, np.ndarray)) or (hasattr(size, "tolist") and num_expressions != 2)
-        if not is_clear or len(size) != 2 or min(size) < 1:
-            raise ValueError(f"target_sizes[{index}] is {SHORT.repr(size)}; give (height, width), both at least 1.")
+        if isinstance(size, torch.Tensor) and num_expressions == 2:
+            raise ValueError(
+                "target_sizes are two tensors, which could be the heights and the widths, as default_collate makes "
+                "them of pairs; give tuples (height, width), or one tensor (2, 2)."
+            )
+        size = size.tolist() if hasattr(size, "tolist") else size
+        is_pair = isinstance(size, (tuple, list)) and len(size) == 2
+        if not is_pair or not all(isinstance(side, (int, float, np.number)) and side >= 1 for side in size):
+            raise ValueError(f"target_sizes[{index}] is {describe(size)}; give (height, width), both at least 1.")
     return [(int(height), int(width)) for height, width in sizes]
 
 
@@ -426,6 +211,9 @@ class ReMamberPreprocessing:
         self, images, segmentation_maps=None, image_index=None, return_tensors=None, **kwargs
     ) -> BatchFeature:
         self._check_geometry(kwargs)
+        kwargs["resample"] = find_resampling(kwargs["resample"])
+        if kwargs.get("data_format") not in (None, "channels_first", ChannelDimension.FIRST):
+            raise ValueError(f"data_format is {kwargs['data_format']}; the model reads channels_first, leave it out.")
         pictures = self.fetch_images(images)
         if kwargs["do_convert_rgb"]:
             if not kwargs["do_rescale"]:
@@ -448,8 +236,6 @@ class ReMamberPreprocessing:
 
     def _check_geometry(self, kwargs: dict):
         """Refuses, for one call, another place of the pictures than that from which masks are laid back."""
-        if kwargs["do_center_crop"] and kwargs["crop_size"] is None:
-            raise ValueError("do_center_crop is true and crop_size is missing; give both to the processor.")
         own = self._geometry()
         names = own if kwargs["do_center_crop"] or kwargs["do_pad"] else ["do_center_crop", "do_pad"]
         for name in names:
@@ -463,6 +249,8 @@ class ReMamberPreprocessing:
         """What decides where a picture lies in what the model sees; sizes as `SizeDict`, however they were set."""
         sizes = {name: getattr(self, name) for name in ("size", "crop_size", "pad_size")}
         sizes = self._standardize_kwargs(**sizes, default_to_square=self.default_to_square)
+        if self.do_center_crop and sizes["crop_size"] is None:
+            raise ValueError("do_center_crop is true and crop_size is missing; set image_processor.crop_size too.")
         kept = {name: sizes[name] for name in ("size", "crop_size", "pad_size")}
         return {**kept, **{name: getattr(self, name) for name in ("do_resize", "do_center_crop", "do_pad")}}
 
@@ -629,4 +417,4 @@ class ReMamberImageProcessorPil(ReMamberPreprocessing, PilBackend):
         return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
 
 
-__all__ = ["ReMamberImageProcessor", "ReMamberImageProcessorPil", "open_picture"]
+__all__ = ["ReMamberImageProcessor", "ReMamberImageProcessorPil", "open_picture", "read_picture"]

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
-from transformers import AutoConfig, CLIPTokenizer, PreTrainedModel
+from transformers import CLIPTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.backbone_utils import filter_output_hidden_states
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -405,9 +405,6 @@ MASK_HEADS = {"conv": ConvMaskHead, "mamba": MambaMaskHead}
 # ------------------------------------------------------------------------------------------------------- the models
 
 
-CLIP_VOCABULARY = 49408  # tokens
-
-
 @dataclass
 class ReMamberModelOutput(ModelOutput):
     """
@@ -468,6 +465,8 @@ def check_image_index(
 
     A batch that was cut, or put together of parts that counted their pictures by themselves, is found out so.
     """
+    if not isinstance(image_index, torch.Tensor):
+        raise ValueError(f"image_index came as {type(image_index).__name__}; give a tensor of integers.")
     if image_index.is_floating_point() or image_index.dtype == torch.bool:
         raise ValueError(f"image_index is of {image_index.dtype}; give integers, the picture of each expression.")
     if image_index.ndim != 1 or image_index.shape[0] != num_expressions:
@@ -479,9 +478,10 @@ def check_image_index(
         "that are put together one picture to one expression need no image_index."
     )
     if num_images is not None:
+        num_images = torch.as_tensor(num_images)
         check_values(
             (num_images == num_pictures).all(),
-            f"num_images is not the number of pictures: the batch was cut or put together of parts; {advice}",
+            "num_images is not the number of pictures: the batch was cut or put together of parts.",
             lambda: (
                 f"image_index was made for {num_images.flatten()[0].item()} pictures (num_images), and {num_pictures} "
                 f"are here: the batch was cut or put together of parts; {advice}"
@@ -492,8 +492,38 @@ def check_image_index(
     is_inside = (image_index >= 0) & (image_index < num_pictures)
     check_values(
         is_named.all() & is_inside.all(),
-        f"image_index does not fit the pictures: {advice}",
+        "image_index does not fit the pictures: give each expression one of them, counted from 0, and none none.",
         lambda: f"image_index is {reprlib.repr(image_index.tolist())} for {num_pictures} pictures; {advice}",
+    )
+
+
+def check_tokens(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, embedding: nn.Module) -> None:
+    """
+    Raise a ValueError for tokens that the text encoder does not have, and for a mask that is not 1 up to the padding.
+    """
+    if input_ids.is_floating_point():
+        raise ValueError(f"input_ids are {input_ids.dtype}; give integers, as the tokenizer does.")
+    num_tokens = getattr(embedding, "num_embeddings", None)  # an adapter's wrapper may not tell
+    if num_tokens is not None and input_ids.numel():
+        check_values(
+            ((input_ids >= 0) & (input_ids < num_tokens)).all(),
+            "input_ids has tokens that the text encoder does not have.",
+            lambda: (
+                f"input_ids has the token {input_ids.max().item()}, and the text encoder has {num_tokens}; after "
+                "adding words call model.resize_token_embeddings(len(tokenizer))."
+            ),
+        )
+    if attention_mask is None:
+        return
+    if attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)} and input_ids {tuple(input_ids.shape)}; give one."
+        )
+    mask = attention_mask.bool()
+    check_values(
+        mask[:, :1].all() & (mask[:, 1:] <= mask[:, :-1]).all(),
+        "attention_mask is not 1 up to the padding and 0 after it.",
+        lambda: "attention_mask is not 1 up to the padding and 0 after it; have the tokenizer pad on the right.",
     )
 
 
@@ -502,11 +532,12 @@ def check_values(is_right: torch.Tensor, message: str, describe: Callable[[], st
     Raise a ValueError unless `is_right`, a tensor of one bool, holds.
 
     A GPU would run dry until it is read. There, and in code that is compiled or exported, it is an assertion on the
-    device, for which nothing waits: PyTorch's next synchronization raises its text. Devices without such assertions,
-    and CPUs, read it.
+    device, for which nothing waits: it writes its text to the error stream, the next synchronization raises
+    "device-side assert triggered", and CUDA is of no more use to this process. Devices without such assertions, and
+    CPUs, read it.
 
     Args:
-        message: what the assertion says.
+        message: what the assertion says, in under 255 bytes as CUDA wants it.
         describe: makes the text of the ValueError, which can tell the values.
     """
     if is_right.is_meta:
@@ -545,7 +576,7 @@ class ReMamberModel(ReMamberPreTrainedModel):
     @filter_output_hidden_states
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
@@ -577,11 +608,13 @@ class ReMamberModel(ReMamberPreTrainedModel):
                 "input_ids are missing, the tokens of an expression; give a picture and a text to the processor, or "
                 "to pipeline('referring-image-segmentation')."
             )
-        if not (isinstance(pixel_values, torch.Tensor) and isinstance(input_ids, torch.Tensor)):
-            raise ValueError(
-                f"pixel_values came as {type(pixel_values).__name__} and input_ids as {type(input_ids).__name__}; "
-                "give tensors, as the processor makes them with return_tensors='pt'."
-            )
+        given = {"pixel_values": pixel_values, "input_ids": input_ids, "attention_mask": attention_mask}
+        for name, value in given.items():
+            if not isinstance(value, torch.Tensor) and (name != "attention_mask" or value is not None):
+                raise ValueError(
+                    f"{name} came as {type(value).__name__}; give tensors, as the processor makes them with "
+                    "return_tensors='pt'."
+                )
         if input_ids.ndim != 2:
             raise ValueError(
                 f"input_ids has shape {tuple(input_ids.shape)}; it must be (num_expressions, text_length). Batches "
@@ -598,6 +631,9 @@ class ReMamberModel(ReMamberPreTrainedModel):
                 f"{num_pictures} pictures came with {num_expressions} expressions; give one picture per expression or "
                 "image_index, the picture of each expression."
             )
+        check_tokens(input_ids, attention_mask, self.get_input_embeddings())
+        if image_index is None and num_images is not None:
+            raise ValueError("num_images came without image_index; give both, or none where no picture is shared.")
         if image_index is not None:
             check_image_index(image_index, num_images, num_pictures, num_expressions)
             image_index = image_index.long()  # bytes would be a mask
@@ -643,12 +679,11 @@ def load_part(
         ValueError: if `source` is of none of the `model_types`, or weights are missing.
     """
     if isinstance(source, (str, PathLike)):
-        config = AutoConfig.from_pretrained(source)
+        model_type = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
         name = str(source)
     else:
-        config = getattr(source, "config", None)
+        model_type = getattr(getattr(source, "config", None), "model_type", None)
         name = type(source).__name__
-    model_type = getattr(config, "model_type", None)
     if model_type not in model_types:
         raise ValueError(f"{name} is a model of type {model_type!r}; give one of type {' or '.join(model_types)}.")
     if not isinstance(source, (str, PathLike)):
@@ -657,26 +692,6 @@ def load_part(
             raise ValueError(f"{name} holds no {part_class.__name__}; give one, or the name or folder of one.")
         return part
     return load_whole(part_class, source)
-
-
-def find_end_token(source: str | PathLike | PreTrainedModel, text_encoder: CLIPTextModel) -> int:
-    """
-    The end token of a CLIP whose config does not say it: that of the tokenizer beside it, or the last of CLIP's own.
-
-    Raises:
-        ValueError: if words were added and there is no tokenizer.
-    """
-    if isinstance(source, (str, PathLike)):
-        tokenizer = CLIPTokenizer.from_pretrained(source)
-        if len(tokenizer) > 2:  # as many as transformers makes of nothing
-            return tokenizer.eos_token_id
-    num_tokens = text_encoder.config.vocab_size
-    if num_tokens > CLIP_VOCABULARY:
-        raise ValueError(
-            f"the text encoder's eos_token_id is {LEGACY_END_TOKEN}, CLIP's old word for the last of its "
-            f"{CLIP_VOCABULARY} tokens, and it has {num_tokens}; set config.eos_token_id to that of its tokenizer."
-        )
-    return num_tokens - 1
 
 
 def load_whole(model_class: type[PreTrainedModel], name: str | PathLike, **kwargs) -> PreTrainedModel:
@@ -715,8 +730,10 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         text_encoder = load_part(CLIPTextModel, text, ("clip_text_model", "clip"))
         backbone = load_part(VMambaModel, vision, ("vmamba",))
         configs = {"text_config": deepcopy(text_encoder.config), "vision_config": deepcopy(backbone.config)}
-        if configs["text_config"].eos_token_id == LEGACY_END_TOKEN:
-            configs["text_config"].eos_token_id = find_end_token(text, text_encoder)
+        if configs["text_config"].eos_token_id == LEGACY_END_TOKEN and isinstance(text, (str, PathLike)):
+            tokenizer = CLIPTokenizer.from_pretrained(text)
+            if len(tokenizer) > 2:  # as many as transformers makes of nothing
+                configs["text_config"].eos_token_id = tokenizer.eos_token_id
         model = cls(ReMamberConfig(**configs, **config_fields))
         model.remamber.text_encoder.load_state_dict(text_encoder.state_dict())
         model.remamber.backbone.load_state_dict(backbone.state_dict())
@@ -726,7 +743,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
     @filter_output_hidden_states
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
@@ -848,6 +865,8 @@ def segmentation_loss(
     Raises:
         ValueError: if the two sizes differ, or labels are outside [0, 1]; see `check_values`.
     """
+    if not isinstance(labels, torch.Tensor):
+        raise ValueError(f"labels came as {type(labels).__name__}; give a tensor, one mask per expression.")
     if labels.shape not in (logits.shape, logits[:, 0].shape):
         raise ValueError(
             f"labels have shape {tuple(labels.shape)}, logits {tuple(logits.shape)}; give one mask per expression, of "

@@ -15,7 +15,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from types import SimpleNamespace
+from copy import copy
 
 import numpy as np
 import torch
@@ -25,14 +25,8 @@ from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
-from .image_processing_remamber import (
-    DOWNLOAD_SECONDS,
-    DOWNLOAD_TIMEOUT,
-    SHORT,
-    check_threshold,
-    list_pictures,
-    read_picture,
-)
+from .image_processing_remamber import check_threshold
+from .pictures import DOWNLOAD_SECONDS, DOWNLOAD_TIMEOUT, describe, is_stored_picture, list_pictures, read_picture
 from .processing_remamber import ReMamberProcessor, is_iterable
 
 
@@ -58,8 +52,10 @@ class ReferringSegmentationPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __init__(self, *args, processor=None, image_processor=None, tokenizer=None, **kwargs):
+    def __init__(self, *args, processor=None, image_processor=None, tokenizer=None, feature_extractor=None, **kwargs):
         super().__init__(*args, processor=processor, **kwargs)
+        if feature_extractor is not None:
+            raise ValueError("a feature_extractor came; give it as image_processor.")
         if self.model.config.model_type != "remamber":
             raise ValueError(f"the model is of type {self.model.config.model_type!r}; give one of type 'remamber'.")
         self.processor = self._find_processor(image_processor, tokenizer)
@@ -72,6 +68,14 @@ class ReferringSegmentationPipeline(Pipeline):
         if isinstance(tokenizer, (str, os.PathLike)):
             tokenizer = AutoTokenizer.from_pretrained(tokenizer)
         processor = self.processor
+        for name, part in {"image_processor": image_processor, "tokenizer": tokenizer}.items():
+            if hasattr(part, "tokenizer"):
+                raise ValueError(f"{name} is a {type(part).__name__}; give it as processor.")
+        if processor is not None and not (hasattr(processor, "image_processor") and hasattr(processor, "tokenizer")):
+            raise ValueError(
+                f"processor is a {type(processor).__name__}; give a ReMamberProcessor, or this as a part of one by "
+                "tokenizer= or image_processor=."
+            )
         if processor is None and (image_processor is None or tokenizer is None):
             if not self.model.name_or_path:
                 raise ValueError("the processor is missing; give processor=ReMamberProcessor.from_pretrained(…).")
@@ -83,11 +87,12 @@ class ReferringSegmentationPipeline(Pipeline):
                 ) from error
         if image_processor is None and tokenizer is None:
             return processor
-        return ReMamberProcessor(
-            processor.image_processor if image_processor is None else image_processor,
-            processor.tokenizer if tokenizer is None else tokenizer,
-            text_length=self.model.config.text_length,
-        )
+        if processor is None:
+            return ReMamberProcessor(image_processor, tokenizer, text_length=self.model.config.text_length)
+        processor = copy(processor)  # the caller's stays as it is
+        processor.image_processor = processor.image_processor if image_processor is None else image_processor
+        processor.tokenizer = processor.tokenizer if tokenizer is None else tokenizer
+        return processor
 
     def __call__(self, image=None, expression: str | list[str] | None = None, **options):
         """Segments what one or several expressions mean, in one picture or in many.
@@ -132,12 +137,14 @@ class ReferringSegmentationPipeline(Pipeline):
             return super().__call__([as_item(image, expression)], **options)[0]
         if isinstance(image, (np.ndarray, torch.Tensor)):
             image = list_pictures(image)
+        if hasattr(image, "iterrows"):  # a table of pandas'
+            image = image.to_dict("records")
         if isinstance(image, (list, tuple)):
             expressions = expression_of_each(expression, len(image))
             items = [as_item(*pair) for pair in zip(image, expressions)]
             return super().__call__(items, **options) if items else []
-        if hasattr(image, "__getitem__") and hasattr(image, "__len__"):
-            pictures = image  # a data set, of PyTorch's for one
+        if not isinstance(image, Iterable) and hasattr(image, "__getitem__") and hasattr(image, "__len__"):
+            pictures = image  # a data set of PyTorch's
             image = (pictures[index] for index in range(len(pictures)))
         if not isinstance(image, Iterable):
             raise ValueError(f"image is a {type(image).__name__}; give a path, a PIL image, an array or many of them.")
@@ -154,7 +161,7 @@ class ReferringSegmentationPipeline(Pipeline):
         timeout = options.pop("timeout", None)
         if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout <= DOWNLOAD_SECONDS):
             raise ValueError(
-                f"timeout is {SHORT.repr(timeout)}; give seconds, more than 0 and up to {DOWNLOAD_SECONDS:.0f}."
+                f"timeout is {describe(timeout)}; give seconds, more than 0 and up to {DOWNLOAD_SECONDS:.0f}."
             )
         return {} if timeout is None else {"timeout": timeout}, {}, options
 
@@ -194,15 +201,20 @@ class ReferringSegmentationPipeline(Pipeline):
                 f"the image processor makes pictures of several sizes, {sizes[0]} and {sizes[1]} for two; give "
                 "batch_size=1, or resize or pad all pictures to one size."
             )
+        was_training = self.model.training
         image_index = None
         if any(count != 1 for count in counts):
             image_index = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(self.device)
-        logits = self.model(
-            pixel_values=torch.cat([item["pixel_values"] for item in batch]),
-            input_ids=torch.cat([item["input_ids"] for item in batch]),
-            attention_mask=torch.cat([item["attention_mask"] for item in batch]),
-            image_index=image_index,
-        ).logits
+        self.model.eval()  # a Trainer leaves it in training
+        try:
+            logits = self.model(
+                pixel_values=torch.cat([item["pixel_values"] for item in batch]),
+                input_ids=torch.cat([item["input_ids"] for item in batch]),
+                attention_mask=torch.cat([item["attention_mask"] for item in batch]),
+                image_index=image_index,
+            ).logits
+        finally:
+            self.model.train(was_training)
         return [{**item, "logits": part} for item, part in zip(batch, logits.split(counts))]
 
     def postprocess(
@@ -213,7 +225,7 @@ class ReferringSegmentationPipeline(Pipeline):
         return_probabilities: bool = False,
     ) -> dict | list[dict]:
         masks, probabilities = self.processor.post_process_referring_segmentation(
-            SimpleNamespace(logits=outputs["logits"]),
+            outputs["logits"],
             target_sizes=[outputs["size"]] * len(outputs["expressions"]),
             threshold=threshold,
             return_probabilities=True,
@@ -255,7 +267,7 @@ def is_one_picture(image) -> bool:
 
 def as_item(image, expression) -> dict:
     """{"image": …, "expression": …} of a picture, or of a dict that has the picture and perhaps the expressions."""
-    if isinstance(image, Mapping) and not {"bytes", "path"} & set(image):
+    if isinstance(image, Mapping) and not is_stored_picture(image):
         own = take(image, EXPRESSION_NAMES)
         if own is not None and expression is not None:
             raise ValueError("an expression came beside a picture that has its own; give one of them.")
@@ -263,7 +275,7 @@ def as_item(image, expression) -> dict:
         image, expression = take(image, PICTURE_NAMES), expression if own is None else own
         if image is None or expression is None:
             raise ValueError(
-                f'the keys {SHORT.repr(names)} came; give {{"image": …, "expression": …}} for each picture.'
+                f'the keys {describe(names)} came; give {{"image": …, "expression": …}} for each picture.'
             )
     elif expression is None:
         came = type(image).__name__

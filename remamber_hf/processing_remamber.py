@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .image_processing_remamber import SHORT, list_maps
+from .image_processing_remamber import list_maps
+from .pictures import describe
 
 
 def pair_expressions(text, num_images: int | None) -> tuple[list[str], list[int] | None]:
@@ -64,7 +65,7 @@ def check_expressions(expressions: list) -> list[str]:
         raise ValueError("text has 0 expressions; give at least one.")
     for index, expression in enumerate(expressions):
         if not isinstance(expression, str) or not expression.strip():
-            came = SHORT.repr(expression)
+            came = describe(expression)
             raise ValueError(f"Expression {index} is {came}; give a str that says which object is meant.")
     return [str(expression) for expression in expressions]
 
@@ -80,8 +81,17 @@ ONLY_TEXT_OPTIONS = {
     "is_split_into_words": False,
     "split_special_tokens": False,
     "return_overflowing_tokens": False,
+    "return_token_type_ids": False,
+    "return_offsets_mapping": False,
+    "return_special_tokens_mask": False,
+    "return_length": False,
     "stride": 0,
 }
+
+
+TRUNCATIONS = (None, True, False, "longest_first", "only_first", "do_not_truncate")
+PADDINGS = (None, True, False, "longest", "max_length", "do_not_pad")
+SHORTEST_TEXT = 3  # tokens: the start, a word, the end
 
 
 class ReMamberProcessor(ProcessorMixin):
@@ -101,13 +111,20 @@ class ReMamberProcessor(ProcessorMixin):
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
     def __init__(self, image_processor=None, tokenizer=None, text_length: int = 20):
+        if not hasattr(image_processor, "post_process_referring_segmentation"):
+            raise ValueError(
+                f"image_processor is a {type(image_processor).__name__}; give a ReMamberImageProcessor or its twin."
+            )
         super().__init__(image_processor, tokenizer)
-        self._check_padding()
-        if text_length < 3:
-            raise ValueError(f"text_length is {text_length}; start token, one word and end token need at least 3.")
         self.text_length = text_length
+        self._check_own()
 
-    def _check_padding(self):
+    def _check_own(self):
+        """Refuses what the processor cannot be, when it is made or set later."""
+        if self.text_length < SHORTEST_TEXT:
+            raise ValueError(
+                f"text_length is {self.text_length}; start token, one word and end token need {SHORTEST_TEXT} or more."
+            )
         if self.tokenizer.pad_token_id != self.tokenizer.eos_token_id:
             raise ValueError(
                 f"The tokenizer pads with {self.tokenizer.pad_token!r}, ReMamber was trained with the end token "
@@ -172,13 +189,19 @@ class ReMamberProcessor(ProcessorMixin):
 
     def _check_options(self, kwargs: dict):
         """Refuses options of the tokenizer with which an expression would be other tokens, or several."""
-        given = {**kwargs, **kwargs.get("common_kwargs", {}), **kwargs.get("text_kwargs", {})}
+        given = {**kwargs, **(kwargs.get("common_kwargs") or {}), **(kwargs.get("text_kwargs") or {})}
         for name, only in ONLY_TEXT_OPTIONS.items():
-            if given.get(name, only) != only:
-                raise ValueError(
-                    f"{name} is {SHORT.repr(given[name])}; ReMamber was trained with {only}, leave it out."
-                )
-        self._check_padding()
+            if given.get(name) not in (None, only):
+                raise ValueError(f"{name} is {describe(given[name])}; ReMamber was trained with {only}, leave it out.")
+        if given.get("padding") not in PADDINGS:
+            raise ValueError(f"padding is {describe(given['padding'])}; give one of {', '.join(map(str, PADDINGS))}.")
+        if given.get("truncation") not in TRUNCATIONS:
+            choices = ", ".join(map(str, TRUNCATIONS))
+            raise ValueError(f"truncation is {describe(given['truncation'])}; give one of {choices}.")
+        max_length = given.get("max_length")
+        if max_length is not None and (not isinstance(max_length, int) or max_length < SHORTEST_TEXT):
+            raise ValueError(f"max_length is {describe(max_length)}; give {SHORTEST_TEXT} or more.")
+        self._check_own()
 
     @property
     def text_kwargs(self) -> dict:
@@ -190,13 +213,17 @@ class ReMamberProcessor(ProcessorMixin):
         tokens = self.tokenizer(expressions, padding=False, truncation=False, verbose=False)["input_ids"]
         length, end = options.get("max_length") or self.text_length, self.tokenizer.eos_token_id
         for index, ids in enumerate(tokens):
+            if ids.count(self.tokenizer.bos_token_id) > 1:
+                raise ValueError(
+                    f"Expression {index}, {describe(expressions[index])}, has the start token inside; leave it out."
+                )
             if end not in ids or ids.index(end) != len(ids) - 1:
                 raise ValueError(
-                    f"Expression {index}, {SHORT.repr(expressions[index])}, has the end token {ids.count(end)} times, "
+                    f"Expression {index}, {describe(expressions[index])}, has the end token {ids.count(end)} times, "
                     "and must have it at the end alone: leave out special tokens and what the tokenizer does not know."
                 )
             if len(ids) > length:
-                if options.get("truncation") is False:
+                if options.get("truncation") in (False, "do_not_truncate"):
                     raise ValueError(
                         f"Expression {index} has {len(ids)} tokens and {length} are read; make it shorter, or leave "
                         "truncation=False out to have it cut."

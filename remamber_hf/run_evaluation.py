@@ -46,7 +46,7 @@ from .data.expressions import KINDS, expression_kind
 from .data.mixture import is_generalized, load_one
 from .data.refer import row_mask
 from .environment import describe_environment
-from .image_processing_remamber import LOGIT_INTERPOLATIONS, to_rgb
+from .image_processing_remamber import LOGIT_INTERPOLATIONS
 from .loading import DEVICES, find_device, load_model
 from .metrics.published import PUBLISHED_RESULTS, PublishedResult
 from .metrics.referring_iou.scores import (
@@ -57,6 +57,7 @@ from .metrics.referring_iou.scores import (
 )
 from .metrics.report import write_report
 from .modeling_remamber import ReMamberForImageSegmentation
+from .pictures import to_rgb
 from .processing_remamber import ReMamberProcessor
 from .visualization import Sample as Tile
 from .visualization import draw_sheet

@@ -33,8 +33,8 @@ from tqdm import tqdm
 from transformers.utils import logging
 
 from .explanation import draw_explanation, explain_mask
-from .image_processing_remamber import WEB, read_picture
 from .loading import BUNDLED_MODEL, DEVICES, DTYPES, load_pipeline
+from .pictures import WEB, read_picture
 from .pipeline_remamber import ReferringSegmentationPipeline
 from .visualization import blur_background, cut_out, draw_overlay
 from .whole_files import STANDARD, make_whole_file, save_picture

@@ -22,7 +22,7 @@ from PIL import Image
 from transformers import Pipeline
 
 from remamber_hf.explanation import draw_heat
-from remamber_hf.image_processing_remamber import PILLOW_ERRORS, open_picture
+from remamber_hf.pictures import PILLOW_ERRORS, open_picture
 from remamber_hf.visualization import colour_of, cut_out, draw_overlay
 
 

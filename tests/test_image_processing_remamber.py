@@ -14,7 +14,7 @@ from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.utils import is_torchvision_available
 
-from remamber_hf import image_processing_remamber
+from remamber_hf import pictures
 from remamber_hf.image_processing_remamber import (
     ReMamberImageProcessor,
     ReMamberImageProcessorPil,
@@ -526,10 +526,10 @@ class EndlessHandler(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("bound", ["DOWNLOAD_BYTES", "DOWNLOAD_SECONDS"])
 def test_a_picture_from_the_web_that_never_ends_is_given_up(bound, monkeypatch):
-    monkeypatch.setattr(image_processing_remamber, bound, {"DOWNLOAD_BYTES": 10**6, "DOWNLOAD_SECONDS": 0.1}[bound])
+    monkeypatch.setattr(pictures, bound, {"DOWNLOAD_BYTES": 10**6, "DOWNLOAD_SECONDS": 0.1}[bound])
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), EndlessHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/picture.png"
-        with pytest.raises(ValueError, match=r"picture.png gave \d+ bytes and more; a picture may"):
+        with pytest.raises(ValueError, match=r"picture.png cannot be fetched: it gave \d+ bytes and more"):
             read_picture(url)
         server.shutdown()

@@ -32,8 +32,9 @@ class ReMamberCollator:
     """
 
     def __init__(self, processor, keep_masks: bool = False, keep_ids: bool = False, share_pictures: bool = False):
-        if processor is None:
-            raise ValueError("the processor is missing; give ReMamberProcessor.from_pretrained(…).")
+        if not hasattr(processor, "image_processor"):
+            came = "missing" if processor is None else f"a {type(processor).__name__}"
+            raise ValueError(f"the processor is {came}; give ReMamberProcessor.from_pretrained(…).")
         self.processor = processor
         self.keep_masks = keep_masks
         self.keep_ids = keep_ids
@@ -99,13 +100,14 @@ NEEDED = ("image", "sentences", "segmentation", "height", "width", "ann_id")  # 
 
 def check_row(row: dict, is_evaluated: bool):
     """ValueError for a row of another kind than `load_refer` gives."""
-    missing = [name for name in NEEDED if name not in row]
+    missing = [name for name in NEEDED if row.get(name) is None]
     if missing:
         raise ValueError(
             f"a row has no {missing[0]!r}, but {reprlib.repr(sorted(row))}; give rows of load_refer or "
             "load_referring_folder, and remove_unused_columns=False to the Trainer."
         )
-    if isinstance(row["height"], (torch.Tensor, np.generic)):
+    coordinates = [polygon for part in row["segmentation"] for polygon in part["polygons"]]
+    if any(isinstance(polygon, (torch.Tensor, np.ndarray)) for polygon in coordinates):
         raise ValueError(
             "rows come in the format of numpy or torch, whose float32 coordinates move masks by a pixel; give "
             "rows.with_format(None)."

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..image_processing_remamber import to_rgb
+from ..pictures import to_rgb
 from ..visualization import Sample, draw_sheet
 from ..whole_files import save_picture
 from .check import CheckResult, SplitCount, check_data

@@ -34,6 +34,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from ..pictures import palette_map
 from .refer import (
     EXIF_ORIENTATION,
     PICTURE_ERRORS,
@@ -396,7 +397,7 @@ def read_mask(source, height: int, width: int) -> dict:
             "mask of another size",
             f"the mask is {picture.height}×{picture.width}, its upright picture {height}×{width} (height × width)",
         )
-    values = np.asarray(picture)
+    values = np.asarray(palette_map(picture) if picture.mode == "P" else picture)
     pixels = values.any(axis=-1) if values.ndim == 3 else values != 0
     if not pixels.any():
         raise Defect("empty mask", "no pixel of the mask differs from 0")

@@ -261,8 +261,12 @@ def load_refer(
 
 def one_row_per_sentence(data: datasets.Dataset | datasets.DatasetDict) -> datasets.Dataset | datasets.DatasetDict:
     """Repeat each row for its sentences; only the splits that are asked for are written to the cache a second time."""
-    expanded = data.cast_column("image", datasets.Image(decode=False)).map(_repeat_for_sentences, batched=True)
-    return expanded.cast_column("image", datasets.Image())
+    if isinstance(data, datasets.DatasetDict):
+        return datasets.DatasetDict({split: one_row_per_sentence(rows) for split, rows in data.items()})
+    plain = data.with_format(None).cast_column("image", datasets.Image(decode=False))  # a transform comes afterwards
+    expanded = plain.map(_repeat_for_sentences, batched=True).cast_column("image", datasets.Image())
+    expanded.set_format(**data.format)
+    return expanded
 
 
 def _repeat_for_sentences(rows: dict[str, list]) -> dict[str, list]:

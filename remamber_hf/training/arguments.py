@@ -158,6 +158,11 @@ class ReMamberTrainingArguments(TrainingArguments):
         if self.deepspeed is not None and not is_deepspeed_available():
             raise ValueError("deepspeed is given, which needs a package: pip install 'remamber_hf[deepspeed]'.")
         super().__post_init__()
+        self.freeze = [self.freeze] if isinstance(self.freeze, str) else list(self.freeze or [])
+        for name in ("text_encoder_learning_rate", "backbone_learning_rate", "ema_decay"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, (int, float)):
+                raise ValueError(f"{name} is {value!r}; give a number.")
         if self.gradient_accumulation_steps < 1:
             raise ValueError(
                 f"gradient_accumulation_steps is {self.gradient_accumulation_steps}; it must be 1 or more."

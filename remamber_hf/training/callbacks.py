@@ -26,8 +26,8 @@ from transformers import TrainerCallback
 from transformers.utils import logging
 
 from ..data.refer import row_mask
-from ..image_processing_remamber import to_rgb
 from ..metrics.referring_iou.scores import count_pixels
+from ..pictures import to_rgb
 from ..processing_remamber import ReMamberProcessor
 from ..visualization import Sample, draw_sheet
 from ..whole_files import save_picture

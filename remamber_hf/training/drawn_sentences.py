@@ -43,7 +43,8 @@ class DrawnSentences(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         row = self.rows[index]
-        if not isinstance(row, dict) or isinstance(row.get("sentences"), (str, type(None))):
-            return row  # for a collator of another kind
+        sentences = row.get("sentences") if isinstance(row, dict) else None
+        if isinstance(sentences, str) or sentences is None or not len(sentences):
+            return row  # for a collator of another kind, or for ours to refuse
         draws = np.random.default_rng((self.seed, int(self.epoch), index))
         return {**row, "sentences": [row["sentences"][draws.integers(len(row["sentences"]))]]}

@@ -17,13 +17,13 @@ import json
 import math
 import os
 import shutil
-from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow.compute
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -54,6 +54,7 @@ AVERAGE = "ema.safetensors"  # in a checkpoint: what WeightAverage resumes from
 AVERAGED_MODEL = "ema"  # beside a finished model: a model folder with the averaged weights
 PROGRESS = "progress.json"
 METRICS = ("loss", *referring_iou([0], [1]))  # that evaluation gives
+NOT_FOR_THE_MODEL = ("ref_ids", "original_masks")  # in a batch
 NOT_OF_THIS_MODEL = "The checkpoint is not of this model; resume with the model and config it was saved with"
 
 
@@ -106,9 +107,7 @@ class ReferringSegmentationTrainer(Trainer):
             self._prepare_to_train(self.model)
         self._check_arguments()
         self.eval_collator = ReMamberCollator(self.processing_class, keep_masks=True, share_pictures=True)
-        if self.train_dataset is not None:
-            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            self.train_dataset = DrawnSentences(without_format(self.train_dataset), seed)
+        self._draw_sentences()
         self.group_sampler: PictureGroupSampler | None = None
         self.average: WeightAverage | None = None
         self.nonfinite_steps = self._count_nonfinite_steps()
@@ -129,6 +128,11 @@ class ReferringSegmentationTrainer(Trainer):
         if self.args.sync_batch_norm and self.args.world_size > 1:
             synchronize_batch_norm(model)
 
+    def _draw_sentences(self):
+        if self.train_dataset is not None and not isinstance(self.train_dataset, DrawnSentences):
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            self.train_dataset = DrawnSentences(without_format(self.train_dataset), seed)
+
     def _count_nonfinite_steps(self) -> NonFiniteSteps:
         return NonFiniteSteps(self.accelerator, self.args.output_dir, self.args.max_nonfinite_steps)
 
@@ -142,6 +146,12 @@ class ReferringSegmentationTrainer(Trainer):
             raise ValueError(
                 f"one process sees {self.args.n_gpu} GPUs; start one for each with `torchrun --nproc_per_node "
                 f"{self.args.n_gpu} -m remamber_hf.run_training …`, or show it one with CUDA_VISIBLE_DEVICES=0."
+            )
+        kwargs = self.args.gradient_checkpointing_kwargs or self.args.activation_checkpointing_kwargs or {}
+        if kwargs.get("use_reentrant") and not all(weight.requires_grad for weight in self.model.parameters()):
+            raise ValueError(
+                "use_reentrant is true and weights are frozen, behind which the others would get no gradient; leave "
+                "use_reentrant out."
             )
         if self.args.accelerator_config.dispatch_batches:
             raise ValueError(
@@ -184,6 +194,7 @@ class ReferringSegmentationTrainer(Trainer):
         """
         if self.train_dataset is None:
             raise ValueError("train_dataset is missing; give rows of load_refer or load_referring_folder.")
+        self._draw_sentences()  # of rows that were given since
         run_dir = self._get_output_dir(trial)
         num_rows = len(self.train_dataset)
         if not num_rows:
@@ -238,13 +249,13 @@ class ReferringSegmentationTrainer(Trainer):
                 "backbone": self.args.backbone_learning_rate,
                 "text_encoder": self.args.text_encoder_learning_rate,
             }
-            groups = []
-            for group in optimizer.param_groups:
-                by_part = defaultdict(list)  # None: what a subclass or a wrapper has besides the parts
-                for parameter in group["params"]:
-                    by_part[parts.get(id(parameter))].append(parameter)
-                for part, parameters in by_part.items():
-                    groups.append({**group, "params": parameters, "lr": rates.get(part) or group["lr"]})
+            groups = []  # in the order in which checkpoints have them
+            for part in ("fusion", "mask_head", "backbone", "text_encoder", None):
+                for group in optimizer.param_groups:
+                    # None: what a subclass or a wrapper has besides the parts
+                    parameters = [parameter for parameter in group["params"] if parts.get(id(parameter)) == part]
+                    if parameters:
+                        groups.append({**group, "params": parameters, "lr": rates.get(part) or group["lr"]})
             optimizer.param_groups = groups
         return self.optimizer
 
@@ -260,6 +271,7 @@ class ReferringSegmentationTrainer(Trainer):
                 model_parts(model)[part].eval()
         if "labels" not in inputs:
             raise ValueError(f"a batch has no labels, but {', '.join(inputs)}; have the data collator make them.")
+        inputs = {name: value for name, value in inputs.items() if name not in NOT_FOR_THE_MODEL}
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         if self.compute_loss_func is not None:
@@ -305,12 +317,15 @@ class ReferringSegmentationTrainer(Trainer):
             self.data_collator = train_collator
 
     def get_eval_dataloader(self, eval_dataset=None):
-        if eval_dataset is None:
-            eval_dataset = self.eval_dataset
-        elif isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
+        # A name stays one: Trainer keeps the loader of each.
+        if isinstance(eval_dataset, str):
+            self.eval_dataset[eval_dataset] = evaluation_rows(self.eval_dataset[eval_dataset], eval_dataset)
+        elif eval_dataset is None:
+            self.eval_dataset = evaluation_rows(self.eval_dataset, "eval_dataset")
+        else:
+            eval_dataset = evaluation_rows(eval_dataset, "eval_dataset")
         with self._collating_for_evaluation():
-            return super().get_eval_dataloader(evaluation_rows(eval_dataset, "eval_dataset"))
+            return super().get_eval_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset):
         with self._collating_for_evaluation():
@@ -341,16 +356,22 @@ class ReferringSegmentationTrainer(Trainer):
 
         The loss goes with the counts: the mean that the Trainer makes of batches is wrong for an uneven last one.
         """
+        if "original_masks" not in inputs:
+            raise ValueError("a batch has no original_masks; evaluate with the loader of get_eval_dataloader().")
         masks = [decode_mask(rle) for rle in inputs.pop("original_masks")]
         inputs = self._prepare_inputs(inputs)
         labels = inputs.pop("labels")
+        is_own_loss = type(self).compute_loss is ReferringSegmentationTrainer.compute_loss
         with torch.no_grad(), self.compute_loss_context_manager():
-            outputs = model(**inputs)
-        if self.compute_loss_func is None:
-            samples = zip(outputs.logits.split(1), labels.split(1))
-            losses = torch.stack([self.weighted_loss(*sample) for sample in samples])
-        else:
-            losses = self.compute_loss_func(outputs, labels, num_items_in_batch=len(labels)).expand(len(labels))
+            if is_own_loss and self.compute_loss_func is None:
+                outputs = model(**inputs)
+                samples = zip(outputs.logits.split(1), labels.split(1))
+                losses = torch.stack([self.weighted_loss(*sample) for sample in samples])
+            else:  # somebody else's loss, which is one for the batch
+                count = None if self.compute_loss_func is None else len(labels)
+                batch = {**inputs, "labels": labels}
+                loss, outputs = self.compute_loss(model, batch, return_outputs=True, num_items_in_batch=count)
+                losses = loss.detach().expand(len(labels))
         outputs.logits = outputs.logits.nan_to_num()  # an overflow shows in the loss and must not end a long run
         predictions = self.processing_class.post_process_referring_segmentation(
             outputs, target_sizes=[mask.shape for mask in masks]
@@ -534,6 +555,8 @@ def check_given(args, processing_class, train_dataset, eval_dataset, others: dic
 
 def require_length(rows, name: str):
     """ValueError for a stream of rows: neither its order nor where it was stopped can be found again."""
+    if hasattr(rows, "iterrows"):
+        raise ValueError(f"{name} is a table of pandas'; give datasets.Dataset.from_pandas(table), or a list of rows.")
     if rows is not None and (isinstance(rows, IterableDataset) or not hasattr(rows, "__len__")):
         raise ValueError(
             f"{name} is a {type(rows).__name__}, whose rows come without number; give a data set with a length, or "
@@ -546,7 +569,8 @@ def evaluation_rows(rows, name: str):
     require_length(rows, name)
     rows = without_format(rows)
     if isinstance(rows, datasets.Dataset) and "sentences" in rows.column_names:
-        if any(len(row["sentences"]) > 1 for row in rows.with_format(None).select_columns("sentences")):
+        lengths = pyarrow.compute.list_value_length(rows.data.column("sentences"))
+        if (pyarrow.compute.max(lengths).as_py() or 0) > 1:
             return one_row_per_sentence(rows)
     return rows
 
@@ -561,13 +585,16 @@ def without_format(rows):
 def find_image_ids(rows) -> list[int]:
     """The picture of each row; ValueError if rows do not tell."""
     is_table = isinstance(rows, datasets.Dataset)
-    has_ids = "image_id" in rows.column_names if is_table else all("image_id" in row for row in rows)
-    if not has_ids:
+    if is_table:
+        image_ids = rows.with_format(None)["image_id"] if "image_id" in rows.column_names else [None]
+    else:
+        image_ids = [rows[index].get("image_id") for index in range(len(rows))]
+    if None in image_ids:
         raise ValueError(
             "expressions_per_picture puts objects of a picture side by side, and rows have no image_id; give one, or "
             "leave expressions_per_picture out."
         )
-    return rows["image_id"] if is_table else [row["image_id"] for row in rows]
+    return image_ids
 
 
 def model_parts(model: nn.Module) -> dict[str, nn.Module]:

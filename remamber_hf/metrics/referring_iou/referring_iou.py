@@ -63,17 +63,24 @@ class ReferringIoU(evaluate.Metric):
     def add_batch(self, *, predictions=None, references=None, **counts):
         """Add samples."""
         if predictions is not None or references is not None:
-            counts.update(self._count(predictions, references))
+            if counts:
+                raise ValueError(f"masks came together with {', '.join(counts)}; give masks, or pixel counts.")
+            counts = self._count(predictions, references)
         names = COUNTS[self.config_name]
         if set(counts) != set(names):
             came = ", ".join(counts) or "nothing"
             raise ValueError(f"{came} came; give predictions and references, or {', '.join(names)}.")
+        counts = {name: np.asarray(values) for name, values in counts.items()}
+        for name, values in counts.items():
+            if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
+                raise ValueError(f"{name} are {values.dtype} {values.shape}; give integers, one for each sample.")
         lengths = {len(values) for values in counts.values()}
         if len(lengths) != 1:
             raise ValueError(f"{sorted(lengths)} counts came of one kind and another; give one of each per sample.")
         intersections, unions = counts["intersections"], counts["unions"]
         areas = counts.get("reference_areas", [0] * len(unions))
-        super().add_batch(predictions=list(zip(intersections, unions)), references=list(areas))
+        pairs = [[int(intersection), int(union)] for intersection, union in zip(intersections, unions)]
+        super().add_batch(predictions=pairs, references=[int(area) for area in areas])
 
     def compute(self, *, predictions=None, references=None, **counts):
         """Compute the scores of all samples that were added, and of those given here."""
@@ -83,6 +90,9 @@ class ReferringIoU(evaluate.Metric):
 
     def _count(self, predictions, references) -> dict[str, list[int]]:
         """Count the pixels of each pair of masks."""
+        predictions, references = (
+            masks if masks is None or hasattr(masks, "__len__") else list(masks) for masks in (predictions, references)
+        )
         if predictions is None or references is None or len(predictions) != len(references):
             numbers = [0 if masks is None else len(masks) for masks in (predictions, references)]
             raise ValueError(

@@ -81,7 +81,13 @@ def generalized_iou(intersections, unions, reference_areas) -> dict[str, float]:
 
 
 def _as_mask(mask, name: str) -> np.ndarray:
-    mask = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
+    if hasattr(mask, "detach"):  # a tensor; NumPy has no bfloat16
+        mask = mask.detach().cpu()
+        mask = mask.float() if mask.is_floating_point() else mask
+    if getattr(mask, "mode", None) == "P":  # by its colours where they are black and white, not by their order
+        grey = mask.convert("L")
+        mask = mask if any(grey.histogram()[1:255]) else grey
+    mask = np.asarray(mask)
     if mask.dtype.kind not in "biu":
         raise ValueError(f"The {name} holds {mask.dtype}; give a mask of bool or integers, logits > 0 for one.")
     if mask.ndim != 2:
