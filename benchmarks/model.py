@@ -39,6 +39,7 @@ from rivals import plain_recurrence, published_layout
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, PreTrainedModel
 
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, keep_freed_memory
+from remamber_hf.modeling_vmamba import convolve
 from remamber_hf.selective_scan import BACKENDS
 
 
@@ -204,7 +205,7 @@ def time_neck(is_quick: bool) -> list[dict]:
     functions, operations = {"matrix product": partial(torch.mm, a, b)}, {"matrix product": 2 * size**3}
     names = {"matrix product": f"{size}×{size} matrix product"}
     for name, (layer, pixels) in convolutions.items():
-        functions[name] = partial(layer, torch.randn(1, pixels, pixels, layer.in_channels))
+        functions[name] = partial(convolve, layer, torch.randn(1, pixels, pixels, layer.in_channels))
         operations[name] = 2 * 9 * layer.in_channels * layer.out_channels * pixels**2
         names[name] = f"{name}, {layer.in_channels} → {layer.out_channels} channels at {pixels}×{pixels}"
     for function in functions.values():

@@ -492,7 +492,7 @@ def check_image_index(
     is_inside = (image_index >= 0) & (image_index < num_pictures)
     check_values(
         is_named.all() & is_inside.all(),
-        "image_index does not fit the pictures: give each expression one of them, counted from 0, and none none.",
+        "image_index does not fit the pictures: give the picture of each expression, counted from 0; leave none over.",
         lambda: f"image_index is {reprlib.repr(image_index.tolist())} for {num_pictures} pictures; {advice}",
     )
 

@@ -325,6 +325,11 @@ def _block_length(states_per_step: int) -> int:
     return max(MIN_BLOCK_LENGTH, BLOCK_STATES // states_per_step)
 
 
+def _has_unknown_size(tensor: torch.Tensor) -> bool:
+    """Whether a program is traced for many sizes: the number of blocks, which depends on them, is unknown then too."""
+    return any(isinstance(size, torch.SymInt) for size in tensor.shape)
+
+
 def _recurrence_(decay: torch.Tensor, drive: torch.Tensor, carry: torch.Tensor, is_reversed: bool) -> torch.Tensor:
     """
     States h_t = decay_t · h_{t-1} + drive_t along dimension 1 of (batch, time, …), from `carry` (batch, …).
@@ -460,7 +465,10 @@ def _selective_scan_op(
 def _(u, delta, A, B, C, D, delta_bias, delta_softplus):
     batch, channels, length = u.shape
     groups, state_size = B.shape[1:3]
-    num_blocks = -(-length // _block_length(batch * channels * state_size))
+    if _has_unknown_size(u):
+        num_blocks = torch.library.get_ctx().new_dynamic_size()
+    else:
+        num_blocks = -(-length // _block_length(batch * channels * state_size))
     y = torch.empty_like(u, dtype=A.dtype, memory_format=torch.contiguous_format)
     return y, A.new_empty(num_blocks, batch, groups, state_size, channels // groups)
 
@@ -592,10 +600,13 @@ def _cross_selective_scan_op(
 
 @_cross_selective_scan_op.register_fake
 def _(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
-    blocks = _MapBlocks(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)
-    num_blocks = sum(len(blocks.in_scan_order(index)) for index in range(len(directions)))
     y = torch.empty_like(x, dtype=A.dtype, memory_format=torch.contiguous_format)
-    return y, A.new_empty(num_blocks, *blocks.state_shape)
+    if _has_unknown_size(x):
+        num_blocks = torch.library.get_ctx().new_dynamic_size()
+    else:
+        blocks = _MapBlocks(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)
+        num_blocks = sum(len(blocks.in_scan_order(index)) for index in range(len(directions)))
+    return y, A.new_empty(num_blocks, x.shape[0], 1, A.shape[-1], x.shape[-1])
 
 
 @torch.library.custom_op(operator_name("cross_selective_scan_backward"), mutates_args=())

@@ -49,6 +49,11 @@ def load(tmp_path):
     return lambda *configuration, **options: evaluate.load(MODULE, *configuration, cache_dir=str(tmp_path), **options)
 
 
+@pytest.fixture
+def metric(load):
+    return load()
+
+
 def check(found, expected):
     assert found.keys() == expected.keys()
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-12)
@@ -270,3 +275,27 @@ def test_processes_that_share_the_samples_give_the_scores_of_all(tmp_path, confi
         process.join()
     check(found.pop(0), scores_one_by_one(configuration))
     assert set(found.values()) == {None}
+
+
+def test_counts_that_are_no_integers_are_refused(metric):
+    check_refused(lambda: metric.compute(intersections=[0.7, 0.8], unions=[0.9, 0.9]), "intersections are float64")
+    check_refused(lambda: metric.compute(intersections=1, unions=2), "give integers, one for each sample")
+
+
+def test_masks_together_with_counts_are_refused(metric):
+    masks = {"predictions": PREDICTIONS[:1], "references": REFERENCES[:1]}
+    check_refused(lambda: metric.compute(**masks, intersections=[1], unions=[2]), "masks came together with")
+
+
+def test_masks_may_come_from_generators(metric):
+    expected = metric.compute(predictions=PREDICTIONS, references=REFERENCES)
+    found = metric.compute(predictions=iter(PREDICTIONS), references=iter(REFERENCES))
+    assert found == expected
+
+
+def test_a_palette_whose_first_colour_is_white_is_read_by_its_colours(metric):
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[:8, :10] = True
+    picture = Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB").quantize(2)
+    assert picture.mode == "P"
+    assert metric.compute(predictions=[picture], references=[mask])["miou"] == 1.0

@@ -5,7 +5,16 @@ import numpy as np
 import pandas
 import pytest
 import rows as idioms
-from rows import TEXT_LENGTH, check_logits, logits_one_by_one, make_rows, make_shared, run
+from rows import (
+    TEXT_LENGTH,
+    check_logits,
+    check_refused,
+    load_processor,
+    logits_one_by_one,
+    make_rows,
+    make_shared,
+    run,
+)
 
 
 LONG = " ".join(["cat"] * 9)
@@ -210,3 +219,31 @@ def test_a_column_of_lists_is_a_list_for_each_picture(model, processor):
 def test_what_is_no_expression_is_refused(processor, text):
     with pytest.raises(ValueError, match="give a str that says which object is meant|give only expressions or only"):
         processor([row["image"] for row in make_rows(2)], text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"truncation": "do_not_truncate"}, "Expression 0 has 14 tokens and 7 are read"),
+        ({"truncation": "some"}, "truncation is 'some'; give one of"),
+        ({"padding": "some"}, "padding is 'some'; give one of"),
+        ({"max_length": 1}, "max_length is 1; give 3 or more"),
+        ({"max_length": "20"}, "max_length is '20'; give 3 or more"),
+        ({"return_length": True}, "return_length is True; ReMamber was trained with False, leave it out"),
+        ({"return_offsets_mapping": True}, "return_offsets_mapping is True"),
+        ({"text_kwargs": {"stride": 2}}, "stride is 2"),
+    ],
+)
+def test_an_option_without_effect_or_sense_is_refused(processor, options, message):
+    check_refused(lambda: processor(text="cat dog " * 6, **options), message)
+
+
+def test_a_text_length_without_room_for_a_word_is_refused_also_when_it_is_set(folder):
+    processor = load_processor(folder)
+    processor.text_length = 2
+    check_refused(lambda: processor(text="cat"), "text_length is 2")
+
+
+def test_special_tokens_in_an_expression_are_refused(processor):
+    for text in ("<|startoftext|> cat", "cat <|endoftext|> dog"):
+        check_refused(lambda text=text: processor(text=text), "Expression 0, '.*', has the (start|end) token")

@@ -7,7 +7,7 @@ import pytest
 import rows as idioms
 import torch
 from PIL import Image
-from rows import losses_one_by_one, make_rows
+from rows import SIDE, check_refused, losses_one_by_one, make_rows
 from test_pictures import IMAGE_PROCESSORS, make_processor
 from transformers.image_utils import SizeDict
 
@@ -318,3 +318,22 @@ def test_segmentation_maps_of_every_kind_give_the_labels(image_processor_class, 
     processor = make_processor(image_processor_class)
     found = processor(row["image"], "cat", MAPS[kind](row["mask"]), return_tensors="pt")["labels"]
     torch.testing.assert_close(found, labelled(processor, row)["labels"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "LANCZOS"])
+def test_a_filter_may_be_named(image_processor_class, name):
+    picture = make_rows(1)[0]["image"]
+    image_processor = image_processor_class(size={"height": SIDE, "width": SIDE})
+    expected = image_processor(picture, resample=Image.Resampling[name.upper()], return_tensors="pt")["pixel_values"]
+    assert torch.equal(image_processor(picture, resample=name, return_tensors="pt")["pixel_values"], expected)
+    check_refused(lambda: image_processor(picture, resample="some"), "resample is 'some'; give one of nearest")
+
+
+def test_a_palette_of_black_and_white_is_read_by_its_colours(image_processor_class):
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[:8, :10] = True
+    palette = Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB").quantize(2)
+    image_processor = image_processor_class(size={"height": 20, "width": 30})
+    for picture in (palette, palette.convert("L")):
+        labels = image_processor(Image.new("RGB", (30, 20)), picture, return_tensors="np")["labels"][0]
+        assert np.array_equal(labels, mask)

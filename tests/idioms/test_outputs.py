@@ -109,3 +109,17 @@ def test_other_target_sizes_are_refused(processor, outputs, target_sizes):
     check_refused(
         lambda: processor.post_process_referring_segmentation(outputs, target_sizes=target_sizes), "target_sizes"
     )
+
+
+def test_masks_in_the_place_of_logits_are_refused(processor, outputs):
+    check_refused(
+        lambda: processor.post_process_referring_segmentation(outputs.logits > 0), "logits are torch.bool; give those"
+    )
+
+
+def test_two_tensors_that_may_be_heights_and_widths_are_refused(processor, outputs):
+    sizes = [torch.tensor([20, 23]), torch.tensor([40, 37])]
+    check_refused(
+        lambda: processor.post_process_referring_segmentation(outputs.logits[:2], target_sizes=sizes),
+        "two tensors, which could be the heights and the widths",
+    )

@@ -142,7 +142,7 @@ def test_a_list_of_pictures_is_the_same_from_every_source(processor, pipe, site,
     ("source", "message"),
     [
         ("http://127.0.0.1:9/picture.png", "cannot be fetched"),
-        ("data:image/png;base64,nothing", "is no base64 of a picture"),
+        ("data:image/png;base64,nothing!", "is no base64 of a picture"),
         (b"nothing", "cannot be read"),
         ("file:///", "is a folder"),
         ({"bytes": None, "path": None}, "NoneType came; give a path"),
