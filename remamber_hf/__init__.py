@@ -59,7 +59,7 @@ class RenamedBack(WeightRenaming):
 
 
 # Under DETR and its kin transformers renames every out_proj of a checkpoint, a backbone's too: it would be random.
-register_checkpoint_conversion_mapping("vmamba", [RenamedBack("ss2d.o_proj", "ss2d.out_proj")], overwrite=True)
+register_checkpoint_conversion_mapping("VMambaBackbone", [RenamedBack("ss2d.o_proj", "ss2d.out_proj")], overwrite=True)
 
 # save_pretrained then writes the code files beside the weights, so that trust_remote_code loads them anywhere.
 VMambaConfig.register_for_auto_class()

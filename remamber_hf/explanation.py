@@ -110,7 +110,7 @@ def explain_mask(
         return_probabilities=True,
     )
     tokens = name_tokens(processor, expression)
-    correlations = {name: channels_first(maps)[0, : len(tokens)] for name, (maps,) in recorded.items()}
+    correlations = {name: maps[0, : len(tokens)] for name, (maps,) in recorded.items()}
     return Explanation(
         expression,
         tokens,

@@ -242,15 +242,19 @@ class ReMamberProcessor(ProcessorMixin):
             del inputs["attention_mask"]
         return inputs
 
+    def _is_without_code(self) -> bool:
+        """Whether this is of a subclass, in another file, that is not registered."""
+        return self._auto_class is None and type(self).__module__ != __name__
+
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        if self._auto_class is None:  # what the folder says that the tokenizer came from: no code is written here
+        if self._is_without_code():  # what the folder says that the tokenizer came from: no code is written here
             self.tokenizer.init_kwargs.pop("auto_map", None)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def to_dict(self) -> dict:
         """As every processor's. A subclass that is not registered goes by this class's name, which loads anywhere."""
         fields = super().to_dict()
-        if self._auto_class is None:
+        if self._is_without_code():
             fields["processor_class"] = ReMamberProcessor.__name__
             fields.pop("auto_map", None)
             fields["image_processor"].get("auto_map", {}).pop("AutoProcessor", None)
