@@ -23,7 +23,7 @@ from transformers import (
     AutoProcessor,
 )
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import WeightRenaming
+from transformers.core_model_loading import PrefixChange, WeightRenaming
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
@@ -49,10 +49,13 @@ AutoProcessor.register(ReMamberConfig, ReMamberProcessor)
 PIPELINE_REGISTRY.register_pipeline(TASK, ReferringSegmentationPipeline, pt_model=AutoModelForImageSegmentation)
 
 
-class RenamedBack(WeightRenaming):
-    """A renaming when weights are loaded, and none when they are saved."""
+class RenamedBack(PrefixChange):
+    """A renaming when weights are loaded and none when they are saved; of the kind that transformers leaves out then."""
 
     __slots__ = ()
+
+    def __init__(self, source_patterns, target_patterns):
+        WeightRenaming.__init__(self, source_patterns, target_patterns)
 
     def reverse_transform(self):
         return self.copy(self._original_target_patterns, self._original_target_patterns)
