@@ -50,7 +50,7 @@ PIPELINE_REGISTRY.register_pipeline(TASK, ReferringSegmentationPipeline, pt_mode
 
 
 class RenamedBack(PrefixChange):
-    """A renaming when weights are loaded and none when they are saved; of the kind that transformers leaves out then."""
+    """A renaming when weights are loaded and none when they are saved; of a kind that transformers leaves out then."""
 
     __slots__ = ()
 
