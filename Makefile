@@ -38,7 +38,7 @@ test-triton: .venv/triton  ## the GPU kernels without a GPU, in Triton's interpr
 	touch $@
 
 test-torchvision: .venv/torchvision  ## what prepares pictures, with torchvision installed
-	PYTHONPATH=build/torchvision:tests/with_torchvision $(BIN)/python -m pytest -q -rs tests/idioms \
+	PYTHONPATH=$(CURDIR)/build/torchvision:$(CURDIR)/tests/with_torchvision $(BIN)/python -m pytest -q -rs tests/idioms \
 		tests/test_image_processing_remamber.py tests/test_processing_remamber.py tests/test_pipeline_remamber.py \
 		tests/test_auto_classes.py
 

@@ -82,9 +82,8 @@ class ReferringSegmentationPipeline(Pipeline):
             try:
                 processor = ReMamberProcessor.from_pretrained(self.model.name_or_path)
             except (OSError, ValueError) as error:
-                raise ValueError(
-                    f"the processor is missing, and {self.model.name_or_path} has none: {error}"
-                ) from error
+                reason = " ".join(str(error).split())
+                raise ValueError(f"{self.model.name_or_path} has no processor that can be loaded: {reason}") from error
         if image_processor is None and tokenizer is None:
             return processor
         if processor is None:

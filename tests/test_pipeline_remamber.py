@@ -250,7 +250,12 @@ def test_a_saved_folder_runs_on_the_installed_package_whether_or_not_its_code_is
     assert json.loads((folder / "config.json").read_text())["custom_pipelines"] == CUSTOM_PIPELINES
     loaded = pipeline(TASK, model=str(folder), device="cpu", **options)
     assert type(loaded) is ReferringSegmentationPipeline
-    assert same(loaded(make_picture(), "cat"), pipe(make_picture(), "cat"))
+    # The same processor to both: where torchvision is installed another twin is loaded than the one that was saved.
+    alike = pipeline(TASK, model=pipe.model, processor=loaded.processor, device="cpu")
+    probabilities = [
+        each(make_picture(), "cat", return_probabilities=True)["probabilities"] for each in (loaded, alike)
+    ]
+    np.testing.assert_allclose(*probabilities, atol=1e-5)
 
 
 WITHOUT_PACKAGE = """

@@ -126,7 +126,6 @@ def run_without_package(code: str, folder: Path) -> str:
     Code that comes with a checkpoint is cached in `folder` / modules, so that no other test's is found.
     """
     environment = {**os.environ, "HF_MODULES_CACHE": str(folder / "modules"), "HF_HUB_OFFLINE": "1"}
-    environment.pop("PYTHONPATH", None)
     code = "import sys\nsys.modules['remamber_hf'] = None\n" + code
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, env=environment, check=False
