@@ -20,6 +20,7 @@ instruction set; where they are missing, as beside weights on the Hub, `why_not`
 import ctypes
 import functools
 import itertools
+import os
 import platform
 import re
 from pathlib import Path
@@ -32,6 +33,7 @@ INSTALL = "pip install --force-reinstall --no-deps .  (in a copy of remamber_hf'
 FOLDER = Path(__file__).parent  # where the libraries are
 BLOCK_STEPS = 32  # time steps whose states the backward pass computes again from the one that enters; STEPS in C++
 THREAD_STATES = 2**16  # a further thread is worth starting for this many states
+KERNEL_VARIABLE = "REMAMBER_CPU_KERNEL"  # names the one library that may run, or "none": to test or to compare them
 
 
 class _Arguments(ctypes.Structure):
@@ -45,7 +47,7 @@ class _Arguments(ctypes.Structure):
                 "grad_x grad_delta grad_projections grad_dt_proj_weight grad_bias grad_A grad_D parallel"
             ).split()
         ),
-        *((name, ctypes.c_int64) for name in "batch height width parts channels rank states threads".split()),
+        *((name, ctypes.c_int64) for name in "batch height width parts channels rank states panel_groups batch_groups".split()),
         *(
             (name, ctypes.c_int32)
             for name in "x_is_bfloat16 delta_is_bfloat16 projections_is_bfloat16 delta_softplus".split()
@@ -93,9 +95,17 @@ def open_library(name: str) -> ctypes.CDLL:
 
 @functools.cache
 def load_library() -> tuple[ctypes.CDLL | None, str]:
-    """The fastest library that runs here and its name, or `None` and the reason why there is none."""
-    reasons = []
-    for name in library_names():
+    """
+    The fastest library that runs here and its name, or `None` and the reason why there is none.
+
+    The environment variable `KERNEL_VARIABLE` names the one that may run.
+    """
+    names, wanted, reasons = library_names(), os.environ.get(KERNEL_VARIABLE, ""), []
+    if wanted:
+        names = [name for name in names if name == f"_scan_{wanted}"]
+        can_run = ", ".join(name.removeprefix("_scan_") for name in library_names())
+        reasons.append(f"{KERNEL_VARIABLE} is {wanted!r}; this processor runs {can_run}, and 'none' is for none")
+    for name in names:
         try:
             return open_library(name), name
         except (OSError, RuntimeError) as error:  # FileNotFoundError is an OSError
@@ -114,10 +124,23 @@ def why_not(device: torch.device) -> str:
 # ------------------------------------------------------------------------------------------------------------ the call
 
 
-def _num_threads(library: ctypes.CDLL, num_states: int, channels: int) -> int:
-    """Threads for a scan of `num_states` states in all, at most one for each panel of `channels`."""
+def _groups(library: ctypes.CDLL, num_states: int, channels: int, batch: int) -> dict[str, int]:
+    """
+    Into how many groups the panels of `channels` and the batch are cut, each pair the work of one thread.
+
+    Of the ways to cut `num_states` states in all, the one whose largest share is smallest; of equals the one with the
+    most groups of panels, which have fewer gradients to sum afterwards.
+    """
     panels = -(-channels // library.remamber_scan_panel())
-    return max(1, min(torch.get_num_threads(), panels, num_states // THREAD_STATES))
+    threads = max(1, min(torch.get_num_threads(), num_states // THREAD_STATES))
+
+    def largest_share(groups: tuple[int, int]) -> tuple[int, int]:
+        panel_groups, batch_groups = groups
+        return -(-panels // panel_groups) * -(-batch // batch_groups), -panel_groups
+
+    ways = [(count, min(batch, threads // count)) for count in range(1, min(panels, threads) + 1)]
+    panel_groups, batch_groups = min(ways, key=largest_share)
+    return {"panel_groups": panel_groups, "batch_groups": batch_groups}
 
 
 @functools.cache
@@ -212,7 +235,7 @@ def _map_arguments(x, projections, dt_proj_weight, dt_proj_bias, A, D, direction
         "channels": channels,
         "rank": rank,
         "states": states,
-        "threads": _num_threads(library, x.numel() * parts * states, channels),
+        **_groups(library, x.numel() * parts * states, channels, batch),
         "x_is_bfloat16": x.dtype == torch.bfloat16,
         "projections_is_bfloat16": projections.dtype == torch.bfloat16,
     }
@@ -263,19 +286,20 @@ def _cross_selective_scan_backward_op(
     library, tensors, sizes = _map_arguments(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)
     gradients = {
         "grad_x": A.new_empty(x.shape),
-        "grad_projections": A.new_empty(sizes["threads"], *projections.shape),
-        "grad_dt_proj_weight": A.new_empty(dt_proj_weight.shape),
-        "grad_bias": A.new_empty(dt_proj_bias.shape),
-        "grad_A": A.new_empty(A.shape),
-        "grad_D": A.new_empty(D.shape),
+        "grad_projections": A.new_empty(sizes["panel_groups"], *projections.shape),
+        "grad_dt_proj_weight": A.new_empty(sizes["batch_groups"], *dt_proj_weight.shape),
+        "grad_bias": A.new_empty(sizes["batch_groups"], *dt_proj_bias.shape),
+        "grad_A": A.new_empty(sizes["batch_groups"], *A.shape),
+        "grad_D": A.new_empty(sizes["batch_groups"], *D.shape),
     }
     tensors |= {"grad_y": grad_y.contiguous(), "carries": carries.contiguous(), **gradients}
     _run(library.remamber_scan_backward, tensors, sizes)
     grad_x, grad_projections, *grad_weights = gradients.values()
-    return [grad_x.to(x.dtype), _sum_threads(grad_projections).to(projections.dtype), *grad_weights]
+    grad_projections = _sum_groups(grad_projections).to(projections.dtype)
+    return [grad_x.to(x.dtype), grad_projections, *map(_sum_groups, grad_weights)]
 
 
-def _sum_threads(gradients: torch.Tensor) -> torch.Tensor:
+def _sum_groups(gradients: torch.Tensor) -> torch.Tensor:
     return gradients[0] if gradients.shape[0] == 1 else gradients.sum(0)
 
 
@@ -313,7 +337,7 @@ def _sequence_arguments(u, delta, A, B, C, D, delta_bias, delta_softplus):
         "parts": groups,
         "channels": channels // groups,
         "states": states,
-        "threads": _num_threads(library, u.numel() * states, channels // groups),
+        **_groups(library, u.numel() * states, channels // groups, batch),
         "x_is_bfloat16": u.dtype == torch.bfloat16,
         "delta_is_bfloat16": delta.dtype == torch.bfloat16,
         "delta_softplus": delta_softplus,
@@ -368,16 +392,17 @@ def _selective_scan_backward_op(
     gradients = {
         "grad_x": A.new_empty(u.shape),
         "grad_delta": A.new_empty(u.shape),
-        "grad_projections": A.new_empty(sizes["threads"], *tensors["projections"].shape),
-        "grad_A": A.new_empty(A.shape),
-        "grad_D": A.new_empty(D.shape),
-        "grad_bias": A.new_empty(D.shape),
+        "grad_projections": A.new_empty(sizes["panel_groups"], *tensors["projections"].shape),
+        "grad_A": A.new_empty(sizes["batch_groups"], *A.shape),
+        "grad_D": A.new_empty(sizes["batch_groups"], *D.shape),
+        "grad_bias": A.new_empty(sizes["batch_groups"], *D.shape),
     }
     tensors |= {"grad_y": grad_y.contiguous(), "carries": carries.contiguous(), **gradients}
     _run(library.remamber_scan_backward, tensors, sizes)
-    grad_u, grad_delta, grad_projections, grad_A, grad_D, grad_bias = gradients.values()
-    grad_B, grad_C = _sum_threads(grad_projections).permute(0, 2, 3, 1).chunk(2, dim=2)
+    grad_u, grad_delta, grad_projections, *grad_weights = gradients.values()
+    grad_B, grad_C = _sum_groups(grad_projections).permute(0, 2, 3, 1).chunk(2, dim=2)
     grad_B, grad_C = (grad.to(B.dtype).clone(memory_format=torch.contiguous_format) for grad in (grad_B, grad_C))
+    grad_A, grad_D, grad_bias = map(_sum_groups, grad_weights)
     return [grad_u.to(u.dtype), grad_delta.to(delta.dtype), grad_A, grad_B, grad_C, grad_D, grad_bias]
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 
 import pytest
 import torch
@@ -30,6 +31,9 @@ needs_library = pytest.mark.skipif(cpu_scan.load_library()[0] is None, reason=cp
 @pytest.fixture(params=cpu_scan.library_names())
 def library(request, monkeypatch):
     """Each library that this processor runs, in place of the fastest."""
+    wanted = os.environ.get(cpu_scan.KERNEL_VARIABLE)
+    if wanted and request.param != f"_scan_{wanted}":
+        pytest.skip(f"{cpu_scan.KERNEL_VARIABLE} is {wanted!r}")
     try:
         opened = cpu_scan.open_library(request.param)
     except FileNotFoundError as error:
@@ -78,18 +82,21 @@ def test_any_number_of_channels_and_any_rank_equal_the_reference(channels, rank,
 
 
 @pytest.mark.parametrize("are_ours", [False, True])
-@pytest.mark.parametrize("num_threads", [2, 3])
-def test_threads_share_the_channels_and_change_nothing(num_threads, are_ours, library, monkeypatch):
+@pytest.mark.parametrize(("panel_groups", "batch_groups"), [(2, 1), (3, 1), (1, 2), (1, 5), (2, 3)])
+def test_threads_share_channels_and_batch_and_change_nothing(
+    panel_groups, batch_groups, are_ours, library, monkeypatch
+):
     if are_ours:
         monkeypatch.setattr(cpu_scan, "_parallel", lambda: None)
-    maps = random_map(7, 9, state_size=2, channels=150)
-    sequences = random_sequences(63, state_size=2, groups=2, channels=140)
+    maps = random_map(7, 9, state_size=2, channels=150, batch=5)
+    sequences = random_sequences(63, state_size=2, groups=2, channels=140, batch=5)
     scans = {cross_selective_scan: (maps, {}), selective_scan: (sequences, {"delta_softplus": True})}
     expected = [
         outputs_and_gradients(scan, inputs, backend="reference", **options)
         for scan, (inputs, options) in scans.items()
     ]
-    monkeypatch.setattr(cpu_scan, "_num_threads", lambda *_: num_threads)
+    groups = {"panel_groups": panel_groups, "batch_groups": batch_groups}
+    monkeypatch.setattr(cpu_scan, "_groups", lambda *_: groups)
     for (scan, (inputs, options)), reference in zip(scans.items(), expected):
         actual = outputs_and_gradients(scan, inputs, backend="cpu", **options)
         assert_equal_to_reference(actual, reference, torch.float32)
@@ -104,25 +111,49 @@ def test_the_threads_are_those_of_pytorch_and_a_smaller_team_does_all_the_work(l
         teams.append(num_threads)
         function(argument)
 
-    monkeypatch.setattr(cpu_scan, "_num_threads", lambda library, num_states, channels: 3)
+    monkeypatch.setattr(cpu_scan, "_groups", lambda *_: {"panel_groups": 3, "batch_groups": 2})
     inputs = random_map(7, 9, channels=67)
     expected = outputs_and_gradients(cross_selective_scan, inputs, backend="cpu")
     monkeypatch.setattr(cpu_scan, "_parallel", lambda: ctypes.cast(team_of_one, ctypes.c_void_p).value)
     actual = outputs_and_gradients(cross_selective_scan, inputs, backend="cpu")
-    assert teams == [3, 3]
+    assert teams == [6, 6]
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 @needs_library
-def test_no_more_threads_run_than_torch_has_or_panels_or_work(monkeypatch):
+@pytest.mark.parametrize(
+    ("threads", "enough_for", "panels", "batch", "expected"),
+    [
+        (4, 100, 8, 1, (4, 1)),
+        (4, 100, 3, 1, (3, 1)),
+        (4, 2, 8, 1, (2, 1)),
+        (4, 0, 8, 1, (1, 1)),
+        (2, 100, 8, 16, (2, 1)),  # equal shares either way: fewer gradients to sum
+        (2, 100, 3, 16, (1, 2)),  # 24 of the 48, where two panels would be 32
+        (32, 100, 8, 16, (8, 4)),
+        (12, 100, 8, 16, (4, 3)),
+        (64, 100, 6, 4, (6, 4)),
+    ],
+)
+def test_work_is_cut_over_panels_and_batch_for_as_many_threads_as_it_is_worth(
+    threads, enough_for, panels, batch, expected, monkeypatch
+):
     library, _ = cpu_scan.load_library()
-    panel = library.remamber_scan_panel()
-    enough = 100 * cpu_scan.THREAD_STATES
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert cpu_scan._num_threads(library, enough, 8 * panel) == 4
-    assert cpu_scan._num_threads(library, enough, 2 * panel + 1) == 3
-    assert cpu_scan._num_threads(library, 2 * cpu_scan.THREAD_STATES, 8 * panel) == 2
-    assert cpu_scan._num_threads(library, 1, 8 * panel) == 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    channels = panels * library.remamber_scan_panel() - 1
+    groups = cpu_scan._groups(library, enough_for * cpu_scan.THREAD_STATES, channels, batch)
+    assert (groups["panel_groups"], groups["batch_groups"]) == expected
+
+
+@needs_library
+@pytest.mark.parametrize("name", ["none", "sse9", "avx512_scan", "../csrc/scan"])
+def test_the_environment_may_name_the_library_and_a_name_that_cannot_run_is_said(name, monkeypatch):
+    monkeypatch.setenv(cpu_scan.KERNEL_VARIABLE, name)
+    library, reason = cpu_scan.load_library.__wrapped__()
+    assert library is None
+    assert reason.startswith(f"REMAMBER_CPU_KERNEL is {name!r}; this processor runs ")
+    monkeypatch.setenv(cpu_scan.KERNEL_VARIABLE, "baseline")
+    assert cpu_scan.load_library.__wrapped__()[1] == "_scan_baseline"
 
 
 # ------------------------------------------------------------------------------------------------------------ accuracy

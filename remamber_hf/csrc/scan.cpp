@@ -230,15 +230,16 @@ struct ScanArguments {
     const float* grad_y;           // as x, and all below only in the backward pass
     float* grad_x;                 // as x
     float* grad_delta;             // as delta
-    float* grad_projections;       // (threads, …as projections), to be summed over threads
-    float* grad_dt_proj_weight;
+    float* grad_projections;       // (panel_groups, …as projections), to be summed over these
+    float* grad_dt_proj_weight;    // (batch_groups, …as dt_proj_weight), to be summed over these, and so the rest
     float* grad_bias;
     float* grad_A;
     float* grad_D;
     // GOMP_parallel of the OpenMP that PyTorch runs on, or null: (function, its argument, threads, flags).
     void (*parallel)(void (*)(void*), void*, unsigned, unsigned);
     int64_t batch, height, width, parts, channels, rank, states;
-    int64_t threads;               // at most the number of panels of a part
+    // Each group of panels with each group of the batch is the work of one thread.
+    int64_t panel_groups, batch_groups;  // at most the panels of a part, at most `batch`
     int32_t x_is_bfloat16, delta_is_bfloat16, projections_is_bfloat16;
     int32_t delta_softplus;
 };
@@ -576,11 +577,11 @@ void project_backward(const Tile& tile, const float* grad_z, const float* weight
 
 // ------------------------------------------------------------------------------------------------------- one thread
 
-// What forward and backward share: a range of panels, their weights, and the tile at hand.
+// What forward and backward share: a range of panels and of the batch, the weights, and the tile at hand.
 struct Worker {
     const ScanArguments& args;
     const Shape shape;
-    const int64_t thread, first_panel, last_panel, num_states;
+    const int64_t panel_group, batch_group, first_panel, last_panel, first_batch, last_batch, num_states;
     Tile tile;
     Buffer dt_proj, bias, A, D;  // of all panels
     Buffer delta, decays;        // (STEPS, PANEL), (STEPS, N, PANEL)
@@ -590,9 +591,12 @@ struct Worker {
     Worker(const ScanArguments& arguments, int64_t index)
         : args(arguments),
           shape(arguments),
-          thread(index),
-          first_panel(shape.panels * index / args.threads),
-          last_panel(shape.panels * (index + 1) / args.threads),
+          panel_group(index % args.panel_groups),
+          batch_group(index / args.panel_groups),
+          first_panel(shape.panels * panel_group / args.panel_groups),
+          last_panel(shape.panels * (panel_group + 1) / args.panel_groups),
+          first_batch(args.batch * batch_group / args.batch_groups),
+          last_batch(args.batch * (batch_group + 1) / args.batch_groups),
           num_states(args.states),
           tile(shape),
           dt_proj(per_panel(args.rank * PANEL)),
@@ -698,7 +702,7 @@ public:
         const FlushDenormals guard;
         for (int64_t part = 0; part < args.parts; ++part) {
             pack_weights(part);
-            for (int64_t batch = 0; batch < args.batch; ++batch) {
+            for (int64_t batch = first_batch; batch < last_batch; ++batch) {
                 state_.zero();
                 for (int64_t index = 0; index < shape.tiles; ++index) {
                     tile.read(shape, batch, part, index);
@@ -767,7 +771,8 @@ class BackwardWorker : Worker {
     }
 
     void write_projections(int64_t batch, int64_t part) {
-        float* all = args.grad_projections + thread * args.batch * shape.length * args.parts * shape.projection_size;
+        const int64_t size = args.batch * shape.length * args.parts * shape.projection_size;
+        float* all = args.grad_projections + panel_group * size;
         for (int t = 0; t < tile.steps; ++t) {
             float* row = all + shape.projection_start(batch, tile.pixels[t], part);
             std::copy_n(grad_dt_ + t * shape.rank_padded, args.rank, row);
@@ -779,8 +784,9 @@ class BackwardWorker : Worker {
     }
 
     void write_weights(int64_t part) {
-        for_each_channel(part, [&](int64_t channel, int64_t row) {
+        for_each_channel(part, [&](int64_t channel, int64_t weight_row) {
             const int64_t place = channel / PANEL, lane = channel % PANEL;
+            const int64_t row = batch_group * args.parts * args.channels + weight_row;
             std::copy_n(grad_dt_proj_ + channel * shape.rank_padded, args.rank,
                         args.grad_dt_proj_weight + row * args.rank);
             for (int64_t n = 0; n < num_states; ++n)
@@ -811,7 +817,7 @@ public:
             pack_weights(part);
             pack_transposed(part);
             for (Buffer* sums : {&grad_dt_proj_, &grad_bias_, &grad_A_, &grad_D_}) sums->zero();
-            for (int64_t batch = 0; batch < args.batch; ++batch) {
+            for (int64_t batch = first_batch; batch < last_batch; ++batch) {
                 grad_state_.zero();
                 for (int64_t index = shape.tiles - 1; index >= 0; --index) {
                     tile.read(shape, batch, part, index);
@@ -847,7 +853,8 @@ int32_t run_workers(const ScanArguments& args) {
     auto& workers = team.workers;
     std::vector<std::thread> threads;
     try {
-        for (int64_t i = 0; i < args.threads; ++i) workers.emplace_back(new AnyWorker(args, i));
+        const int64_t count = args.panel_groups * args.batch_groups;
+        for (int64_t i = 0; i < count; ++i) workers.emplace_back(new AnyWorker(args, i));
         threads.reserve(workers.size());
     } catch (const std::bad_alloc&) {
         return 1;
