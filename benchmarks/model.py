@@ -91,7 +91,7 @@ def make_inputs(side: int) -> dict[str, torch.Tensor]:
 
 
 def use_backend(model: ReMamberForImageSegmentation, backend: str) -> None:
-    model.config.scan_backend = model.config.vision_config.scan_backend = backend
+    model.set_scan_backend(backend)
 
 
 @torch.no_grad()

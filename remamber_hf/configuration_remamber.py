@@ -21,11 +21,15 @@ from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.utils import logging
 
+
+logger = logging.get_logger(__name__)
 
 # In CLIP's published config, where it means the last of CLIP's own tokens; words that were added come after it.
 LEGACY_END_TOKEN = 2
 CLIP_VOCABULARY = 49408  # tokens
+SET_SCAN_BACKEND = "call model.set_scan_backend(name) on the loaded model"
 
 
 def _require_positive(config: PreTrainedConfig, *names: str) -> None:
@@ -51,8 +55,8 @@ class SS2DConfig(PreTrainedConfig):
         time_step_floor (`float`, defaults to 1e-4): lower clamp of those time steps.
         layer_norm_eps (`float`, defaults to 1e-5): epsilon of every layer norm outside the text encoder.
         initializer_range (`float`, defaults to 0.02): standard deviation of the weights of linear layers.
-        scan_backend (`str`, defaults to `"auto"`):
-            implementation of the scan, `"auto"` or a name from `selective_scan.BACKENDS`.
+
+    Where a scan runs is a matter of the machine and no field: `model.set_scan_backend(name)`.
     """
 
     state_size: int = 1
@@ -65,7 +69,21 @@ class SS2DConfig(PreTrainedConfig):
     time_step_floor: float = 1e-4
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
-    scan_backend: Literal["auto", "reference", "torch", "cpu", "mamba_ssm", "triton"] = "auto"
+
+    def __post_init__(self, **kwargs):
+        backend = kwargs.pop("scan_backend", "auto")  # older folders have it
+        if backend != "auto":
+            logger.warning_once(f"scan_backend={backend!r} in a configuration is not read; {SET_SCAN_BACKEND}.")
+        super().__post_init__(**kwargs)
+
+    @property
+    def scan_backend(self):
+        """No field: raises ValueError, also for `from_pretrained(…, scan_backend=…)`."""
+        raise ValueError(f"scan_backend is not part of the configuration; {SET_SCAN_BACKEND}.")
+
+    @scan_backend.setter
+    def scan_backend(self, name: str):
+        raise ValueError(f"scan_backend={name!r} is not part of the configuration; {SET_SCAN_BACKEND}.")
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -158,8 +176,7 @@ class ReMamberConfig(SS2DConfig):
         decoder_depths (`list[int]`, defaults to `[2, 4, 2, 2]`): blocks per level of the Mamba head, coarse to fine.
         conv_head_ratio (`int`, defaults to 4): channels of the Conv head over those of the first stage.
 
-    The fields of [`SS2DConfig`] apply to the scans of fusion and mask head; `vision_config` has those of the
-    backbone. Only `scan_backend` holds for the whole model: ReMamber does not read the one in `vision_config`.
+    The fields of [`SS2DConfig`] apply to the scans of fusion and mask head; `vision_config` has those of the backbone.
     """
 
     model_type = "remamber"

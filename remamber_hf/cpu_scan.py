@@ -47,7 +47,10 @@ class _Arguments(ctypes.Structure):
                 "grad_x grad_delta grad_projections grad_dt_proj_weight grad_bias grad_A grad_D parallel"
             ).split()
         ),
-        *((name, ctypes.c_int64) for name in "batch height width parts channels rank states panel_groups batch_groups".split()),
+        *(
+            (name, ctypes.c_int64)
+            for name in "batch height width parts channels rank states panel_groups batch_groups".split()
+        ),
         *(
             (name, ctypes.c_int32)
             for name in "x_is_bfloat16 delta_is_bfloat16 projections_is_bfloat16 delta_softplus".split()
@@ -116,7 +119,7 @@ def load_library() -> tuple[ctypes.CDLL | None, str]:
 def why_not(device: torch.device) -> str:
     """Why the kernel cannot run on `device`, or an empty string."""
     if device.type != "cpu":
-        return f"the C++ kernel needs CPU tensors, these are on {device.type}; use scan_backend='auto'"
+        return f"the C++ kernel needs CPU tensors, these are on {device.type}; use 'auto'"
     library, reason = load_library()
     return "" if library else reason
 

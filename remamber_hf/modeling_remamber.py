@@ -560,7 +560,6 @@ class ReMamberModel(ReMamberPreTrainedModel):
 
     def __init__(self, config: ReMamberConfig):
         super().__init__(config)
-        config.vision_config.scan_backend = config.scan_backend
         self.text_encoder = CLIPTextModel(config.text_config)
         self.backbone = VMambaModel(config.vision_config)
         self.fusions = nn.ModuleList(TextFusion(config, size) for size in config.vision_config.hidden_sizes)

@@ -34,7 +34,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_remamber import SS2DConfig, VMambaConfig
-from .selective_scan import Direction, cross_selective_scan
+from .selective_scan import Direction, check_backend_name, cross_selective_scan
 
 
 def channels_first(hidden_states: torch.Tensor) -> torch.Tensor:
@@ -84,6 +84,7 @@ class SS2D(nn.Module):
         num_directions = len(Direction)
         self.config = config
         self.is_gated = is_gated
+        self.scan_backend = "auto"
         self.in_proj = nn.Linear(input_size or hidden_size, inner_size * (2 if is_gated else 1), bias=False)
         self.conv = nn.Conv2d(
             inner_size,
@@ -114,7 +115,7 @@ class SS2D(nn.Module):
             self.dt_proj_bias,
             self.A_log,
             self.D,
-            backend=self.config.scan_backend,
+            backend=self.scan_backend,
         )
         y = self.out_norm(y).to(x.dtype)
         if self.is_gated:
@@ -269,6 +270,23 @@ class VMambaPreTrainedModel(PreTrainedModel):
         if self.is_saved_with_code:
             self.config.auto_map = dict(self._auto_map)
         super().save_pretrained(*args, **kwargs)
+
+    def set_scan_backend(self, name: str) -> None:
+        """
+        Choose the implementation of every scan of the model: of backbone, fusion and mask head.
+
+        It holds for this object and is not saved. A backend that cannot run where the model is says so when called.
+
+        Args:
+            name: `"auto"` or a name from `selective_scan.BACKENDS`.
+
+        Raises:
+            ValueError: if the backend is unknown.
+        """
+        check_backend_name(name)
+        for module in self.modules():
+            if isinstance(module, SS2D):
+                module.scan_backend = name
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

@@ -684,7 +684,7 @@ class ScanBackend:
 
 def _why_not_mamba_ssm(device: torch.device) -> str:
     if device.type != "cuda":
-        return f"mamba-ssm's kernel needs CUDA tensors, these are on {device.type}; use scan_backend='auto'"
+        return f"mamba-ssm's kernel needs CUDA tensors, these are on {device.type}; use 'auto'"
     return _load_mamba_ssm()[1]
 
 
@@ -724,12 +724,17 @@ def fastest_backend(device_type: str, dtype: torch.dtype = torch.float32) -> tup
     return "torch", "; ".join(reasons)
 
 
+def check_backend_name(name: str) -> None:
+    """ValueError if `name` is neither "auto" nor in the table."""
+    if name not in ["auto", *BACKENDS]:
+        raise ValueError(f"scan backend {name!r} is unknown; use 'auto' or one of {sorted(BACKENDS)}.")
+
+
 def _find_backend(name: str, device: torch.device, dtype: torch.dtype) -> ScanBackend:
     """The backend called `name`; for `"auto"` the fastest that runs on `device` and keeps float64."""
     if name == "auto":
         return BACKENDS[_choose_backend(device.type, dtype)]
-    if name not in BACKENDS:
-        raise ValueError(f"scan backend {name!r} is unknown; use 'auto' or one of {sorted(BACKENDS)}.")
+    check_backend_name(name)
     why_not = BACKENDS[name].why_not(device)
     if why_not:
         raise RuntimeError(f"scan backend {name!r} cannot run: {why_not}.")

@@ -29,7 +29,7 @@ from .cpu_scan import operator_name, register_backward
 def why_not(device: torch.device) -> str:
     """Why the kernels cannot run on `device`, or an empty string."""
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"the Triton kernels need CUDA tensors, these are on {device.type}; use scan_backend='auto'"
+        return f"the Triton kernels need CUDA tensors, these are on {device.type}; use 'auto'"
     return _why_not_imported()
 
 

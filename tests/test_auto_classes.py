@@ -51,10 +51,12 @@ CODE_OF_REMAMBER = CODE_OF_VMAMBA | CODE_OF_PIPELINE | {"modeling_remamber.py"}
 def build(model_class, **fields):
     """A model whose scan is the same where the package, and with it the C++ kernel, is missing."""
     torch.manual_seed(0)
-    fields = {"scan_backend": "torch", **fields}
     if issubclass(model_class, (ReMamberModel, ReMamberForImageSegmentation)):
-        return model_class(remamber_config(**fields)).eval()
-    return model_class(vision_config(num_labels=5, out_features=["stage2", "stage4"], **fields)).eval()
+        model = model_class(remamber_config(**fields)).eval()
+    else:
+        model = model_class(vision_config(num_labels=5, out_features=["stage2", "stage4"], **fields)).eval()
+    model.set_scan_backend("torch")
+    return model
 
 
 def make_inputs():

@@ -1,6 +1,8 @@
 """ReMamber: the reference cases stage by stage, sizes, sharing of pictures, precision, training."""
 
 import functools
+import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -21,11 +23,13 @@ from tiny import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+from transformers.testing_utils import CaptureLogger
+from transformers.utils import logging
 
-from remamber_hf import ReMamberForImageSegmentation, ReMamberModel
+from remamber_hf import ReMamberForImageSegmentation, ReMamberModel, configuration_remamber
 from remamber_hf.convert_checkpoint import convert_name
 from remamber_hf.modeling_remamber import COMMUTED_CHANNELS, batch_norm, convolve_resized, segmentation_loss
-from remamber_hf.modeling_vmamba import VMambaDownsample
+from remamber_hf.modeling_vmamba import SS2D, VMambaDownsample
 
 
 # ------------------------------------------------------------------------------------------------- the reference cases
@@ -562,9 +566,52 @@ def test_gradient_checkpointing_changes_no_gradient(mask_head):
         torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-6, atol=0, msg=name)
 
 
-def test_the_scan_backend_holds_for_the_whole_model():
-    with pytest.raises(RuntimeError, match="'mamba_ssm' cannot run"):
-        build(scan_backend="mamba_ssm").remamber.backbone(unlabelled_inputs()["pixel_values"])
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_the_scan_backend_holds_for_every_scan_of_the_model_and_of_its_copies(mask_head):
+    model, inputs = build(mask_head).eval(), unlabelled_inputs()
+    model.set_scan_backend("reference")
+    scans = [module for module in model.modules() if isinstance(module, SS2D)]
+    parts = {name.split(".")[1 if name.startswith("remamber.") else 0] for name, module in model.named_modules()
+             if module in scans}  # fmt: skip
+    assert parts == {"backbone", "fusions"} | ({"mask_head"} if mask_head == "mamba" else set())
+    assert {scan.scan_backend for scan in scans} == {"reference"}
+    assert {module.scan_backend for module in deepcopy(model).modules() if isinstance(module, SS2D)} == {"reference"}
+    for part in (model.remamber.backbone, model.remamber, model):
+        part.set_scan_backend("mamba_ssm")
+        with pytest.raises(RuntimeError, match="'mamba_ssm' cannot run"), torch.no_grad():
+            model(**inputs)
+        model.set_scan_backend("auto")
+    with pytest.raises(ValueError, match="scan backend 'numba' is unknown; use 'auto' or one of"):
+        model.set_scan_backend("numba")
+
+
+def test_where_a_scan_runs_is_not_saved_and_old_folders_that_say_it_load(tmp_path):
+    model = build()
+    model.set_scan_backend("reference")
+    model.save_pretrained(tmp_path)
+    assert "scan_backend" not in (tmp_path / "config.json").read_text()
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["scan_backend"] = config["vision_config"]["scan_backend"] = "mamba_ssm"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    logging.warning_once.cache_clear()
+    with CaptureLogger(configuration_remamber.logger) as log:
+        loaded = type(model).from_pretrained(tmp_path).eval()
+    loaded.set_scan_backend("reference")
+    assert log.out.count("scan_backend='mamba_ssm' in a configuration is not read; call model.set_scan_backend") == 1
+    with torch.no_grad():
+        assert torch.equal(loaded(**unlabelled_inputs()).logits, model.eval()(**unlabelled_inputs()).logits)
+    loaded.save_pretrained(tmp_path / "again")
+    assert "scan_backend" not in (tmp_path / "again" / "config.json").read_text()
+
+
+def test_a_scan_backend_in_the_configuration_is_refused_with_the_method_that_sets_it(tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path)
+    for config in (model.config, model.config.vision_config):
+        with pytest.raises(ValueError, match="scan_backend='torch' is not part of the .* model.set_scan_backend"):
+            config.scan_backend = "torch"
+    with pytest.raises(ValueError, match="is not part of the configuration; call model.set_scan_backend"):
+        type(model).from_pretrained(tmp_path, scan_backend="torch")
 
 
 class ValueReads(TorchDispatchMode):

@@ -113,9 +113,7 @@ def test_pretrained_text_may_be_a_whole_clip(tmp_path):
 def test_pretrained_models_are_copied_and_left_as_they_were(text_model):
     vision = vision_model(VMambaModel)
     fields = vision.config.to_dict()
-    model = ReMamberForImageSegmentation.from_text_vision_pretrained(
-        text_model, vision, text_length=7, scan_backend="reference"
-    )
+    model = ReMamberForImageSegmentation.from_text_vision_pretrained(text_model, vision, text_length=7)
     assert vision.config.to_dict() == fields
     model.remamber.backbone.stem.conv1.weight.data.zero_()
     assert vision.stem.conv1.weight.any()

@@ -46,11 +46,11 @@ def pipe() -> ReferringSegmentationPipeline:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    # the scan that is also there where the package, and with it the C++ kernel, is missing
-    config = remamber_config(text_config=text_config, initializer_range=0.3, scan_backend="torch")
+    config = remamber_config(text_config=text_config, initializer_range=0.3)
     image_processor = ReMamberImageProcessorPil(size={"height": 32, "width": 32})
     processor = ReMamberProcessor(image_processor, tokenizer, text_length=config.text_length)
     model = ReMamberForImageSegmentation(config).eval()
+    model.set_scan_backend("torch")  # also there where the package, and with it the C++ kernel, is missing
     built = ReferringSegmentationPipeline(model=model, processor=processor, device="cpu", task=TASK)
     probabilities = built(make_picture(), "cat", return_probabilities=True)["probabilities"]
     with torch.no_grad():

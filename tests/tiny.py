@@ -110,11 +110,11 @@ def golden_inputs(case: str) -> dict[str, torch.Tensor]:
 def golden_model(case: str, scan_backend: str = "auto") -> ReMamberForImageSegmentation | VMambaForImageClassification:
     """Model with the weights of a reference case, in eval mode, without stochastic depth."""
     config, state_dict = convert_state_dict(golden_state_dict(case))
-    config.scan_backend = scan_backend
     getattr(config, "vision_config", config).drop_path_rate = 0.0
     is_classifier = isinstance(config, VMambaConfig)
     model = (VMambaForImageClassification if is_classifier else ReMamberForImageSegmentation)(config)
     model.load_state_dict(state_dict)
+    model.set_scan_backend(scan_backend)
     return model.eval()
 
 

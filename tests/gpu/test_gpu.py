@@ -171,7 +171,7 @@ def test_the_gradients_of_the_model_are_those_of_the_reference(mask_head, backen
     gradients = {}
     model = ReMamberForImageSegmentation(remamber_config(mask_head)).cuda().eval()
     for name in (backend, "reference"):
-        model.config.scan_backend = model.config.vision_config.scan_backend = name
+        model.set_scan_backend(name)
         model.zero_grad()
         model(**inputs).loss.backward()
         gradients[name] = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
@@ -183,7 +183,8 @@ def test_the_gradients_of_the_model_are_those_of_the_reference(mask_head, backen
 @pytest.mark.parametrize("mask_head", MASK_HEADS)
 def test_training_steps_in_half_precision_stay_finite(mask_head, dtype, backend):
     torch.manual_seed(0)
-    model = ReMamberForImageSegmentation(remamber_config(mask_head, scan_backend=backend)).cuda().train()
+    model = ReMamberForImageSegmentation(remamber_config(mask_head)).cuda().train()
+    model.set_scan_backend(backend)
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     scaler = torch.amp.GradScaler("cuda", init_scale=2.0**10, enabled=dtype == torch.float16)
@@ -204,7 +205,8 @@ def test_training_steps_in_half_precision_stay_finite(mask_head, dtype, backend)
 
 @pytest.mark.parametrize("mask_head", MASK_HEADS)
 def test_a_training_step_does_not_wait_for_the_gpu(mask_head, backend):
-    model = ReMamberForImageSegmentation(remamber_config(mask_head, scan_backend=backend)).cuda().train()
+    model = ReMamberForImageSegmentation(remamber_config(mask_head)).cuda().train()
+    model.set_scan_backend(backend)
     inputs = to_cuda(segmentation_inputs())
     model(**inputs).loss.backward()  # compiles
     torch.cuda.set_sync_debug_mode("error")
@@ -216,7 +218,8 @@ def test_a_training_step_does_not_wait_for_the_gpu(mask_head, backend):
 
 @pytest.mark.parametrize("mask_head", MASK_HEADS)
 def test_the_model_is_captured_in_a_cuda_graph(mask_head, backend):
-    model = ReMamberForImageSegmentation(remamber_config(mask_head, scan_backend=backend)).cuda().eval()
+    model = ReMamberForImageSegmentation(remamber_config(mask_head)).cuda().eval()
+    model.set_scan_backend(backend)
     inputs, others = to_cuda(segmentation_inputs(seed=0)), to_cuda(segmentation_inputs(seed=1))
     with torch.no_grad():
         expected = model(**others).logits
@@ -232,7 +235,8 @@ def test_the_model_is_captured_in_a_cuda_graph(mask_head, backend):
 @pytest.mark.parametrize("compile", [True, "reduce-overhead"])
 @pytest.mark.parametrize("mask_head", MASK_HEADS)
 def test_a_compiled_model_has_the_same_logits(mask_head, compile, backend):
-    model = ReMamberForImageSegmentation(remamber_config(mask_head, scan_backend=backend)).cuda().eval()
+    model = ReMamberForImageSegmentation(remamber_config(mask_head)).cuda().eval()
+    model.set_scan_backend(backend)
     inputs = to_cuda(segmentation_inputs())
     del inputs["labels"]
     with torch.no_grad():

@@ -32,9 +32,7 @@ def test_both_heads_take_rows_put_together_and_pictures_that_are_shared(either_m
 @torch.no_grad()
 @pytest.mark.parametrize("scan_backend", ["torch", "auto"])
 def test_both_heads_are_exported_for_any_batch_by_any_scan(either_model, processor, scan_backend):
-    for module in either_model.modules():
-        if hasattr(getattr(module, "config", None), "scan_backend"):
-            module.config.scan_backend = scan_backend
+    either_model.set_scan_backend(scan_backend)
     rows = make_rows()
     batch = dict(processor([row["image"] for row in rows], [row["expression"] for row in rows], return_tensors="pt"))
     dynamic = {name: {0: Dim("batch", min=2, max=64)} for name in batch}
