@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: setup demo test test-slow test-triton test-torchvision test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
+.PHONY: setup demo test test-slow test-triton test-torchvision test-sanitizers test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
 
 setup: .venv/ready
 
@@ -22,7 +22,7 @@ test: setup lint
 	$(BIN)/python -m pytest -q -rs
 
 test-slow: setup
-	$(BIN)/python -m pytest -q -rs -m slow
+	$(BIN)/python -m pytest -q -rs -m slow --ignore tests/sanitizers
 
 .venv/triton: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[triton]"
@@ -41,6 +41,9 @@ test-torchvision: .venv/torchvision  ## what prepares pictures, with torchvision
 	PYTHONPATH=$(CURDIR)/build/torchvision:$(CURDIR)/tests/with_torchvision $(BIN)/python -m pytest -q -rs tests/idioms \
 		tests/test_image_processing_remamber.py tests/test_processing_remamber.py tests/test_pipeline_remamber.py \
 		tests/test_auto_classes.py
+
+test-sanitizers: setup  ## the C++ kernel under address, undefined-behaviour and thread sanitizers; 10 minutes
+	$(BIN)/python -m pytest -q -rs -m slow tests/sanitizers
 
 test-gpu: setup  ## everything on the GPUs of this machine, with the PyTorch and mamba-ssm that .venv has
 	$(BIN)/python -m pytest -q -rs tests/gpu
