@@ -353,14 +353,20 @@ def test_masks_in_bfloat16_are_those_of_float32(case, way):
     model = golden_model(case)
     inputs = base_inputs(case) if case.endswith("base") else golden_inputs(case)
     with torch.no_grad():
-        expected = model(**inputs).logits > 0
+        logits = model(**inputs).logits
         if way == "cast":
             model.to(torch.bfloat16)
         with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
             actual = model(**inputs).logits > 0
+    expected = logits > 0
     assert 0 < expected.float().mean() < 1
-    # With the random weights of conv_base logits spread around 0, and the rounding, 2 % of their spread, turns some.
-    assert (actual & expected).sum() / (actual | expected).sum() >= (0.98 if case == "conv_base" else 0.99)
+    # Rounding is 2 to 4 % of the spread of logits, by the processor's instructions. A pixel that it may turn is none
+    # that bfloat16 gets wrong, and with the random weights of conv_base 2 % of the pixels are such.
+    is_decided = logits.abs() > 0.25 * logits.std()
+    assert is_decided.float().mean() > 0.75
+    assert torch.equal(actual[is_decided], expected[is_decided])
+    if case != "conv_base":
+        assert (actual & expected).sum() / (actual | expected).sum() >= 0.99
 
 
 @pytest.mark.parametrize("mask_head", MASK_HEADS)
