@@ -11,9 +11,16 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Files and folders that are there whole or not at all."""
+"""
+Files and folders that are there whole or not at all.
+
+What is being written has a hidden name beside the final one, `.NAME.remamber-XXXXXXXX`, and its writer holds a lock on
+it, which the system lets go when the writer dies, however it dies. So what has such a name and no lock was left by a
+writer that was killed, and the next one that writes NAME removes it.
+"""
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -25,7 +32,14 @@ from pathlib import Path
 from PIL import Image
 
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is locked and so nothing that was left is removed
+    fcntl = None
+
+
 STANDARD = Path("-")  # stands for standard input or output
+MARK = ".remamber-"  # in the name of what is unfinished
 
 
 def check_new_folder(folder: str | Path) -> None:
@@ -46,7 +60,9 @@ def make_whole_folder(folder: str | Path) -> Iterator[Path]:
     check_new_folder(folder)
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    remove_left(folder.parent, folder.name)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}{MARK}", dir=folder.parent))
+    lock = take_lock(unfinished)
     try:
         yield unfinished
         unfinished.chmod(0o755)
@@ -55,20 +71,61 @@ def make_whole_folder(folder: str | Path) -> Iterator[Path]:
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        let_go(lock)
 
 
 @contextmanager
 def make_whole_file(path: Path) -> Iterator[Path]:
     """A path to write to beside `path`, which it becomes if all goes well; else it is gone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    remove_left(path.parent, path.stem, path.suffix)
+    handle, unfinished = tempfile.mkstemp(prefix=f".{path.stem}{MARK}", suffix=path.suffix, dir=path.parent)
     os.close(handle)
+    lock = take_lock(unfinished)
     try:
         yield Path(unfinished)
         os.chmod(unfinished, 0o644)
         os.replace(unfinished, path)
     finally:
         Path(unfinished).unlink(missing_ok=True)
+        let_go(lock)
+
+
+def take_lock(path: str | Path) -> int | None:
+    """A descriptor that holds the lock on a file or folder until it is closed; None if it is held, or cannot be."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody's, or a file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def let_go(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
+
+
+def remove_left(parent: Path, stem: str, suffix: str = "") -> None:
+    """Remove what writers of `stem + suffix` in `parent` left when they were killed; what is being written stays."""
+    name = re.compile(re.escape(f".{stem}{MARK}") + "[a-z0-9_]{8}" + re.escape(suffix))
+    with os.scandir(parent) as entries:
+        left = [entry for entry in entries if name.fullmatch(entry.name)]
+    for entry in left:
+        lock = take_lock(entry.path)
+        if lock is None:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            Path(entry.path).unlink(missing_ok=True)
+        let_go(lock)
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

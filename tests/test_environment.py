@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -120,6 +121,24 @@ def test_version_and_help_do_not_import_pytorch(argument):
     assert imported == "False False"
     if argument == "--version":
         assert output == [f"remamber_hf {version('remamber_hf')}"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "1000")])
+def test_threads_wait_without_spinning_unless_the_user_says_how(front, monkeypatch, name, value):
+    seen = {}
+
+    def import_and_run(*args):
+        seen.update({name: os.environ.get(name) for name in front.SETS_WAITING})
+
+    for variable in front.SETS_WAITING:
+        monkeypatch.setenv(variable, "")  # so that it is as before after the test
+        monkeypatch.delenv(variable)
+    if name != "OMP_WAIT_POLICY":
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["remamber", "env"])
+    monkeypatch.setattr("remamber_hf.cli.main", import_and_run)
+    front.main()
+    assert seen[name] == value and sum(seen[variable] is not None for variable in front.SETS_WAITING) == 1
 
 
 def test_the_front_page_says_of_each_command_what_it_says_itself(front):

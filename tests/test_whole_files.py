@@ -1,5 +1,7 @@
 """What is written is there whole or not at all."""
 
+import os
+import signal
 import stat
 
 import pytest
@@ -51,3 +53,55 @@ def test_an_empty_folder_is_filled_and_any_other_refused_untouched(tmp_path, mon
         with pytest.raises(FileExistsError), make_whole_folder(taken) as unfinished:
             pytest.fail("nothing may be written")
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+def start_writer(make, path) -> int:
+    """Process id of a child that is in the middle of writing `path`."""
+    source, sink = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with make(path) as unfinished:
+            (unfinished / "half" if unfinished.is_dir() else unfinished).write_text("half")
+            os.write(sink, b".")
+            signal.pause()
+    os.read(source, 1)
+    os.close(source)
+    os.close(sink)
+    return child
+
+
+def kill(child: int):
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("make", [make_whole_file, make_whole_folder])
+def test_what_a_killed_writer_left_goes_with_the_next_run_and_what_is_being_written_stays(tmp_path, make):
+    path = tmp_path / "a.b[1].json"
+    (tmp_path / ".a.b[1].json").mkdir()
+    (tmp_path / ".a.b[1].remamber-of_mine.json.old").write_text("mine")  # no name of ours
+    (tmp_path / ".a.b[1]-abcdefgh.json").write_text("mine")
+    mine = sorted(tmp_path.iterdir())
+    dead, alive = start_writer(make, path), start_writer(make, path)
+    assert len(list(tmp_path.iterdir())) == 5
+    kill(dead)
+    try:
+        with make(path) as unfinished:
+            assert len(list(tmp_path.iterdir())) == 5  # that of the living, and this one
+            assert unfinished.exists()
+    finally:
+        kill(alive)
+    assert len(list(tmp_path.iterdir())) == 5
+    path.unlink() if path.is_file() else path.rmdir()
+    with pytest.raises(KeyboardInterrupt), make(path):
+        raise KeyboardInterrupt
+    assert sorted(tmp_path.iterdir()) == mine
+
+
+def test_a_link_that_has_the_name_of_something_unfinished_is_not_followed(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    (tmp_path / ".out.remamber-abcdefgh").symlink_to(tmp_path / "mine")
+    with make_whole_folder(tmp_path / "out"):
+        pass
+    assert (tmp_path / "mine" / "file").read_text() == "mine"
