@@ -18,6 +18,7 @@ classes take and return is channels-first, as everywhere in transformers.
 """
 
 import math
+from os import PathLike
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_remamber import SS2DConfig, VMambaConfig
 from .selective_scan import Direction, check_backend_name, cross_selective_scan
+from .whole_files import weights_as_umask_says
 
 
 def channels_first(hidden_states: torch.Tensor) -> torch.Tensor:
@@ -260,7 +262,7 @@ class VMambaPreTrainedModel(PreTrainedModel):
         owner = next(base for base in type(self).__mro__ if "_auto_map" in vars(base))
         return self._auto_class is not None and type(self).__module__ == owner.__module__
 
-    def save_pretrained(self, *args, **kwargs):
+    def save_pretrained(self, save_directory: str | PathLike, *args, **kwargs):
         """
         Save config, weights and, as `register_for_auto_class` was called on import, the code files.
 
@@ -269,7 +271,8 @@ class VMambaPreTrainedModel(PreTrainedModel):
         vars(self.config).pop("auto_map", None)
         if self.is_saved_with_code:
             self.config.auto_map = dict(self._auto_map)
-        super().save_pretrained(*args, **kwargs)
+        with weights_as_umask_says(save_directory):
+            super().save_pretrained(save_directory, *args, **kwargs)
 
     def set_scan_backend(self, name: str) -> None:
         """

@@ -17,15 +17,19 @@ Files and folders that are there whole or not at all.
 What is being written has a hidden name beside the final one, `.NAME.remamber-XXXXXXXX`, and its writer holds a lock on
 it, which the system lets go when the writer dies, however it dies. So what has such a name and no lock was left by a
 writer that was killed, and the next one that writes NAME removes it.
+
+Who may read what is written says the user's umask, as for files that `open` makes; a file that was there keeps its
+permissions, and a link is followed.
 """
 
 import os
 import re
+import secrets
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -58,14 +62,12 @@ def make_whole_folder(folder: str | Path) -> Iterator[Path]:
         FileExistsError: as `check_new_folder`.
     """
     check_new_folder(folder)
-    folder = Path(folder).absolute()
+    folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_left(folder.parent, folder.name)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}{MARK}", dir=folder.parent))
-    lock = take_lock(unfinished)
+    unfinished, lock = make_unfinished(Path.mkdir, folder.parent, folder.name)
     try:
         yield unfinished
-        unfinished.chmod(0o755)
         if folder.exists():
             folder.rmdir()
         unfinished.rename(folder)
@@ -76,19 +78,60 @@ def make_whole_folder(folder: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def make_whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to beside `path`, which it becomes if all goes well; else it is gone."""
+    """A file to write to beside `path`, which it becomes if all goes well; else it is gone."""
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_left(path.parent, path.stem, path.suffix)
-    handle, unfinished = tempfile.mkstemp(prefix=f".{path.stem}{MARK}", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    lock = take_lock(unfinished)
+    unfinished, lock = make_unfinished(partial(Path.touch, exist_ok=False), path.parent, path.stem, path.suffix)
     try:
-        yield Path(unfinished)
-        os.chmod(unfinished, 0o644)
+        yield unfinished
+        if path.exists():
+            shutil.copymode(path, unfinished)
         os.replace(unfinished, path)
     finally:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         let_go(lock)
+
+
+def make_unfinished(
+    make: Callable[[Path], None], parent: Path, stem: str, suffix: str = ""
+) -> tuple[Path, int | None]:
+    """Make what will be `stem + suffix` in `parent`, by `make`, which raises FileExistsError; and the lock on it."""
+    while True:
+        unfinished = parent / f".{stem}{MARK}{secrets.token_hex(4)}{suffix}"
+        try:
+            make(unfinished)
+        except FileExistsError:
+            continue
+        lock = take_lock(unfinished)
+        if unfinished.exists():  # else another writer came before the lock, and took it for left
+            return unfinished, lock
+        let_go(lock)
+
+
+@contextmanager
+def weights_as_umask_says(folder: str | os.PathLike) -> Iterator[None]:
+    """
+    What is written inside in `folder` as *.safetensors gets the permissions of other files, and links are followed.
+
+    safetensors itself makes files that nobody but their owner may read, and puts them in place of links.
+    """
+
+    def find() -> dict[Path, tuple[int, int]]:
+        stats = {path: path.lstat() for path in Path(folder).glob("*.safetensors")}
+        return {path: (stat.st_ino, stat.st_ctime_ns) for path, stat in stats.items()}
+
+    before = find()
+    links = {path: path.readlink() for path in before if path.is_symlink()}
+    yield
+    for path in (path for path, version in find().items() if version != before.get(path)):
+        probe, lock = make_unfinished(partial(Path.touch, exist_ok=False), path.parent, path.stem)
+        shutil.copymode(probe, path)
+        probe.unlink()
+        let_go(lock)
+        if path in links:
+            shutil.move(path, path.parent / links[path])
+            path.symlink_to(links[path])
 
 
 def take_lock(path: str | Path) -> int | None:

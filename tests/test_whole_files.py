@@ -6,7 +6,11 @@ import stat
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
+from tiny import remamber_config, vision_config
 
+from remamber_hf import ReMamberForImageSegmentation, VMambaModel
+from remamber_hf.training.ema import WeightAverage
 from remamber_hf.whole_files import check_new_folder, make_whole_file, make_whole_folder, save_picture
 
 
@@ -39,7 +43,71 @@ def test_a_folder_is_not_there_until_it_is_whole(tmp_path):
         (unfinished / "table.md").write_text("| all |")
         assert not folder.exists()
     assert [file.name for file in (tmp_path / "new").rglob("*")] == ["results", "table.md"]
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o002], ids=oct)
+def umask(request):
+    """Sets the umask, and returns what it leaves of a file's permissions."""
+    before = os.umask(request.param)
+    yield 0o666 & ~request.param
+    os.umask(before)
+
+
+def permissions(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_umask_says_who_may_read_what_is_written(tmp_path, umask):
+    with make_whole_folder(tmp_path / "results") as unfinished:
+        (unfinished / "table.md").write_text("|")
+    with make_whole_file(tmp_path / "found.jsonl") as unfinished:
+        unfinished.write_text("{}")
+    save_picture(Image.new("L", (4, 4)), tmp_path / "mask.png")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name: permissions(path) for path in written} == dict.fromkeys(
+        ["table.md", "found.jsonl", "mask.png"], umask
+    )
+    assert permissions(tmp_path / "results") == umask | (umask & 0o444) >> 2
+
+
+@pytest.mark.parametrize("shard_size", ["5GB", "200KB"])
+@pytest.mark.parametrize("model_class", [VMambaModel, ReMamberForImageSegmentation])
+def test_the_umask_says_who_may_read_saved_weights(model_class, shard_size, tmp_path, umask):
+    config = remamber_config() if model_class is ReMamberForImageSegmentation else vision_config()
+    model_class(config).save_pretrained(tmp_path / "model", max_shard_size=shard_size)
+    WeightAverage(model_class(config), decay=0.9, start_step=0).save(tmp_path / "model" / "average.safetensors")
+    files = list((tmp_path / "model").iterdir())
+    assert sum(file.suffix == ".safetensors" for file in files) >= (2 if shard_size == "5GB" else 3)
+    assert {permissions(file) for file in files} == {umask}
+
+
+def test_a_file_that_is_written_again_keeps_its_permissions(tmp_path, umask):
+    path = tmp_path / "found.jsonl"
+    path.write_text("old")
+    path.chmod(0o640)
+    with make_whole_file(path) as unfinished:
+        unfinished.write_text("new")
+    assert (path.read_text(), permissions(path)) == ("new", 0o640)
+
+
+def test_links_as_targets_are_followed(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    for name, target in {"mask.png": "disk/mask.png", "results": "disk"}.items():
+        (tmp_path / name).symlink_to(target)
+    save_picture(Image.new("L", (4, 4)), tmp_path / "mask.png")
+    assert Image.open(disk / "mask.png").size == (4, 4)
+    (disk / "mask.png").unlink()
+    with make_whole_folder(tmp_path / "results") as unfinished:
+        (unfinished / "table.md").write_text("|")
+    assert (disk / "table.md").read_text() == "|"
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").symlink_to("../disk/weights.safetensors")
+    (disk / "weights.safetensors").write_text("old")
+    model = VMambaModel(vision_config())
+    model.save_pretrained(tmp_path / "model")
+    assert load_file(disk / "weights.safetensors").keys() == model.state_dict().keys()
+    assert all(path.is_symlink() for path in [*tmp_path.glob("mask.png"), *tmp_path.glob("*/model.safetensors")])
 
 
 def test_an_empty_folder_is_filled_and_any_other_refused_untouched(tmp_path, monkeypatch):

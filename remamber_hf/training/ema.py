@@ -16,11 +16,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ..whole_files import weights_as_umask_says
 
 
 class WeightAverage:
@@ -68,7 +71,8 @@ class WeightAverage:
             copy_into(current, weights)
 
     def save(self, path: str | PathLike):
-        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, path)
+        with weights_as_umask_says(Path(path).parent):
+            save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, path)
 
     def load(self, path: str | PathLike):
         """

@@ -16,6 +16,7 @@
 from pathlib import Path
 
 from ..modeling_remamber import ReMamberForImageSegmentation
+from ..whole_files import weights_as_umask_says
 
 
 def add_lora(model: ReMamberForImageSegmentation, fields: dict):
@@ -45,5 +46,6 @@ def add_lora(model: ReMamberForImageSegmentation, fields: dict):
 def merge_lora(model, output_dir: Path, is_main: bool) -> ReMamberForImageSegmentation:
     """The main process saves the adapters of a PeftModel alone in output_dir/adapter; all add them to the weights."""
     if is_main:
-        model.save_pretrained(output_dir / "adapter")
+        with weights_as_umask_says(output_dir / "adapter"):
+            model.save_pretrained(output_dir / "adapter")
     return model.merge_and_unload()

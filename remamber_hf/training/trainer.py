@@ -38,6 +38,7 @@ from ..data.refer import one_row_per_sentence
 from ..metrics.referring_iou.scores import count_pixels, referring_iou
 from ..modeling_remamber import ReMamberForImageSegmentation, segmentation_loss
 from ..processing_remamber import ReMamberProcessor
+from ..whole_files import weights_as_umask_says
 from .arguments import ReMamberTrainingArguments
 from .checkpoints import STAGING, newest_whole_checkpoint, publish, require_no_checkpoint, require_whole
 from .drawn_sentences import DrawnSentences
@@ -388,6 +389,10 @@ class ReferringSegmentationTrainer(Trainer):
             with self.average.in_place(self.model):
                 self._save(os.path.join(output_dir or self.args.output_dir, AVERAGED_MODEL))
         super().save_model(output_dir, _internal_call)
+
+    def _save(self, output_dir: str | None = None, state_dict=None):
+        with weights_as_umask_says(output_dir or self.args.output_dir):
+            super()._save(output_dir, state_dict)
 
     def _get_output_dir(self, trial) -> str:
         run_dir = super()._get_output_dir(trial)

@@ -97,6 +97,14 @@ def run(tmp_path_factory, data_dir):
     return folder / "out"
 
 
+@pytest.mark.parametrize("name", ["run", "adapted"])
+def test_whoever_the_umask_lets_read_files_reads_what_training_writes(name, request, tmp_path):
+    (tmp_path / "probe").touch()
+    files = [file for file in request.getfixturevalue(name).rglob("*") if file.is_file()]
+    assert sum(file.suffix == ".safetensors" for file in files) >= 1
+    assert [str(file) for file in files if file.stat().st_mode != (tmp_path / "probe").stat().st_mode] == []
+
+
 def losses_of(run) -> list[float]:
     log = json.loads((run / "trainer_state.json").read_text())["log_history"]
     return [entry["loss"] for entry in log if "loss" in entry]
