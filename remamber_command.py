@@ -60,7 +60,7 @@ for name, text in COMMANDS.items():
 
 
 # Between two operations the threads of PyTorch's OpenMP wait by spinning. Where other programs want the cores too, the
-# one that all wait for has none to run on, and training takes 5 to 18 times as long. OpenMP reads this when loaded.
+# one that all wait for then has none to run on. OpenMP reads this when it is loaded, which is when PyTorch is.
 WAIT_POLICY = "OMP_WAIT_POLICY"
 SETS_WAITING = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 

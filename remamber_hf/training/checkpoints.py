@@ -13,10 +13,15 @@
 # limitations under the License.
 """Checkpoints that are whole or not there: written aside, listed in a manifest, and only then given their name."""
 
+import dataclasses
+import hashlib
 import json
 import os
+import reprlib
 from pathlib import Path
 
+from transformers import TrainerState
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
@@ -25,6 +30,11 @@ logger = logging.get_logger(__name__)
 
 STAGING = "_unfinished"  # the leading underscore keeps it out of what the Trainer pushes to the Hub
 MANIFEST = "complete.json"
+PROGRESS = "progress.json"
+PROGRESS_TYPES = {"loss_since_log": float, "last_logged_step": int, "nonfinite_steps": int, "nonfinite_in_a_row": list}
+# Endings of the files that are read from a checkpoint.
+READ_ENDINGS = (".bin", ".json", ".pt", ".pth", ".safetensors")
+WEIGHT_ENDINGS = (".bin", ".safetensors")
 
 
 def publish(staged: Path, final: Path):
@@ -33,14 +43,28 @@ def publish(staged: Path, final: Path):
 
     A process that is killed on the way leaves `final` as it was, or absent.
     """
-    sizes = {str(path.relative_to(staged)): path.stat().st_size for path in files_in(staged)}
-    (staged / MANIFEST).write_text(json.dumps({"bytes": sizes}, indent=1) + "\n")
+    write_manifest(staged)
     for path in files_in(staged):
         flush(path)
     if final.exists():  # a run that was resumed from further back comes by again
         final.rename(staged.with_name("replaced"))  # and goes with the folder of what is unfinished
     staged.rename(final)
     flush(final.parent)
+
+
+def write_manifest(folder: Path):
+    """Write down size and checksum of every file of a folder, in that folder."""
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": checksum(path)}
+        for path in files_in(folder)
+        if path.name != MANIFEST
+    }
+    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -57,21 +81,103 @@ def flush(path: Path):
 
 
 def what_is_missing(checkpoint: Path) -> str | None:
-    """Why a checkpoint cannot be used, or None if it is whole."""
+    """Why a checkpoint cannot be used, or None if it is whole; nothing of it is loaded."""
     manifest = checkpoint / MANIFEST
     if not manifest.is_file():
         return f"it has no {MANIFEST}, which is written last"
     try:
-        sizes = json.loads(manifest.read_text())["bytes"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        files = read_json(manifest)
+    except ValueError:
         return f"its {MANIFEST} is cut off"
-    for name, size in sizes.items():
+    files = files.get("files") if isinstance(files, dict) else None
+    if not isinstance(files, dict):
+        return f"its {MANIFEST} names no files with checksums"
+    present = {path.relative_to(checkpoint).as_posix() for path in files_in(checkpoint)} - {MANIFEST}
+    reason = what_is_unnamed(files, present)
+    if reason is not None:
+        return reason
+    for name, entry in files.items():
+        if name not in present:
+            return f"{_shown(name)} is missing"
         path = checkpoint / name
-        if not path.is_file():
-            return f"{name} is missing"
+        size, digest = (entry.get("bytes"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
         if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes of {size}"
+            return f"{_shown(name)} has {path.stat().st_size} bytes of {reprlib.repr(size)}"
+        if checksum(path) != digest:
+            return f"{_shown(name)} is not what was written, its checksum is another"
+    return what_is_wrong(checkpoint)
+
+
+def what_is_unnamed(files: dict, present: set[str]) -> str | None:
+    """What a manifest would have to name and does not."""
+    needed = [TRAINER_STATE_NAME, PROGRESS]
+    if OPTIMIZER_NAME in present | files.keys():  # without: weights alone, or an optimizer in parts
+        needed += [OPTIMIZER_NAME, SCHEDULER_NAME]
+        if not any(name.startswith("rng_state") for name in files):
+            return f"its {MANIFEST} does not name rng_state.pth"
+        if not any(name.endswith(WEIGHT_ENDINGS) and not name.startswith("ema") for name in files):
+            return f"its {MANIFEST} names no weights"
+    needed += sorted(name for name in present if name.endswith(READ_ENDINGS) and not Path(name).name.startswith("."))
+    for name in needed:
+        if name not in files:
+            return f"its {MANIFEST} does not name {_shown(name)}"
     return None
+
+
+def what_is_wrong(checkpoint: Path) -> str | None:
+    """What in the state and the counts of a checkpoint no run has written, or None."""
+    try:
+        state = read_json(checkpoint / TRAINER_STATE_NAME)
+        progress = read_json(checkpoint / PROGRESS)
+    except ValueError as error:
+        return str(error)
+    hints = {field.name: field.type for field in dataclasses.fields(TrainerState)}
+    if not isinstance(state, dict) or not state.keys() <= hints.keys():
+        return f"{TRAINER_STATE_NAME} is not the state of a run"
+    for name, value in state.items():
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        kind = str(hints[name])
+        if (hints[name] in (int, float) and not (is_number and 0 <= value < 2**63)) or (
+            (hints[name] is bool and not isinstance(value, bool))
+            or (name == "global_step" and not isinstance(value, int))
+            or ("None" in kind and "int" in kind and not (value is None or isinstance(value, (int, dict))))
+            or (name == "best_metric" and not (value is None or is_number))
+            or (name == "best_model_checkpoint" and not (value is None or isinstance(value, str)))
+            or (name == "stateful_callbacks" and not isinstance(value, (dict, type(None))))
+        ):
+            return f"{name} in {TRAINER_STATE_NAME} is {reprlib.repr(value)}"
+    if "global_step" not in state:
+        return f"{TRAINER_STATE_NAME} has no global_step"
+    log = state.get("log_history")
+    if not isinstance(log, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("step"), int) and all(map(is_plain, entry.values()))
+        for entry in log
+    ):
+        return f"log_history in {TRAINER_STATE_NAME} is no list of logged steps"
+    if not isinstance(progress, dict):
+        return f"{PROGRESS} is not that of a run"
+    for name, kind in PROGRESS_TYPES.items():
+        value = progress.get(name)
+        is_right = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if not is_right or (kind is int and value < 0):
+            return f"{name} in {PROGRESS} is {reprlib.repr(value)}"
+    return None
+
+
+def is_plain(value) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def read_json(path: Path):
+    """The content of a JSON file; ValueError, with the name of the file, if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is no JSON that can be read ({reprlib.repr(str(error))})") from None
+
+
+def _shown(value) -> str:
+    return value if isinstance(value, str) and value.isprintable() and len(value) < 80 else reprlib.repr(value)
 
 
 def require_whole(checkpoint: str | os.PathLike):

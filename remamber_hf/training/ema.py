@@ -19,6 +19,7 @@ from os import PathLike
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -79,12 +80,24 @@ class WeightAverage:
         Raises:
             ValueError: if the file is of another model or of other trained parts.
         """
-        saved = load_file(path)
+        try:
+            saved = load_file(path)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{path} cannot be read: {str(error)[:200]}; resume from a checkpoint before it."
+            ) from None
         if saved.keys() != self.tensors.keys():
             names = sorted(saved.keys() ^ self.tensors.keys())
             raise ValueError(
-                f"{path} averages other weights than this run trains, {names[0]} for one; resume with the same model."
+                f"{path} averages other weights than this run trains, {names[0]:.100} for one; resume with the same "
+                "model."
             )
+        for name, tensor in self.tensors.items():
+            if saved[name].shape != tensor.shape or not saved[name].is_floating_point():
+                raise ValueError(
+                    f"{path} holds {name} as {saved[name].dtype} {tuple(saved[name].shape)}, the model as "
+                    f"{tuple(tensor.shape)}; resume with the same model."
+                )
         copy_into(self.tensors, saved)
 
 

@@ -16,7 +16,9 @@
 import json
 import math
 import os
+import pickle
 import shutil
+import zipfile
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ import numpy as np
 import pyarrow.compute
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import IterableDataset
 from transformers import EvalPrediction, Trainer, TrainerCallback
@@ -40,7 +43,15 @@ from ..modeling_remamber import ReMamberForImageSegmentation, segmentation_loss
 from ..processing_remamber import ReMamberProcessor
 from ..whole_files import weights_as_umask_says
 from .arguments import ReMamberTrainingArguments
-from .checkpoints import STAGING, newest_whole_checkpoint, publish, require_no_checkpoint, require_whole
+from .checkpoints import (
+    PROGRESS,
+    STAGING,
+    newest_whole_checkpoint,
+    publish,
+    read_json,
+    require_no_checkpoint,
+    require_whole,
+)
 from .drawn_sentences import DrawnSentences
 from .ema import WeightAverage
 from .nonfinite import NonFiniteSteps
@@ -53,9 +64,23 @@ logger = logging.get_logger(__name__)
 
 AVERAGE = "ema.safetensors"  # in a checkpoint: what WeightAverage resumes from
 AVERAGED_MODEL = "ema"  # beside a finished model: a model folder with the averaged weights
-PROGRESS = "progress.json"
 METRICS = ("loss", *referring_iou([0], [1]))  # that evaluation gives
 NOT_FOR_THE_MODEL = ("ref_ids", "original_masks")  # in a batch
+# What libraries raise on a file that somebody made, or that a disk made of ours.
+BAD_FILE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 NOT_OF_THIS_MODEL = "The checkpoint is not of this model; resume with the model and config it was saved with"
 
 
@@ -453,7 +478,7 @@ class ReferringSegmentationTrainer(Trainer):
             if not (checkpoint / AVERAGE).exists():
                 raise ValueError(f"{checkpoint} was saved without ema_decay; resume without it.")
             self.average.load(checkpoint / AVERAGE)
-        progress = json.loads((checkpoint / PROGRESS).read_text())
+        progress = read_json(checkpoint / PROGRESS)
         self._tr_loss += progress["loss_since_log"]
         self._total_loss_scalar -= progress["loss_since_log"]  # `train_loss` is that of the steps from here on
         self._globalstep_last_logged = progress["last_logged_step"]
@@ -483,20 +508,90 @@ class ReferringSegmentationTrainer(Trainer):
         try:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         except RuntimeError as error:  # sizes that differ
-            raise ValueError(f"{NOT_OF_THIS_MODEL} ({str(error).splitlines()[-1].strip()}).") from None
+            reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+            raise ValueError(f"{NOT_OF_THIS_MODEL} ({reason[:200]}).") from None
+        except BAD_FILE as error:
+            if isinstance(error, ValueError) and str(error).startswith(NOT_OF_THIS_MODEL):
+                raise
+            raise ValueError(cannot_be_read(resume_from_checkpoint, "the weights", error)) from None
 
     def _load_optimizer_and_scheduler(self, checkpoint):
+        if checkpoint is None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        scheduler, optimizer = self.lr_scheduler, self.optimizer
+        groups = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        ]
+        before = (groups, scheduler.state_dict(), getattr(scheduler, "optimizer", None))
         try:
             super()._load_optimizer_and_scheduler(checkpoint)
+            check_optimizer(optimizer, before[0])
+            if (
+                not is_like(scheduler.state_dict(), before[1])
+                or getattr(scheduler, "optimizer", None) is not before[2]
+            ):
+                raise TypeError("the scheduler is that of another kind")
         except ValueError as error:  # other groups of weights
             raise ValueError(
-                f"{checkpoint} was saved with other parts frozen; resume with the same ({error})."
+                f"{checkpoint} was saved with other parts frozen; resume with the same ({str(error)[:200]})."
             ) from None
+        except BAD_FILE as error:
+            raise ValueError(cannot_be_read(checkpoint, "optimizer.pt or scheduler.pt", error)) from None
+
+    def _load_rng_state(self, checkpoint):
+        try:
+            super()._load_rng_state(checkpoint)
+        except BAD_FILE as error:
+            raise ValueError(cannot_be_read(checkpoint, "the random state", error)) from None
 
     def _issue_warnings_after_load(self, load_result):
         names = [*load_result.missing_keys, *load_result.unexpected_keys]
         if names:
             raise ValueError(f"{NOT_OF_THIS_MODEL} ({len(names)} weights are in one of the two only: {names[0]} …).")
+
+
+def cannot_be_read(checkpoint, what: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{checkpoint}: {what} cannot be read ({ascii(reason)[1:-1]}); resume from a checkpoint before it."
+
+
+def is_like(value, model) -> bool:
+    """Whether a value of a file has the make of the one that it takes the place of."""
+    if isinstance(model, dict):
+        if not isinstance(value, dict) or value.keys() != model.keys():
+            return False
+        return all(is_like(value[name], model[name]) for name in model)
+    if isinstance(model, (list, tuple)):
+        return isinstance(value, (list, tuple)) and len(value) == len(model) and all(map(is_like, value, model))
+    if isinstance(model, bool) or model is None or isinstance(model, str):
+        return type(value) is type(model) or None in (value, model)
+    if isinstance(model, (int, float)):
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is type(model)
+
+
+def settings_of(optimizer) -> list[dict]:
+    """The settings of each group of an optimizer; what a schedule adds is not there yet in all of them."""
+    groups = optimizer.param_groups
+    return [{name: value for name, value in each.items() if name not in ("params", "initial_lr")} for each in groups]
+
+
+def check_optimizer(optimizer, groups: list[dict]):
+    """TypeError if the state that an optimizer has loaded is not one that its next step can take up."""
+    if not is_like(settings_of(optimizer), groups):
+        raise TypeError("its settings are those of another optimizer")
+    inner = getattr(optimizer, "optimizer", optimizer)
+    states = {weight: state for weight, state in optimizer.state.items() if state}
+    if not all(isinstance(weight, torch.Tensor) and isinstance(state, dict) for weight, state in states.items()):
+        raise TypeError("it keeps something of what is no weight")
+    if not isinstance(inner, (torch.optim.Adam, torch.optim.AdamW)):
+        return
+    for weight, state in states.items():
+        for name in ("step", "exp_avg", "exp_avg_sq"):
+            shape = torch.Size() if name == "step" else weight.shape
+            value = state.get(name)
+            if not torch.is_tensor(value) or value.shape != shape or not value.is_floating_point():
+                raise TypeError(f"{name} of a weight is missing, or has another shape than the weight")
 
 
 class StepHooks(TrainerCallback):

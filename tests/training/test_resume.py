@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,19 @@ import runs
 import torch
 from runs import make_trainer
 from safetensors.torch import load_file
+from transformers import TrainerState
 
 from remamber_hf.training.arguments import ReMamberTrainingArguments
-from remamber_hf.training.checkpoints import MANIFEST, STAGING, newest_whole_checkpoint, publish, what_is_missing
-from remamber_hf.training.trainer import AVERAGE, PROGRESS
+from remamber_hf.training.checkpoints import (
+    MANIFEST,
+    PROGRESS,
+    STAGING,
+    newest_whole_checkpoint,
+    publish,
+    what_is_missing,
+    write_manifest,
+)
+from remamber_hf.training.trainer import AVERAGE
 
 
 RUN = {
@@ -179,7 +189,11 @@ def fake_checkpoint(folder: Path, step: int) -> Path:
     checkpoint = folder / f"checkpoint-{step}"
     checkpoint.mkdir(parents=True)
     (checkpoint / "model.safetensors").write_bytes(bytes(100))
-    (checkpoint / MANIFEST).write_text(json.dumps({"bytes": {"model.safetensors": 100}}))
+    state = TrainerState(global_step=step)
+    state.save_to_json(str(checkpoint / "trainer_state.json"))
+    counts = {"loss_since_log": 0.5, "last_logged_step": 1, "nonfinite_steps": 0, "nonfinite_in_a_row": []}
+    (checkpoint / PROGRESS).write_text(json.dumps(counts))
+    write_manifest(checkpoint)
     return checkpoint
 
 
@@ -187,11 +201,48 @@ def cut_weights(checkpoint: Path):
     (checkpoint / "model.safetensors").write_bytes(bytes(50))
 
 
+def manifest(text: str):
+    return lambda checkpoint: (checkpoint / MANIFEST).write_text(text)
+
+
+def signed(name: str, text: str):
+    """A file with another content, and a manifest that has its checksum."""
+
+    def change(checkpoint: Path):
+        (checkpoint / name).write_text(text)
+        write_manifest(checkpoint)
+
+    return change
+
+
 DAMAGE = {
     "model.safetensors has 50 bytes of 100": cut_weights,
     "model.safetensors is missing": lambda checkpoint: (checkpoint / "model.safetensors").unlink(),
     "it has no complete.json, which is written last": lambda checkpoint: (checkpoint / MANIFEST).unlink(),
-    "its complete.json is cut off": lambda checkpoint: (checkpoint / MANIFEST).write_text('{"bytes": {'),
+    "its complete.json is cut off": manifest('{"files": {'),
+    "its complete.json names no files with checksums": manifest('{"bytes": {}}'),
+    "its complete.json names no files with checksums ": manifest('["model.safetensors"]'),
+    "its complete.json does not name trainer_state.json": manifest('{"files": {}}'),
+    "its complete.json is cut off ": manifest("[" * 100_000),
+    "its complete.json does not name rng_state.pth": lambda checkpoint: (checkpoint / "optimizer.pt").write_text("x"),
+    "its complete.json does not name other.safetensors": lambda checkpoint: (
+        checkpoint / "other.safetensors"
+    ).write_text("x"),
+    "model.safetensors is not what was written, its checksum is another": lambda checkpoint: (
+        checkpoint / "model.safetensors"
+    ).write_bytes(bytes(99) + b"1"),
+    "trainer_state.json is not the state of a run": signed("trainer_state.json", '{"unknown": 1}'),
+    "trainer_state.json is not the state of a run ": signed("trainer_state.json", "[]"),
+    "trainer_state.json has no global_step": signed("trainer_state.json", "{}"),
+    "trainer_state.json is no JSON that can be read": signed(
+        "trainer_state.json", '{"global_step": ' + "9" * 5000 + "}"
+    ),
+    "global_step in trainer_state.json is -1": signed("trainer_state.json", '{"global_step": -1}'),
+    "log_history in trainer_state.json is no list": signed(
+        "trainer_state.json", '{"global_step": 1, "log_history": [3]}'
+    ),
+    "progress.json is no JSON that can be read": signed(PROGRESS, ""),
+    "loss_since_log in progress.json is 'x'": signed(PROGRESS, '{"loss_since_log": "x"}'),
 }
 
 
@@ -200,9 +251,11 @@ def test_a_checkpoint_that_is_cut_off_is_recognised_and_the_one_before_is_used(s
     before, broken = fake_checkpoint(tmp_path, 90), fake_checkpoint(tmp_path, 100)
     assert newest_whole_checkpoint(tmp_path) == str(broken)
     DAMAGE[reason](broken)
-    assert what_is_missing(broken) == reason
+    assert what_is_missing(broken).startswith(reason.strip())
     assert newest_whole_checkpoint(tmp_path) == str(before)
-    with pytest.raises(ValueError, match=f"checkpoint-100 is not a whole checkpoint: {reason}. Resume from one"):
+    with pytest.raises(
+        ValueError, match=f"checkpoint-100 is not a whole checkpoint: {re.escape(reason.strip())}.*. Resume from one"
+    ):
         make_trainer(start, tmp_path).train(resume_from_checkpoint=str(broken))
     cut_weights(before)
     with pytest.raises(ValueError, match="None of the 2 checkpoints in .* is whole; start anew, in another folder"):
