@@ -260,10 +260,13 @@ def rows_from_columns(
     """
     if isinstance(data, datasets.DatasetDict):
         splits = papers_order(map(str, data))
-        return datasets.DatasetDict({split: rows_from_columns(data[split], folder) for split in splits})
+        return datasets.DatasetDict({split: _convert_split(data[split], split, folder) for split in splits})
     if not isinstance(data, datasets.Dataset):
         raise ValueError(f"{type(data).__name__} came; give a Dataset or DatasetDict, which streaming=False loads.")
-    split = str(data.split or "train")
+    return _convert_split(data, str(data.split or "train"), folder)
+
+
+def _convert_split(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
     folder = ANYWHERE if folder is None and _is_made_here(data) else folder
     with writable_cache():
         try:

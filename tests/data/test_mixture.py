@@ -124,7 +124,8 @@ def test_columns_of_another_data_set_are_read(tmp_path):
     features = datasets.Features(
         {"image": datasets.Image(), "mask": datasets.Image(), "expression": datasets.Value("string")}
     )
-    columns = {"image": [str(folder / "a.jpg")], "mask": [str(folder / "masks/a.png")], "expression": ["it"]}
+    image, mask = ({"path": None, "bytes": (folder / name).read_bytes()} for name in ("a.jpg", "masks/a.png"))
+    columns = {"image": [image], "mask": [mask], "expression": ["it"]}
     (tmp_path / "hub").mkdir()
     datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / "hub" / "train.parquet")
     (source,) = load_sources(str(tmp_path / "hub"), None, None)

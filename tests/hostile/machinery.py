@@ -3,9 +3,9 @@
     outcome = attempt(read_refs, path, folder=tmp_path)
     outcome.check_refused()
 
-The child is forked from this process, which has imported everything: no case pays for the imports. Its standard input is
-an endless "y", so whatever asks before it runs something foreign is told to. An audit hook notes the processes that it
-starts, the hosts that it calls, and the files that it opens or changes.
+The child is forked from this process, which has imported everything: no case pays for the imports. Its standard input
+is an endless "y", so whatever asks before it runs something foreign is told to. An audit hook notes the processes that
+it starts, the hosts that it calls, and the files that it opens or changes.
 """
 
 import faulthandler
