@@ -399,8 +399,8 @@ def _own_picture(value: dict, folder) -> dict:
     path = value["path"]
     if value["bytes"] is not None:
         return value
-    if not isinstance(path, str) or not path:
-        raise Defect("malformed entry", "a picture is empty")
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise Defect("malformed entry", f"a picture has no content, and its path is {show(path)}")
     if folder is None:
         raise Defect(
             "picture outside its row",

@@ -43,8 +43,7 @@ LOAD_ERRORS = (
     TypeError,
     LookupError,
     AttributeError,
-    NotImplementedError,
-    RecursionError,
+    RuntimeError,
     pa.ArrowException,
     yaml.YAMLError,
     datasets.exceptions.DatasetsError,
@@ -96,14 +95,14 @@ def load_sources(
 
     Raises FileNotFoundError or ValueError with one line that names the option to change.
     """
-    for option, value in {"--dataset": dataset, "--split_by": split_by, "--data_dir": data_dir}.items():
-        if not isinstance(value, (str, os.PathLike, type(None))) or "\0" in os.fspath(value or ""):
-            raise ValueError(f"{option} is {show(value)}; give text.")
+    check_names(dataset, split_by, data_dir)
     if data_dir is None:
         refuse_refer_options(split_by, generalized, on_error, sentences)
         return [load_hub_source(dataset)]
     if not os.path.isdir(data_dir):
-        raise FileNotFoundError(f"--data_dir {data_dir} is no folder; give the one that holds the data.")
+        raise FileNotFoundError(
+            f"--data_dir {show_text(str(data_dir))} is no folder; give the one that holds the data."
+        )
     if dataset is None and find_metadata(data_dir) is not None:
         refuse_refer_options(split_by, generalized, on_error, sentences)
         return [DataSource(os.path.basename(os.path.abspath(data_dir)), load_referring_folder(data_dir))]
@@ -120,10 +119,19 @@ def load_one(
     sentences: str = "sent",
 ) -> DataSource:
     """Load the data set that a command is told, as `load_sources` does; ValueError for several."""
+    check_names(dataset, split_by, data_dir)
     if data_dir is not None and dataset is not None and len(_list(dataset)) > 1:
         raise ValueError(f"--dataset {dataset} names several data sets; name one.")
     (source,) = load_sources(dataset, split_by, data_dir, on_error, generalized, sentences)
     return source
+
+
+def check_names(dataset, split_by, data_dir) -> None:
+    """ValueError for what a recipe has in the place of a name or a folder."""
+    for option, value in {"--dataset": dataset, "--split_by": split_by, "--data_dir": data_dir}.items():
+        is_text = isinstance(value, str) or (isinstance(value, os.PathLike) and option == "--data_dir")
+        if value is not None and not (is_text and "\0" not in os.fspath(value)):
+            raise ValueError(f"{option} is {show(value)}; give text.")
 
 
 def choose_files(

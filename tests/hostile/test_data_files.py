@@ -12,12 +12,19 @@ import struct
 import zlib
 from pathlib import Path
 
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from machinery import attempt
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from remamber_hf.data.check import check_data
-from remamber_hf.data.refer import load_refer, read_refs
+from remamber_hf.data.folder import load_referring_folder, rows_from_columns
+from remamber_hf.data.mixture import load_one
+from remamber_hf.data.refer import load_refer, read_refs, refer_features
 
 
 HEIGHT, WIDTH = 40, 60
@@ -87,9 +94,9 @@ class Refer:
         for folder in (self.folder, self.root / PICTURES):
             folder.mkdir(parents=True, exist_ok=True)
         instances = {"images": self.images, "annotations": self.annotations, "categories": self.categories}
-        content = json.dumps(instances).encode() if self.instances_content is None else self.instances_content
+        whole = json.dumps(instances).encode() if self.instances_content is None else self.instances_content
         refs = pickle.dumps(self.refs) if self.refs_content is None else self.refs_content
-        files = {INSTANCES: content, REFS: refs, f"{PICTURES}/a.png": self.picture}
+        files = {INSTANCES: whole, REFS: refs, f"{PICTURES}/a.png": self.picture}
         for name, content in files.items():
             if not os.path.lexists(self.root / name):
                 (self.root / name).write_bytes(content)
@@ -164,7 +171,7 @@ def damaged(seed: int):
     def make(data) -> bytes:
         generator = random.Random(seed)
         content = bytearray(pickle.dumps(data.refs, protocol=2))
-        content[0] = 0xFF  # so that none is whole by chance
+        del content[-1]  # it does not end, so that none is whole by chance
         for _ in range(8):
             content[generator.randrange(len(content))] = generator.randrange(256)
         return bytes(content)
@@ -376,3 +383,361 @@ def test_a_pickle_that_runs_would_run_elsewhere(tmp_path):
 def test_a_refs_file_alone_is_refused_too(tmp_path):
     os.mkfifo(tmp_path / "refs(unc).p")
     attempt(read_refs, tmp_path / "refs(unc).p").check_refused("no regular file")
+
+
+# Folders of one's own
+
+
+class Own:
+    """A folder with a metadata file to be spoilt: `lines` of JSON, or `content`."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.line = {"file_name": "a.png", "expression": "the thing", "polygon": SQUARE}
+        self.name, self.content = "metadata.jsonl", None
+        self.picture, self.mask = picture_bytes(), None
+
+    def write(self):
+        self.root.mkdir(exist_ok=True)
+        metadata = json.dumps(self.line).encode() if self.content is None else self.content
+        for name, content in {self.name: metadata, "a.png": self.picture, "mask.png": self.mask}.items():
+            if content is not None and not os.path.lexists(self.root / name):
+                (self.root / name).write_bytes(content)
+
+
+def line(**values):
+    return lambda own: own.line.update(values)
+
+
+def json_lines(content: bytes):
+    return lambda own: setattr(own, "content", content)
+
+
+def csv_file(content: bytes):
+    def spoil(own):
+        own.name, own.content = "metadata.csv", content
+
+    return spoil
+
+
+def mask(content: bytes):
+    def spoil(own):
+        own.mask = content
+        own.line = {"file_name": "a.png", "expression": "the thing", "mask_file_name": "mask.png"}
+
+    return spoil
+
+
+def mask_bytes(file_format: str, **options) -> bytes:
+    pixels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    pixels[10:30, 10:40] = 255
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, file_format, **options)
+    return content.getvalue()
+
+
+HEAD = b"file_name,expression,polygon\n"
+WHOLE_LINE = b'a.png,the thing,"[2, 3, 12, 3, 12, 15]"\n'
+OWN_CASES = {
+    "half a surrogate in an expression": line(expression="half \ud83d"),
+    "half a surrogate in a list of expressions": line(expression=["whole", "\udc9f"]),
+    "half a surrogate in a category": line(category="\ud83d"),
+    "half a surrogate in a file name": line(file_name="\ud83d.png"),
+    "escapes in a split": line(split=ESCAPES),
+    "a split of 5,000 letters, own": line(split="s" * 5000),
+    "a split that is a list": line(split=["train"]),
+    "an expression of a million letters": line(expression="x" * 1_000_000),
+    "an expression that is a deep list": line(expression=nested_lists(3)),
+    "an expression that is a number": line(expression=3),
+    "a number of 5,000 digits": json_lines(f'{{"file_name": "a.png", "expression": {DIGITS}}}'.encode()),
+    "a line of 100,000 levels": json_lines(b"[" * 100_000),
+    "a line that is a list": json_lines(b"[1, 2]\n"),
+    "a line of Latin-1": json_lines('{"file_name": "a.png"}\n{"expression": "café"}'.encode("latin-1")),
+    "lines in UTF-16": json_lines('{"file_name": "a.png"}'.encode("utf-16")),
+    "lines in UTF-16 without a mark": json_lines('{"file_name": "a.png"}'.encode("utf-16-le")),
+    "lines in UTF-32": json_lines('{"file_name": "a.png"}'.encode("utf-32")),
+    "lines that are a pickle": json_lines(pickle.dumps([Runs("outside")])),
+    "a thousand columns of escapes": json_lines(json.dumps({f"{ESCAPES}{i}": 1 for i in range(1000)}).encode()),
+    "only blank lines": json_lines(b"\n\n \n"),
+    "a file above the folder": line(file_name="../outside.png"),
+    "a file deep below and above": line(file_name="x/../../outside.png"),
+    "a file by an absolute path": line(file_name="/etc/hostname"),
+    "a file of the web": line(file_name=ADDRESS),
+    "a file of Windows": line(file_name="..\\outside.png"),
+    "a file name of 5,000 letters": line(file_name="n" * 5000),
+    "a file name with escapes": line(file_name=ESCAPES),
+    "a file name with NUL": line(file_name="a\0.png"),
+    "a file name that is a dict": line(file_name={"path": "a.png"}),
+    "a mask above the folder": line(polygon=None, mask_file_name="../outside.png"),
+    "a mask that is the device of zeros": lambda own: (
+        own.root.mkdir(),
+        (own.root / "mask.png").symlink_to("/dev/zero"),
+        mask(None)(own),
+    ),
+    "a mask that is a pipe": lambda own: (own.root.mkdir(), os.mkfifo(own.root / "mask.png"), mask(None)(own)),
+    "a polygon of a billion": line(polygon=[0, 0, 1e9, 0, 1e9, 1e9]),
+    "a polygon of no numbers": json_lines(
+        b'{"file_name": "a.png", "expression": "it", "polygon": [NaN, Infinity, 1, 2, 3, 4]}'
+    ),
+    "a polygon of booleans": line(polygon=[True] * 6),
+    "an endless polygon": line(polygon=zigzag(200_000)),
+    "a deep polygon": line(polygon=[[[[[1, 2, 3, 4, 5, 6]]]]]),
+    "an RLE of a long text": line(polygon=None, rle={"size": [HEIGHT, WIDTH], "counts": "o" * 1_000_000}),
+    "an RLE of text with escapes": line(polygon=None, rle={"size": [HEIGHT, WIDTH], "counts": ESCAPES}),
+    "an RLE that is nested": line(polygon=None, rle={"size": nested_lists(4), "counts": nested_lists(4)}),
+    "PostScript in a picture": lambda own: setattr(own, "picture", EPS),
+    "400 megapixels in a picture": lambda own: setattr(own, "picture", png_bomb(20_000, 20_000)),
+    "PostScript in a mask": mask(EPS),
+    "160 megapixels in a mask": mask(png_bomb(12_000, 13_000)),
+    "a mask in JPEG": mask(mask_bytes("JPEG")),
+    "a mask in lossy WebP": mask(mask_bytes("WEBP", quality=50)),
+    "a mask in JPEG 2000": mask(mask_bytes("JPEG2000", irreversible=True)),
+    "a mask in TIFF with JPEG": mask(mask_bytes("TIFF", compression="jpeg")),
+    # CSV
+    "a cell of a million letters": csv_file(HEAD + b"a.png," + b"x" * 1_000_000 + b",\n"),
+    "a quote that is not closed": csv_file(HEAD + b'"a.png,' + b"x\n" * 100_000),
+    "CSV in Latin-1": csv_file(HEAD + WHOLE_LINE + 'a.png,café,"[1]"\n'.encode("latin-1")),
+    "CSV in UTF-16": csv_file((HEAD + WHOLE_LINE).decode().encode("utf-16")),
+    "CSV with NUL": csv_file(HEAD + b"a\0.png,it,[1]\n"),
+    "CSV with a deep polygon": csv_file(HEAD + b"a.png,it," + b"[" * 100_000 + b"\n"),
+    "CSV with a number of 5,000 digits": csv_file(HEAD + f"a.png,it,[{DIGITS}]\n".encode()),
+    "CSV with a column twice": csv_file(b"file_name,expression,expression,polygon\na.png,a,b,[]\n"),
+    "CSV with columns of escapes": csv_file(f"{ESCAPES},b\n1,2\n".encode()),
+    "CSV without lines": csv_file(HEAD),
+    "an archive as CSV": csv_file(b"PK\x03\x04" + bytes(range(256)) * 10),
+    "CSV of 8 TiB": lambda own: (own.root.mkdir(), huge(own.root / "metadata.csv"), csv_file(None)(own)),
+}
+
+
+@pytest.mark.parametrize("case", OWN_CASES)
+def test_a_hostile_folder_is_refused_in_one_line(tmp_path, case):
+    own = Own(tmp_path / "own")
+    OWN_CASES[case](own)
+    own.write()
+    outcome = attempt(load_referring_folder, own.root, folder=tmp_path)
+    outcome.check_refused(own.name)
+    checked = attempt(check_is_bad, own.root, folder=tmp_path)
+    checked.check_harmless()
+    assert checked.status == 0 and checked.value == "True", checked
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, link_to("/dev/zero"), link_to("itself"), os.mkdir])
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_metadata_that_is_no_regular_file_is_no_metadata(tmp_path, make, name):
+    make(tmp_path / name)
+    attempt(load_referring_folder, tmp_path, folder=tmp_path).check_refused("holds no metadata")
+
+
+def test_the_folder_that_is_spoilt_is_whole_before(tmp_path):
+    for spoil in (
+        line(),
+        csv_file(HEAD + WHOLE_LINE),
+        mask(mask_bytes("PNG")),
+        mask(mask_bytes("WEBP", lossless=True)),
+    ):
+        own = Own(tmp_path / f"own{len(os.listdir(tmp_path))}")
+        spoil(own)
+        own.write()
+        outcome = attempt(load_referring_folder, own.root)
+        assert outcome.status == 0, outcome
+
+
+# Parquet, with all columns of `load_refer`
+
+
+def parquet_row() -> dict:
+    return {
+        "image": {"bytes": picture_bytes(), "path": "a.png"},
+        "sentences": ["the thing"],
+        "ref_id": 1,
+        "ann_id": 1,
+        "image_id": 1,
+        "category": "thing",
+        "bbox": [2.0, 3.0, 10.0, 12.0],
+        "height": HEIGHT,
+        "width": WIDTH,
+        "split": "train",
+        "segmentation": [{"polygons": [[float(number) for number in SQUARE]], "rles": []}],
+    }
+
+
+def column(**values):
+    return lambda row: row.update(values)
+
+
+def object_of(polygons=(), rles=()):
+    return column(segmentation=[{"polygons": list(polygons), "rles": list(rles)}])
+
+
+RLE = coco_mask.encode(np.ones((HEIGHT, WIDTH), dtype=np.uint8, order="F"))["counts"].decode()
+NAN = float("nan")
+PARQUET_CASES = {
+    "Parquet: a polygon at a billion": object_of([[0.0, 0.0, 1e9, 0.0, 1e9, 1e9]]),
+    "Parquet: an endless polygon": object_of([[float(number) for number in zigzag(200_000)]]),
+    "Parquet: a polygon of NaN": object_of([[NAN, 0.0, 9.0, 0.0, 5.0, 5.0]]),
+    "Parquet: a polygon of infinity": object_of([[float("inf"), 0.0, 9.0, 0.0, 5.0, 5.0]]),
+    "Parquet: an odd polygon": object_of([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]]),
+    "Parquet: a polygon of two points": object_of([[1.0, 2.0, 3.0, 4.0]]),
+    "Parquet: a polygon of nothing": object_of([[None] * 6]),
+    "Parquet: a polygon outside": object_of([[-9.0, -9.0, -2.0, -9.0, -2.0, -2.0]]),
+    "Parquet: no polygon": object_of(),
+    "Parquet: no object": column(segmentation=[]),
+    "Parquet: two objects": column(segmentation=[{"polygons": [], "rles": [RLE]}] * 2),
+    "Parquet: an RLE that is too short": object_of(rles=["56"]),
+    "Parquet: an RLE of a long text": object_of(rles=["o" * 2_000_000]),
+    "Parquet: an RLE of escapes": object_of(rles=[ESCAPES]),
+    "Parquet: an RLE of other letters": object_of(rles=["é¹"]),
+    "Parquet: an RLE that is none": object_of(rles=[None]),
+    "Parquet: a height of two billion": column(height=2**31 - 1),
+    "Parquet: a negative height": column(height=-1),
+    "Parquet: sides exchanged": column(height=WIDTH, width=HEIGHT),
+    "Parquet: no height": column(height=None),
+    "Parquet: no sentence": column(sentences=[]),
+    "Parquet: sentences that are none": column(sentences=None),
+    "Parquet: an empty sentence": column(sentences=["the thing", " "]),
+    "Parquet: a sentence that is none": column(sentences=[None]),
+    "Parquet: a sentence of a million letters": column(sentences=["x" * 1_000_000]),
+    "Parquet: a box of three numbers": column(bbox=[1.0, 2.0, 3.0]),
+    "Parquet: a box of NaN": column(bbox=[NAN] * 4),
+    "Parquet: no box": column(bbox=None),
+    "Parquet: no id": column(ref_id=None),
+    "Parquet: no category": column(category=None),
+    "Parquet: a split of escapes": column(split=ESCAPES),
+    "Parquet: a split of 5,000 letters": column(split="s" * 5000),
+    "Parquet: no picture": column(image=None),
+    "Parquet: a picture without content": column(image={"bytes": None, "path": None}),
+    "Parquet: an empty picture": column(image={"bytes": b"", "path": None}),
+    "Parquet: a picture cut off": column(image={"bytes": picture_bytes()[:60], "path": None}),
+    "Parquet: PostScript": column(image={"bytes": EPS, "path": "a.png"}),
+    "Parquet: 400 megapixels": column(image={"bytes": png_bomb(20_000, 20_000), "path": None}),
+    "Parquet: a file of the machine": column(image={"bytes": None, "path": "OUTSIDE"}),
+    "Parquet: a file above the folder": column(image={"bytes": None, "path": "../outside.png"}),
+    "Parquet: a link out of the folder": column(image={"bytes": None, "path": "link.png"}),
+    "Parquet: a pipe": column(image={"bytes": None, "path": "pipe.png"}),
+    "Parquet: the web": column(image={"bytes": None, "path": ADDRESS}),
+    "Parquet: an archive of the web": column(image={"bytes": None, "path": f"zip://a.png::{ADDRESS}"}),
+    "Parquet: a path with NUL": column(image={"bytes": None, "path": "a\0.png"}),
+    "Parquet: a path with escapes": column(image={"bytes": None, "path": ESCAPES}),
+}
+
+
+def write_parquet(folder: Path, spoil) -> Path:
+    """A folder with one row in Parquet, and files that a path in it may try."""
+    folder.mkdir()
+    outside = folder.parent / "outside.png"
+    outside.write_bytes(picture_bytes())
+    (folder / "link.png").symlink_to(outside)
+    os.mkfifo(folder / "pipe.png")
+    row = parquet_row()
+    spoil(row)
+    if row["image"] and row["image"]["path"] == "OUTSIDE":
+        row["image"]["path"] = str(outside)
+    pq.write_table(pa.Table.from_pylist([row], refer_features().arrow_schema), folder / "train.parquet")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("case", PARQUET_CASES)
+def test_a_hostile_row_of_parquet_is_refused_with_its_number(tmp_path, cache, case):
+    folder = write_parquet(tmp_path / "hub", PARQUET_CASES[case])
+    outcome = attempt(load_one, str(folder), None, None, folder=folder.parent)
+    outcome.after = {name: size for name, size in outcome.after.items() if not name.startswith("cache")}
+    outcome.check_refused("Row 0 of split train")
+    assert str(tmp_path / "outside.png") not in outcome.opened
+
+
+@pytest.mark.parametrize("path", ["OUTSIDE", "/etc/hostname", ADDRESS, "train.parquet"])
+def test_a_data_set_that_was_read_from_files_names_no_file_outside_its_rows(tmp_path, cache, path):
+    folder = write_parquet(tmp_path / "hub", column(image={"bytes": None, "path": path}))
+    data = datasets.load_dataset("parquet", data_files=str(folder / "train.parquet"))
+    for rows in (data, data["train"], datasets.Dataset.from_parquet(str(folder / "train.parquet"))):
+        attempt(rows_from_columns, rows, folder=folder).check_refused("Row 0 of split train")
+
+
+def test_the_parquet_that_is_spoilt_is_whole_before(tmp_path, cache):
+    assert attempt(load_one, str(write_parquet(tmp_path / "hub", column())), None, None).status == 0
+    (tmp_path / "hub" / "a.png").write_bytes(picture_bytes())
+    data = datasets.Dataset.from_parquet(
+        str(write_parquet(tmp_path / "other", column(image={"bytes": None, "path": "a.png"})) / "train.parquet")
+    )
+    rows = rows_from_columns(data, tmp_path / "hub")
+    assert rows[0]["image"].size == (WIDTH, HEIGHT)
+
+
+def half_text(folder):
+    """Text that is no UTF-8, which Parquet can hold."""
+    path = folder / "train.parquet"
+    table = pq.read_table(path)
+    texts = pa.array([b"half \xff"], pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(table.column_names.index("category"), "category", texts), path)
+
+
+FOLDER_CASES = {
+    "text that is no UTF-8": half_text,
+    "Parquet that is none": lambda folder: (folder / "train.parquet").write_bytes(b"PAR1" + b"\0" * 100 + b"PAR1"),
+    "Parquet cut off": lambda folder: (folder / "train.parquet").write_bytes(
+        (folder / "train.parquet").read_bytes()[:-200]
+    ),
+    "no rows at all": lambda folder: pq.write_table(
+        pa.Table.from_pylist([], refer_features().arrow_schema), folder / "train.parquet"
+    ),
+    "no data": lambda folder: (folder / "train.parquet").unlink(),
+    "a card that names the web": lambda folder: write_card(folder, f"configs: [{{data_files: '{ADDRESS}'}}]"),
+    "a card that names a file of the machine": lambda folder: write_card(
+        folder, "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: /etc/hostname"
+    ),
+    "a card that names a file above": lambda folder: write_card(folder, "configs: [{data_dir: ../..}]"),
+    "a card of nested aliases": lambda folder: write_card(
+        folder, "a0: &a0 [x, x]\n" + "\n".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}, *a{i}]" for i in range(40))
+    ),
+    "a card of deep lists": lambda folder: write_card(folder, "a: " + "[" * 5000),
+    "a card that runs": lambda folder: write_card(folder, "a: !!python/object/apply:os.mkdir [outside]"),
+    "a card in UTF-16": lambda folder: (folder / "README.md").write_bytes("---\na: 1\n---".encode("utf-16")),
+    "a card that is a pipe": lambda folder: os.mkfifo(folder / "README.md"),
+    "a script of its name": lambda folder: (
+        (folder / "train.parquet").unlink(),
+        (folder / "hub.py").write_text("import os; os.mkdir('outside')"),
+    ),
+}
+
+
+def write_card(folder: Path, header: str):
+    (folder / "README.md").write_text(f"---\n{header}\n---\n")
+
+
+@pytest.mark.parametrize("case", FOLDER_CASES)
+def test_a_hostile_folder_of_parquet_is_refused_in_one_line(tmp_path, cache, case):
+    folder = write_parquet(tmp_path / "hub", column())
+    (folder / "link.png").unlink()
+    (folder / "pipe.png").unlink()
+    FOLDER_CASES[case](folder)
+    outcome = attempt(load_one, str(folder), None, None, folder=folder)
+    outcome.check_refused()
+
+
+# What a recipe says of data
+
+
+VALUES = {
+    "unfolding lists": nested_lists(12),
+    "5,000 digits": 10**5000,
+    "a dict": {"a": [1]},
+    "bytes": b"bytes",
+    "true": True,
+    "a list": ["refcoco", "refcoco+"],
+    "NUL": "a\0b",
+    "escapes": ESCAPES,
+}
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("option", ["dataset", "split_by", "data_dir"])
+def test_a_value_that_is_no_name_is_refused(tmp_path, option, value):
+    Own(tmp_path / "own").write()
+    arguments = {"dataset": "shapes", "split_by": None, "data_dir": str(tmp_path), option: VALUES[value]}
+    attempt(load_one, **arguments, folder=tmp_path).check_refused()
