@@ -155,7 +155,7 @@ def find_data_sets(data_dir: str | os.PathLike) -> list[DataSetFile]:
     found = []
     for path in sorted(data_dir.glob("*/*refs(*).*")):
         match = re.fullmatch(r"(g?)refs\((.+)\)\.(p|json)", path.name)
-        if path.is_file() and match and bool(match[1]) == (match[3] == "json"):
+        if path.is_file() and str(path).isprintable() and match and bool(match[1]) == (match[3] == "json"):
             found.append(DataSetFile(path.parent.name, match[2], bool(match[1])))
     return found
 

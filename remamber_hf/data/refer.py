@@ -373,21 +373,26 @@ def load_refer(
         raise ValueError(
             f"{dataset} is not split by {show(split_by)}; choose one of {', '.join(PUBLISHED_SETS[dataset])}."
         )
-    with writable_cache():
+    with writable_cache(cache_dir):
         data = _load(dataset, split_by, split, data_dir, generalized, on_error, sentences, cache_dir)
         return one_row_per_sentence(data) if expand_sentences else data
 
 
 @contextmanager
-def writable_cache() -> Iterator[None]:
-    """Say which variable to set where `datasets` cannot write its cache."""
+def writable_cache(cache_dir: str | os.PathLike | None = None) -> Iterator[None]:
+    """Say which variable to set where the cache of `datasets` cannot be written."""
+    homes = (cache_dir or datasets.config.HF_DATASETS_CACHE, datasets.config.HF_CACHE_HOME)
+    caches = [os.path.abspath(home) for home in homes]
     try:
         yield
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        cache = os.fspath(datasets.config.HF_DATASETS_CACHE)
+    except OSError as error:
+        name = os.path.abspath(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else ""
+        # Of the cache, or a folder on the way to it.
+        if not name or not any(name.startswith(cache) or cache.startswith(name) for cache in caches):
+            raise
         raise OSError(
-            f"{show_text(str(error))}: the cache of data sets is to be written into {show_text(cache)}; set HF_HOME "
-            "(or HF_DATASETS_CACHE) to a folder that can be written."
+            f"the cache of data sets, {show_text(caches[0])}, cannot be written ({error.strerror}: {show_text(name)})."
+            " Set HF_HOME (or HF_DATASETS_CACHE) to a folder that can be, or give cache_dir."
         ) from error
 
 
