@@ -11,12 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
+from ..pictures import PILLOW_ERRORS, open_image
 from .folder import FolderReader, find_metadata
 from .refer import (
     INSTANCE_LISTS,
-    PICTURE_ERRORS,
     PUBLISHED_SETS,
     SMALL_POLYGON,
     Defect,
@@ -25,7 +23,6 @@ from .refer import (
     is_split_name,
     papers_order,
     picture_folders,
-    picture_formats,
     show,
     show_text,
 )
@@ -292,17 +289,17 @@ class CheckingFolderReader(FolderReader):
     def _report(self, defect: Defect, line: int) -> None:
         self.result.add(defect, f"line {line}")
 
-    def _picture_size(self, path: Path) -> tuple[int, int]:
-        size = super()._picture_size(path)
+    def _picture(self, path: Path) -> tuple[dict, tuple[int, int]]:
+        picture = super()._picture(path)
         _decode(path)
-        return size
+        return picture
 
 
 def _decode(path: str | Path) -> None:
     try:
-        with Image.open(path, formats=picture_formats()) as picture:
+        with open_image(path) as picture:
             picture.load()
-    except PICTURE_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise Defect("unreadable picture", f"{show_text(str(path))}: {show_text(str(error))}") from None
 
 

@@ -35,10 +35,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from ..pictures import palette_map
+from ..pictures import PILLOW_ERRORS, TRANSPOSITIONS, open_image, orientation_of, palette_map, to_rgb, turn_upright
 from .refer import (
     EXIF_ORIENTATION,
-    PICTURE_ERRORS,
     READ_HERE,
     SPLIT_NAME,
     Defect,
@@ -51,7 +50,6 @@ from .refer import (
     is_split_name,
     one_row_per_sentence,
     papers_order,
-    picture_formats,
     read_regular_file,
     refer_features,
     show,
@@ -152,11 +150,11 @@ class FolderReader:
 
     def _row(self, number: int, record: dict) -> dict:
         path = self._path(record, "file_name")
-        size = self._picture_size(path)
+        image, size = self._picture(path)
         given = _mask_column(record, MASK_COLUMNS)
         parts = read_mask(self._path(record, given), *size) if given == "mask_file_name" else record[given]
         image_id = self.image_ids.setdefault(str(path), len(self.image_ids) + 1)
-        return build_row(number, {"path": str(path), "bytes": None}, size, parts, record, image_id=image_id)
+        return build_row(number, image, size, parts, record, image_id=image_id)
 
     def _path(self, record: dict, column: str) -> Path:
         name = record.get(column)
@@ -170,8 +168,8 @@ class FolderReader:
             raise Defect("missing file", f"there is no {show_text(str(path))}")
         return path
 
-    def _picture_size(self, path: Path) -> tuple[int, int]:
-        return upright_size(path, path)
+    def _picture(self, path: Path) -> tuple[dict, tuple[int, int]]:
+        return check_picture({"path": str(path), "bytes": None}, path)
 
 
 def read_metadata(path: Path) -> list[tuple[int, dict]]:
@@ -348,8 +346,7 @@ def _check_row(row: dict, index: int, split: str, folder) -> dict[str, str | Non
     try:
         if row["image"] is None:
             raise Defect("malformed entry", "image is empty")
-        image = _own_picture(row["image"], folder)
-        height, width = upright_size(_source(image), "image")
+        image, (height, width) = check_picture(_own_picture(row["image"], folder), "image")
         if (row["height"], row["width"]) != (height, width):
             came = f"height and width are {row['height']} and {row['width']}"
             raise Defect("picture of another size", f"{came}, the picture is {height}×{width}")
@@ -385,8 +382,7 @@ def _convert_row(record: dict, index: int, split: str, masks: tuple[str, ...], f
         image = record.get("image")
         if image is None:
             raise Defect("malformed entry", "image is empty")
-        image = _own_picture(image, folder)
-        size = upright_size(_source(image), "image")
+        image, size = check_picture(_own_picture(image, folder), "image")
         given = _mask_column(record, masks)
         parts = read_mask(_source(_own_picture(record["mask"], folder)), *size) if given == "mask" else record[given]
         return build_row(index + 1, image, size, parts, {**record, "split": split}, image_id=index + 1)
@@ -511,17 +507,36 @@ def _check_expressions(expressions) -> list[str]:
     return texts
 
 
-def upright_size(source, name) -> tuple[int, int]:
-    """Return (height, width) of a picture, turned upright; Defect if it cannot be read."""
+def check_picture(image: dict, name) -> tuple[dict, tuple[int, int]]:
+    """Look at a picture as `datasets.Image` stores it; Defect, with its name, if it cannot be read.
+
+    Returns it, and (height, width) of it turned upright. Where `datasets` could not turn it, since it writes all EXIF
+    values anew to do so and not all can be written, its upright pixels stand in its place.
+    """
+    source = _source(image)
     try:
-        with Image.open(source, formats=picture_formats()) as picture:
+        with open_image(source) as picture:
             if not ends_well(source, picture.format):
                 picture.load()
-            is_sideways = picture.getexif().get(EXIF_ORIENTATION) in EXIF_SIDEWAYS
             width, height = picture.size
-    except PICTURE_ERRORS as error:
+            orientation = orientation_of(picture)
+            if not _can_be_turned(picture):
+                content = io.BytesIO()
+                to_rgb(turn_upright(picture)).save(content, "PNG")
+                image = {"path": None, "bytes": content.getvalue()}
+    except PILLOW_ERRORS as error:
         raise Defect("unreadable picture", f"{show_text(str(name))}: {show_text(str(error))}") from None
-    return (width, height) if is_sideways else (height, width)
+    return image, (width, height) if orientation in EXIF_SIDEWAYS else (height, width)
+
+
+def _can_be_turned(picture: Image.Image) -> bool:
+    try:
+        exif = picture.getexif()
+        if exif.get(EXIF_ORIENTATION) in TRANSPOSITIONS:
+            exif.tobytes()
+    except PILLOW_ERRORS:
+        return False
+    return True
 
 
 def _check_mask_file(picture: Image.Image, source, height: int, width: int) -> None:
@@ -563,10 +578,10 @@ def is_lossless_webp(source: str | os.PathLike | io.BytesIO) -> bool:
 def read_mask(source, height: int, width: int) -> dict:
     """Read a mask picture as an RLE dict; Defect unless it is of the given size, lossless and not all zero."""
     try:
-        with Image.open(source, formats=picture_formats()) as picture:
+        with open_image(source) as picture:
             _check_mask_file(picture, source, height, width)
             picture.load()
-    except PICTURE_ERRORS as error:
+    except PILLOW_ERRORS as error:
         if isinstance(error, Defect):
             raise
         raise Defect("unreadable mask", show_text(str(error))) from None

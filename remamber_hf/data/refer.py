@@ -50,6 +50,7 @@ import re
 import reprlib
 import stat
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,14 +106,31 @@ MAX_FILE_BYTES = 4 * 2**30
 MAX_OUTLINE = 4_000_000
 # No number in COCO's compressed counts is longer: 12 characters hold 60 bits.
 MAX_COUNT_LETTERS = 12
-# Pillow starts other programs for some of the formats that it knows besides (Ghostscript for EPS).
+# Those of `pictures.py`. Pillow starts other programs for some that it knows besides (Ghostscript for EPS).
 PICTURE_FORMATS = (
-    "JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "HEIF"
-)  # fmt: skip
+    *("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI"),
+    *("TGA", "TIFF", "WEBP"),
+)
 EXIF_ORIENTATION = 0x0112
 # The last bytes of a whole file. A file that ends otherwise is decoded to know.
 FILE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-PICTURE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+PICTURE_ERRORS = (
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where warnings are errors
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 PICKLE_ERRORS = (
     pickle.UnpicklingError,
     AttributeError,
@@ -807,22 +825,32 @@ class RowReader:
         if path is None:
             places = self.config.image_folders or self.config.image_places
             raise Defect("missing picture", f"there is no {show(name)} in {' or '.join(map(str, places))}")
+        wanted = f"{show(image.get('height'))}×{show(image.get('width'))}"
         try:
             with Image.open(path, formats=picture_formats()) as picture:
                 size = (picture.height, picture.width)
-                is_rotated = picture.getexif().get(EXIF_ORIENTATION, 1) != 1
+                if size != (image.get("height"), image.get("width")):
+                    came = f"{show_text(str(path))} is {size[0]}×{size[1]}"
+                    raise Defect("picture of another size", f"{came}, instances.json has {wanted}")
+                if Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > Image.MAX_IMAGE_PIXELS:
+                    raise ValueError(f"it has {size[0] * size[1]} pixels, at most {Image.MAX_IMAGE_PIXELS} are read")
+                is_rotated = _is_rotated(picture)
                 if is_rotated or not ends_well(path, picture.format):
                     picture.load()
                 content = _encode_png(picture) if is_rotated else None
+        except Defect:
+            raise
         except PICTURE_ERRORS as error:
             raise Defect("unreadable picture", f"{show_text(str(path))}: {show_text(str(error))}") from None
-        if size != (image.get("height"), image.get("width")):
-            wanted = f"{show(image.get('height'))}×{show(image.get('width'))}"
-            raise Defect(
-                "picture of another size",
-                f"{show_text(str(path))} is {size[0]}×{size[1]}, instances.json has {wanted}",
-            )
         return {"path": None if is_rotated else str(path), "bytes": content}
+
+
+def _is_rotated(picture: Image.Image) -> bool:
+    """Whether `datasets` would turn a picture, or fail where it looks whether it has to."""
+    try:
+        return picture.getexif().get(EXIF_ORIENTATION, 1) != 1
+    except PICTURE_ERRORS:
+        return True
 
 
 @cache

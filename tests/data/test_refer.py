@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from refer_fixture import LAYOUTS, SIZES, TinyRefer, picture, python2_pickle, rectangle
 
+from remamber_hf import pictures
 from remamber_hf.data import refer
 from remamber_hf.data.refer import ReferBuilder, load_refer, read_refs, row_mask
 
@@ -710,6 +711,19 @@ def test_a_picture_with_an_exif_rotation_stays_as_it_is_stored(tiny, root, load)
     image = np.asarray(load(split="train")[0]["image"])
     assert np.array_equal(image, np.asarray(Image.open(path)))
     assert image[2, 2, 0] > 200 and image[-2, -2, 0] < 60
+
+
+def test_formats_and_errors_of_pictures_are_those_of_the_one_reader():
+    """This file stands alone, so it has them again."""
+    assert refer.PICTURE_FORMATS == pictures.FORMATS
+    assert refer.PICTURE_ERRORS == pictures.PILLOW_ERRORS
+
+
+def test_a_picture_of_more_pixels_than_are_read_is_reported(tiny, root, load, monkeypatch):
+    tiny.write(root)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZES[0][0] * SIZES[0][1] - 1)
+    with pytest.raises(ValueError, match="ref 1001 .*: unreadable picture: .* 2400 pixels"):
+        load()
 
 
 @pytest.mark.parametrize("content", [b"[]", b'{"images": []}', b"{", b'{"images": [3]}', b'{"images": [{"name": 1}]}'])
