@@ -367,6 +367,9 @@ def evaluate(
     generalized: Annotated[
         bool, typer.Option("--generalized", help="Read grefs(...).json, as is always done for grefcoco.")
     ] = False,
+    sentences: Annotated[
+        str, typer.Option(help='Text of a REFER set: "sent", as it was cleaned, or "raw", as it was written.')
+    ] = "sent",
     output_dir: Annotated[
         Path | None,
         typer.Option("--output_dir", "--output-dir", help="Folder to make, for tables, samples and contact sheets."),
@@ -417,7 +420,7 @@ def evaluate(
     logging.set_verbosity_error()
     loaded_model, processor = load_model(model, "cpu", "float32")
     with state.main_process_first():
-        source = load_one(dataset, split_by, data_dir, generalized=generalized)
+        source = load_one(dataset, split_by, data_dir, generalized=generalized, sentences=sentences)
     chosen = []
     for name, rows in choose_splits(source.splits, splits).items():
         samples = list_samples(rows, name, max_samples)
@@ -431,6 +434,7 @@ def evaluate(
         "model": model,
         "dataset": source.name,
         "split_by": source.split_by,
+        "sentences": source.sentences,
         "protocol": {
             "name": protocol,
             "resize": resize,

@@ -33,7 +33,7 @@ from transformers.integrations import (
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .data.mixture import DataSource, is_generalized, load_sources, mix_training_rows
-from .data.refer import ON_ERROR, one_row_per_sentence
+from .data.refer import ON_ERROR, SENTENCES, one_row_per_sentence
 from .image_processing_remamber import ReMamberImageProcessorPil
 from .loading import load_model, load_tokenizer
 from .modeling_remamber import ReMamberForImageSegmentation
@@ -186,8 +186,9 @@ def check_arguments(given: dict) -> None:
         )
     if given.get("push_to_hub") and not given.get("do_train"):
         raise ValueError("--push_to_hub sends what was trained; give --do_train too, or leave it out.")
-    if given.get("on_error", "raise") not in ON_ERROR:
-        raise ValueError(f"--on_error is {given['on_error']!r}; choose one of {', '.join(ON_ERROR)}.")
+    for name, choices in (("on_error", ON_ERROR), ("sentences", SENTENCES)):
+        if given.get(name, choices[0]) not in choices:
+            raise ValueError(f"--{name} is {given[name]!r}; choose one of {', '.join(choices)}.")
     for name, least in (("max_eval_samples", 1), ("sample_predictions", 0), ("image_size", 32)):
         if given.get(name, least) < least:
             raise ValueError(f"--{name} is {given[name]}; give at least {least}.")
@@ -288,7 +289,11 @@ def main(argv: list[str] | None = None):
 
     with training_arguments.main_process_first(desc="reading the data"):
         sources = load_sources(
-            data_arguments.dataset, data_arguments.split_by, data_arguments.data_dir, data_arguments.on_error
+            data_arguments.dataset,
+            data_arguments.split_by,
+            data_arguments.data_dir,
+            data_arguments.on_error,
+            sentences=data_arguments.sentences,
         )
         if training_arguments.do_train:
             train_rows, num_removed = mix_training_rows(sources, data_arguments.train_split)

@@ -32,6 +32,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 from transformers.utils import logging
 
+from .data.refer import decode_text, read_regular_file
 from .explanation import draw_explanation, explain_mask
 from .loading import BUNDLED_MODEL, DEVICES, DTYPES, load_pipeline
 from .pictures import WEB, read_picture
@@ -128,8 +129,8 @@ def list_pictures(source: str) -> list[str]:
 
 def read_csv(path: Path) -> dict[str, list[str]]:
     """The expressions of each picture that a CSV file names, in the order in which pictures first come up."""
-    content = sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
-    rows = csv.DictReader(StringIO(content.decode("utf-8-sig"), newline=""))
+    content = sys.stdin.buffer.read() if path == STANDARD else read_regular_file(path)
+    rows = csv.DictReader(StringIO(decode_text(content, path), newline=""))
     try:
         lines = [(rows.line_num, row) for row in rows]
     except csv.Error as error:

@@ -11,18 +11,20 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
+from ..pictures import PILLOW_ERRORS, open_image
 from .folder import FolderReader, find_metadata
 from .refer import (
-    COCO_FOLDERS,
-    IMAGE_FOLDERS,
-    PICTURE_ERRORS,
+    INSTANCE_LISTS,
     PUBLISHED_SETS,
     SMALL_POLYGON,
     Defect,
     ReferConfig,
     RowReader,
+    is_split_name,
+    papers_order,
+    picture_folders,
+    show,
+    show_text,
 )
 
 
@@ -87,7 +89,7 @@ class DataSetFile:
     generalized: bool = False
 
     def __str__(self) -> str:
-        return f"{self.dataset} ({self.split_by}{', generalised' if self.generalized else ''})"
+        return show_text(f"{self.dataset} ({self.split_by}{', generalised' if self.generalized else ''})")
 
 
 @dataclass
@@ -109,6 +111,7 @@ class CheckResult:
     published: dict[str, SplitCount] = field(default_factory=dict)
     problems: dict[str, Problem] = field(default_factory=dict)
     mended_polygons: int = 0
+    notes: list[str] = field(default_factory=list)
     missing_archives: list[str] = field(default_factory=list)
 
     def agrees(self, split: str) -> bool | None:
@@ -126,8 +129,8 @@ class CheckResult:
 
     @property
     def splits(self) -> list[str]:
-        """The splits that are there, and those that should be."""
-        return list(dict.fromkeys([*self.counts, *self.published]))
+        """The splits that are there, and those that should be, in the papers' order."""
+        return papers_order(dict.fromkeys([*self.counts, *self.published]))
 
     @property
     def is_good(self) -> bool:
@@ -149,7 +152,7 @@ def find_data_sets(data_dir: str | os.PathLike) -> list[DataSetFile]:
     found = []
     for path in sorted(data_dir.glob("*/*refs(*).*")):
         match = re.fullmatch(r"(g?)refs\((.+)\)\.(p|json)", path.name)
-        if match and bool(match[1]) == (match[3] == "json"):
+        if path.is_file() and str(path).isprintable() and match and bool(match[1]) == (match[3] == "json"):
             found.append(DataSetFile(path.parent.name, match[2], bool(match[1])))
     return found
 
@@ -166,14 +169,14 @@ def check_data(
     if not meant and (dataset is not None or split_by is not None):
         there = ", ".join(map(str, found)) or "none"
         if dataset is not None and dataset not in PUBLISHED_SETS and dataset not in {file.dataset for file in found}:
-            raise ValueError(f"{data_dir} holds no data set {dataset!r}; those that it holds: {there}.")
+            raise ValueError(f"{data_dir} holds no data set {show(dataset)}; those that it holds: {there}.")
         choices = PUBLISHED_SETS.get(dataset) or sorted(
             {file.split_by for file in found if dataset in (None, file.dataset)}
         )
         if choices and split_by is not None and split_by not in choices:
             what = f"what is in {data_dir}" if dataset is None else dataset
             raise ValueError(
-                f"{what} is not split by {split_by!r}; choose one of {', '.join(choices)} with --split_by."
+                f"{what} is not split by {show(split_by)}; choose one of {', '.join(choices)} with --split_by."
             )
     results = [check_refer(data_dir, file) for file in meant]
     if dataset is None and find_metadata(data_dir) is not None:
@@ -220,10 +223,20 @@ def check_refer(data_dir: str | os.PathLike, file: DataSetFile) -> CheckResult:
         return result
     result.counts = count_splits(reader.refs)
     reader.rows_by_split()
-    result.mended_polygons = reader.left_out[SMALL_POLYGON]
+    result.mended_polygons = reader.left_out.pop(SMALL_POLYGON, 0)
+    result.notes = [f"{count} × {kind}, left out" for kind, count in reader.left_out.items()]
+    result.notes += [f"{count} × {kind}, read all the same" for kind, count in reader.noticed.items()]
+    joint = [split for split in result.counts if re.fullmatch("test[A-Z]{2,}", split)]
+    if joint:
+        result.notes.append(f"REFER's own reader joins {', '.join(joint)} to testA, testB and so on; here it is apart")
+    for key in INSTANCE_LISTS:
+        kind, counts = f"repeated id in {key}", reader.repeated[key]
+        if counts and kind not in result.problems:
+            first = f"instances.json has {next(iter(counts))} {next(iter(counts.values()))} times; no ref needs it"
+            result.problems[kind] = Problem(kind, len(counts), first=first)
     for kind, num_pictures in reader.count_pictures().items():
         result.problems[kind].pictures = num_pictures
-    if MISSING_PICTURE in result.problems and config.image_folders:
+    if MISSING_PICTURE in result.problems and config.image_folders and file.dataset in PUBLISHED_SETS:
         archive, page = IMAGE_ARCHIVES.get(file.dataset, COCO_ARCHIVE)
         result.missing_archives.append(
             f"a part of {archive}, from {page}; unpack it again so that its pictures are in {config.image_folders[0]}"
@@ -253,7 +266,7 @@ class CheckingReader(RowReader):
         self.result = result
 
     def _report(self, defect: Defect, ref: dict) -> None:
-        self.result.add(defect, f"ref {ref.get('ref_id')!r:.200}")
+        self.result.add(defect, f"ref {show(ref.get('ref_id'))}")
 
     def _check_picture(self, image: dict) -> dict:
         picture = super()._check_picture(image)
@@ -276,18 +289,18 @@ class CheckingFolderReader(FolderReader):
     def _report(self, defect: Defect, line: int) -> None:
         self.result.add(defect, f"line {line}")
 
-    def _picture_size(self, path: Path) -> tuple[int, int]:
-        size = super()._picture_size(path)
+    def _picture(self, path: Path) -> tuple[dict, tuple[int, int]]:
+        picture = super()._picture(path)
         _decode(path)
-        return size
+        return picture
 
 
 def _decode(path: str | Path) -> None:
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             picture.load()
-    except PICTURE_ERRORS as error:
-        raise Defect("unreadable picture", f"{path}: {error}") from None
+    except PILLOW_ERRORS as error:
+        raise Defect("unreadable picture", f"{show_text(str(path))}: {show_text(str(error))}") from None
 
 
 def count_splits(refs: list[dict]) -> dict[str, SplitCount]:
@@ -295,15 +308,15 @@ def count_splits(refs: list[dict]) -> dict[str, SplitCount]:
     counts: dict[str, SplitCount] = {}
     pictures: dict[str, set] = {}
     for ref in refs:
-        split = str(ref.get("split"))
+        split = ref.get("split") if is_split_name(ref.get("split")) else show(ref.get("split"))
         count = counts.setdefault(split, SplitCount(0, 0, 0))
         count.refs += 1
         sentences = ref.get("sentences")
         count.sentences += len(sentences) if isinstance(sentences, list) else 0
-        pictures.setdefault(split, set()).add(str(ref.get("image_id")))
+        pictures.setdefault(split, set()).add(show(ref.get("image_id")))
     for split, image_ids in pictures.items():
         counts[split].images = len(image_ids)
-    return counts
+    return {split: counts[split] for split in papers_order(counts)}
 
 
 def missing_annotations(data_dir: str | os.PathLike, dataset: str) -> str:
@@ -322,6 +335,8 @@ def missing_annotations(data_dir: str | os.PathLike, dataset: str) -> str:
 
 def missing_pictures(data_dir: str | os.PathLike, dataset: str) -> str:
     """Say which archive holds the pictures of a data set and where it belongs."""
+    folders = " or ".join(str(Path(data_dir) / folder) for folder in picture_folders(dataset))
+    if dataset not in PUBLISHED_SETS:
+        return f"the pictures of {show_text(dataset)}; put them into {folders}"
     archive, page = IMAGE_ARCHIVES.get(dataset, COCO_ARCHIVE)
-    folders = " or ".join(str(Path(data_dir) / folder) for folder in IMAGE_FOLDERS.get(dataset, COCO_FOLDERS))
     return f"{archive}, from {page}; unpack it so that its pictures are in {folders}"

@@ -7,7 +7,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch.utils.data import default_collate
 
-from .refer import row_mask
+from .refer import decode_rle, row_mask
 
 
 class ReMamberCollator:
@@ -135,4 +135,4 @@ def encode_mask(mask: np.ndarray) -> dict:
 
 def decode_mask(rle: dict) -> np.ndarray:
     """Decode what `encode_mask` made: bool (height, width)."""
-    return np.ascontiguousarray(coco_mask.decode(rle), dtype=bool)
+    return np.ascontiguousarray(decode_rle(rle))

@@ -16,7 +16,7 @@ from ..whole_files import save_picture
 from .check import CheckResult, SplitCount, check_data
 from .export import export_parquet
 from .mixture import load_one
-from .refer import row_mask
+from .refer import row_mask, show, show_text
 from .synthetic import synthesize
 
 
@@ -36,6 +36,9 @@ OnError = Annotated[
     str, typer.Option("--on_error", "--on-error", help='"skip" leaves out what is wrong, "raise" stops there.')
 ]
 SHEET_COLUMNS = 4
+Sentences = Annotated[
+    str, typer.Option(help='Text of a REFER set: "sent", as it was cleaned, or "raw", as it was written.')
+]
 COUNTED = ("refs", "images", "sentences")
 
 
@@ -82,16 +85,20 @@ def preview_command(
     seed: Annotated[int, typer.Option(help="The same seed draws the same samples.")] = 0,
     generalized: Generalized = False,
     on_error: OnError = "raise",
+    sentences: Sentences = "sent",
 ):
     """Write a contact sheet of random samples, each with its mask and its expressions."""
     if num_samples < 1:
         raise ValueError(f"--num_samples is {num_samples}; give at least 1.")
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"{output} names no picture format; end it in .png or .jpg.")
-    data = load_one(dataset, split_by, data_dir, on_error, generalized).splits
+    source = load_one(dataset, split_by, data_dir, on_error, generalized, sentences)
+    data = source.splits
     if split is not None and split not in data:
-        raise ValueError(f"There is no split {split!r}; the splits are {', '.join(data)}.")
+        raise ValueError(f"There is no split {show(split)}; the splits are {', '.join(data)}.")
     rows = datasets.concatenate_datasets([data[name] for name in data if split in (None, name)])
+    if not len(rows):
+        raise ValueError(f"{source} holds no row; there is nothing to draw.")
     chosen = np.random.default_rng(seed).permutation(len(rows))[:num_samples]
     samples = []
     for row in rows.select(chosen):
@@ -109,9 +116,10 @@ def export_command(
     split_by: SplitBy = None,
     generalized: Generalized = False,
     on_error: OnError = "raise",
+    sentences: Sentences = "sent",
 ):
     """Write Parquet with pictures and masks inside, for `push_to_hub` and for `load_dataset` without this package."""
-    source = load_one(dataset, split_by, data_dir, on_error, generalized)
+    source = load_one(dataset, split_by, data_dir, on_error, generalized, sentences)
     for split, num_rows in export_parquet(source.splits, output_dir, title=str(source)).items():
         typer.echo(f"{split}: {num_rows} rows")
     typer.echo(f"written: {output_dir}")
@@ -127,11 +135,13 @@ COMMANDS = {
 
 def print_result(console: Console, result: CheckResult) -> None:
     """Print a table of the splits, then a line for each thing that was mended, is wrong or is missing."""
-    console.print(Text(result.name, "bold"))
+    console.print(Text(show_text(result.name), "bold"))
     if result.counts:
         console.print(make_table(result))
     if result.mended_polygons:
         console.print(Text(f"mended: {result.mended_polygons} × polygon under 3 points, covers nothing, left out"))
+    for note in result.notes:
+        console.print(Text(f"noted: {note}"))
     for problem in result.problems.values():
         pictures = f"{problem.pictures} pictures, refs: " if problem.pictures else ""
         line = f": {problem.kind}: {pictures}{problem.count}; first: {problem.first}"
@@ -159,7 +169,7 @@ def make_table(result: CheckResult) -> Table:
         cells = [
             _number(found, kind) + (f" / {_number(published, kind)}" if result.published else "") for kind in COUNTED
         ]
-        table.add_row(split, *cells, style=style)
+        table.add_row(Text(split), *cells, style=style)
     return table
 
 

@@ -26,6 +26,7 @@ import json
 import logging
 import os
 import re
+import struct
 from pathlib import Path, PurePosixPath
 
 import datasets
@@ -34,16 +35,26 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from ..pictures import palette_map
+from ..pictures import PILLOW_ERRORS, TRANSPOSITIONS, open_image, orientation_of, palette_map, to_rgb, turn_upright
 from .refer import (
     EXIF_ORIENTATION,
-    PICTURE_ERRORS,
+    READ_HERE,
+    SPLIT_NAME,
     Defect,
+    are_within,
     check_segmentation,
+    check_text,
+    decode_text,
     encode_parts,
     ends_well,
+    is_split_name,
     one_row_per_sentence,
+    papers_order,
+    read_regular_file,
     refer_features,
+    show,
+    show_text,
+    writable_cache,
 )
 
 
@@ -53,12 +64,18 @@ METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 MASK_COLUMNS = ("mask_file_name", "polygon", "rle")
 OPTIONAL_COLUMNS = ("split", "category")
 FOLDER_COLUMNS = ("file_name", "expression", *MASK_COLUMNS, *OPTIONAL_COLUMNS)
+ANYWHERE = os.sep
 EXIF_SIDEWAYS = (5, 6, 7, 8)
 MASK_FORMS = (
     "a polygon is one flat list [x1, y1, x2, y2, …] or a list of such lists, an RLE is "
     '{"size": [height, width], "counts": …}'
 )
-LOSSY_FORMATS = ("JPEG", "MPO")
+# All others may change pixels when they are written. A TIFF and a WebP say how they were.
+LOSSLESS_FORMATS = ("PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP")
+LOSSLESS_TIFF = (
+    "raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "lzma", "zstd", "tiff_ccitt", "group3",
+    "group4", "tiff_raw_16", "tiff_thunderscan"
+)  # fmt: skip
 
 
 def find_metadata(folder: str | os.PathLike) -> Path | None:
@@ -86,7 +103,7 @@ def load_referring_folder(
     """
     rows = FolderReader(folder).rows_by_split()
     if split is not None and split not in rows:
-        raise ValueError(f"{folder} has no split {split!r}; its splits are {', '.join(rows)}.")
+        raise ValueError(f"{folder} has no split {show(split)}; its splits are {', '.join(rows)}.")
     data = datasets.DatasetDict(
         {
             name: datasets.Dataset.from_list(rows_of_split, refer_features(), split=datasets.NamedSplit(name))
@@ -113,7 +130,7 @@ class FolderReader:
         self.image_ids: dict[str, int] = {}
 
     def rows_by_split(self) -> dict[str, list[dict]]:
-        """Return the rows of every split that the metadata file names."""
+        """Return the rows of every split that the metadata file names, in the papers' order."""
         rows: dict[str, list[dict]] = {}
         for number, (line, record) in enumerate(
             tqdm(self.records, desc=f"Checking {self.folder.name}", disable=None), start=1
@@ -124,32 +141,35 @@ class FolderReader:
                 self._report(defect, line)
                 continue
             rows.setdefault(row["split"], []).append(row)
-        return rows
+        return {split: rows[split] for split in papers_order(rows)}
 
     def _report(self, defect: Defect, line: int) -> None:
-        raise ValueError(f"{self.metadata}, line {line}: {defect}. Mend the line or leave it out.") from None
+        raise ValueError(
+            f"{show_text(str(self.metadata))}, line {line}: {defect}. Mend the line or leave it out."
+        ) from None
 
     def _row(self, number: int, record: dict) -> dict:
         path = self._path(record, "file_name")
-        size = self._picture_size(path)
+        image, size = self._picture(path)
         given = _mask_column(record, MASK_COLUMNS)
         parts = read_mask(self._path(record, given), *size) if given == "mask_file_name" else record[given]
         image_id = self.image_ids.setdefault(str(path), len(self.image_ids) + 1)
-        return build_row(number, {"path": str(path), "bytes": None}, size, parts, record, image_id=image_id)
+        return build_row(number, image, size, parts, record, image_id=image_id)
 
     def _path(self, record: dict, column: str) -> Path:
         name = record.get(column)
         if not isinstance(name, str) or not name:
-            raise Defect("malformed entry", f"{column} is {name!r:.200}, the path of a file is needed")
+            raise Defect("malformed entry", f"{column} is {show(name)}, the path of a file is needed")
+        check_text(name, column)
         if name.startswith("/") or "\0" in name or "\\" in name or ".." in PurePosixPath(name).parts:
-            raise Defect("file outside the folder", f"{column} is {name!r:.200}; give a path in the folder, with /")
+            raise Defect("file outside the folder", f"{column} is {show(name)}; give a path in the folder, with /")
         path = self.folder / name
-        if not path.is_file():
-            raise Defect("missing file", f"there is no {path}")
+        if not os.path.isfile(path):
+            raise Defect("missing file", f"there is no {show_text(str(path))}")
         return path
 
-    def _picture_size(self, path: Path) -> tuple[int, int]:
-        return upright_size(path, path)
+    def _picture(self, path: Path) -> tuple[dict, tuple[int, int]]:
+        return check_picture({"path": str(path), "bytes": None}, path)
 
 
 def read_metadata(path: Path) -> list[tuple[int, dict]]:
@@ -158,12 +178,13 @@ def read_metadata(path: Path) -> list[tuple[int, dict]]:
     Raises ValueError if it is no JSON lines or CSV, is empty, or lacks a needed column.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decode_text(read_regular_file(path), path.name)
         records = _read_csv(text) if path.suffix == ".csv" else _read_json_lines(text)
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is not read: {error}.") from None
+    except ValueError as error:
+        reason = show_text(str(error), 400).rstrip(".")
+        raise ValueError(f"{show_text(str(path))} is not read: {reason}.") from None
     if not records:
-        raise ValueError(f"{path} is empty; write one line per object.")
+        raise ValueError(f"{show_text(str(path))} is empty; write one line per object.")
     columns = list(dict.fromkeys(name for _, record in records for name in record))
     _check_columns(columns, ("file_name",), ("expression",), MASK_COLUMNS, str(path))
     _tell_ignored(columns, FOLDER_COLUMNS, str(path))
@@ -177,10 +198,10 @@ def _read_json_lines(text: str) -> list[tuple[int, dict]]:
             continue
         try:
             record = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"line {line} is no JSON ({error})") from None
         if not isinstance(record, dict):
-            raise ValueError(f"line {line} is {content!r:.200}, a JSON object is needed")
+            raise ValueError(f"line {line} is {show(content)}, a JSON object is needed")
         records.append((line, record))
     return records
 
@@ -188,8 +209,20 @@ def _read_json_lines(text: str) -> list[tuple[int, dict]]:
 def _read_csv(text: str) -> list[tuple[int, dict]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     records = []
-    for record in reader:
+    while True:
+        line = reader.line_num + 1
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"line {line}: {error}; is a quote not closed? What is too long for a cell goes into metadata.jsonl"
+            ) from None
+        if record is None:
+            return records
         line = reader.line_num
+        repeated = [name for name in reader.fieldnames if reader.fieldnames.count(name) > 1]
+        if repeated:
+            raise ValueError(f"the column {show(repeated[0])} is there twice; leave one out")
         if None in record:
             raise ValueError(f"line {line} has more cells than the first; quote a cell that holds a comma")
         for column in ("polygon", "rle", "expression"):
@@ -197,25 +230,26 @@ def _read_csv(text: str) -> list[tuple[int, dict]]:
             if column != "expression" or re.match(r'\s*\[\s*"', record.get(column) or ""):
                 record[column] = _parse_cell(record.get(column), column, line)
         records.append((line, record))
-    return records
 
 
 def _parse_cell(cell: str | None, column: str, line: int):
     try:
         return json.loads(cell) if cell else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"line {line}: {column} is no JSON ({error})") from None
 
 
 def rows_from_columns(
-    data: datasets.Dataset | datasets.DatasetDict,
+    data: datasets.Dataset | datasets.DatasetDict, folder: str | os.PathLike | None = None
 ) -> datasets.Dataset | datasets.DatasetDict:
     """Turn a data set of the Hub or from Parquet into one with the columns of `load_refer`.
 
     Args:
-        data: has all columns of `load_refer` (what `remamber data export` writes), which then are taken as they are,
-            or `image`, `expression` (or `sentences`) and one of `mask`, `polygon` and `rle`, as at the top of this
+        data: has all columns of `load_refer` (what `remamber data export` writes), which then are kept as they are, or
+            `image`, `expression` (or `sentences`) and one of `mask`, `polygon` and `rle`, as at the top of this
             file. Other columns are left out, and named in the log.
+        folder: where pictures may be read from that are not in their rows, but named there by a path. None: nowhere,
+            unless the data set was made in this process, by `Dataset.from_dict`, `load_refer` or the like.
 
     Returns the same kind of object. In the second case `ref_id`, `ann_id` and `image_id` count the rows from 1, and
     `split` is the name of the split.
@@ -223,20 +257,49 @@ def rows_from_columns(
     Raises ValueError for a missing column, and with the row for whatever is wrong in it.
     """
     if isinstance(data, datasets.DatasetDict):
-        return datasets.DatasetDict({name: _convert(part, str(name)) for name, part in data.items()})
+        splits = papers_order(map(str, data))
+        return datasets.DatasetDict({split: _convert_split(data[split], split, folder) for split in splits})
     if not isinstance(data, datasets.Dataset):
         raise ValueError(f"{type(data).__name__} came; give a Dataset or DatasetDict, which streaming=False loads.")
-    return _convert(data, str(data.split or "train"))
+    return _convert_split(data, str(data.split or "train"), folder)
 
 
-def _convert(data: datasets.Dataset, split: str) -> datasets.Dataset:
+def _convert_split(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
+    folder = ANYWHERE if folder is None and _is_made_here(data) else folder
+    with writable_cache():
+        try:
+            return _convert(data, split, folder)
+        except (UnicodeDecodeError, UnicodeEncodeError) as error:
+            raise ValueError(
+                f"Row {_find_bad_text(data)} of split {split} has text that is no UTF-8: {error}."
+            ) from None
+
+
+def _is_made_here(data: datasets.Dataset) -> bool:
+    """Whether the paths in a data set are words of this process, and not of a file that somebody wrote."""
+    files = [os.path.dirname(file["filename"]) for file in data.cache_files]
+    return set(files) <= READ_HERE if files else data.info.builder_name is None
+
+
+def _find_bad_text(data: datasets.Dataset) -> int | None:
+    data = data.with_format("arrow")
+    for index in range(len(data)):
+        try:
+            data[index].to_pylist()
+        except UnicodeDecodeError:
+            return index
+    return None
+
+
+def _convert(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
     where = f"split {split}"
     wanted = refer_features()
     if set(wanted) <= set(data.column_names):
         _tell_ignored(data.column_names, [*wanted, "mask"], where)
         is_generalized = isinstance(data.features["ann_id"], (list, datasets.List))
         data, wanted = data.select_columns(list(wanted)), refer_features(is_generalized)
-        return data if data.features == wanted else data.cast(wanted)
+        data = data if data.features == wanted else data.cast(wanted)
+        return _check_rows(data, split, folder)
     expressions, masks = ("expression", "sentences"), ("mask", "polygon", "rle")
     _check_columns(data.column_names, ("image",), expressions, masks, where)
     _tell_ignored(data.column_names, ("image", *expressions, *masks, *OPTIONAL_COLUMNS), where)
@@ -250,30 +313,104 @@ def _convert(data: datasets.Dataset, split: str) -> datasets.Dataset:
     return data.map(
         _convert_row,
         with_indices=True,
-        fn_kwargs={"split": split, "masks": masks},
+        fn_kwargs={"split": split, "masks": masks, "folder": folder},
         remove_columns=data.column_names,
         features=wanted,
         desc=f"Checking {where}",
     )
 
 
-def _convert_row(record: dict, index: int, split: str, masks: tuple[str, ...]) -> dict:
+def _check_rows(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
+    """Check rows with the columns of `load_refer`, and make the paths of their pictures absolute."""
+    stored = data.with_format(None).cast_column("image", datasets.Image(decode=False))
+    # It is cached by `datasets`: a data set on disk is checked once.
+    paths = stored.map(
+        _check_row,
+        with_indices=True,
+        fn_kwargs={"split": split, "folder": folder},
+        remove_columns=stored.column_names,
+        features=datasets.Features({"path": datasets.Value("string")}),
+        desc=f"Checking split {split}",
+    )["path"][:]
+    if folder != ANYWHERE and any(path is not None for path in paths):
+        stored = stored.map(_put_path, with_indices=True, fn_kwargs={"paths": paths})
+        data = stored.cast_column("image", datasets.Image())
+    return data
+
+
+def _put_path(row: dict, index: int, paths: list[str | None]) -> dict:
+    return {"image": {**row["image"], "path": paths[index] or row["image"]["path"]}}
+
+
+def _check_row(row: dict, index: int, split: str, folder) -> dict[str, str | None]:
+    try:
+        if row["image"] is None:
+            raise Defect("malformed entry", "image is empty")
+        image, (height, width) = check_picture(_own_picture(row["image"], folder), "image")
+        if (row["height"], row["width"]) != (height, width):
+            came = f"height and width are {row['height']} and {row['width']}"
+            raise Defect("picture of another size", f"{came}, the picture is {height}×{width}")
+        _check_expressions(row["sentences"])
+        if not is_split_name(row["split"]):
+            raise Defect("malformed entry", f"split is {show(row['split'])}, {SPLIT_NAME} is needed")
+        is_generalized = isinstance(row["ann_id"], list)
+        names = ("ann_id", "category", "bbox")
+        ann_ids, categories, boxes = (row[name] if is_generalized else [row[name]] for name in names)
+        objects = row["segmentation"] or []
+        if not len(ann_ids) == len(categories or []) == len(boxes or []) == len(objects):
+            lengths = f"{len(ann_ids)}, {len(categories or [])}, {len(boxes or [])} and {len(objects)}"
+            raise Defect("malformed entry", f"ann_id, category, bbox and segmentation are of {lengths} objects")
+        if any(value is None for value in (row["ref_id"], row["image_id"], *ann_ids, *categories)):
+            raise Defect("malformed entry", "an id or a category is empty")
+        for category, box, segmentation in zip(categories, boxes, objects):
+            check_text(category, "category")
+            if box is None or len(box) != 4 or not are_within(box, -1e6, 1e6):
+                raise Defect("malformed entry", f"bbox is {show(box)}, four numbers are needed")
+            rles = [{"size": [height, width], "counts": counts} for counts in segmentation["rles"] or []]
+            _, num_small = check_segmentation([*(segmentation["polygons"] or []), *rles], height, width, "the object")
+            if num_small:
+                raise Defect("polygon under 3 points", f"{num_small} of {len(segmentation['polygons'])} polygons")
+    except Defect as defect:
+        raise ValueError(f"Row {index} of split {split}: {defect}. Mend the row or filter it out.") from None
+    return {"path": None if image["bytes"] is not None else image["path"]}
+
+
+def _convert_row(record: dict, index: int, split: str, masks: tuple[str, ...], folder) -> dict:
     record = {name: value for name, value in record.items() if _is_given(value)}
     record["expression"] = record.get("expression", record.get("sentences"))
     try:
         image = record.get("image")
         if image is None:
             raise Defect("malformed entry", "image is empty")
-        size = upright_size(_source(image), "image")
+        image, size = check_picture(_own_picture(image, folder), "image")
         given = _mask_column(record, masks)
-        parts = read_mask(_source(record["mask"]), *size) if given == "mask" else record[given]
+        parts = read_mask(_source(_own_picture(record["mask"], folder)), *size) if given == "mask" else record[given]
         return build_row(index + 1, image, size, parts, {**record, "split": split}, image_id=index + 1)
     except Defect as defect:
         raise ValueError(f"Row {index} of split {split}: {defect}. Mend the row or filter it out.") from None
 
 
+def _own_picture(value: dict, folder) -> dict:
+    """A picture as `datasets.Image` stores it, its path made absolute; Defect unless it is in its row or `folder`."""
+    path = value["path"]
+    if value["bytes"] is not None:
+        return value
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise Defect("malformed entry", f"a picture has no content, and its path is {show(path)}")
+    if folder is None:
+        raise Defect(
+            "picture outside its row",
+            f"it is named by a path, {show(path)}; put pictures into the rows, or give the folder that they are in",
+        )
+    root = os.path.realpath(folder)
+    whole = os.path.realpath(os.path.join(os.getcwd() if folder == ANYWHERE else root, path))
+    if os.path.commonpath([root, whole]) != root or not os.path.isfile(whole):
+        raise Defect("picture outside the folder", f"there is no {show(path)} in {show_text(root)}")
+    return {"path": whole, "bytes": None}
+
+
 def _source(value: dict):
-    """What Pillow opens of a value that `datasets.Image` stores."""
+    """What Pillow opens of a value that `_own_picture` returned."""
     return io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]
 
 
@@ -285,15 +422,15 @@ def _check_columns(columns, picture, expression, masks, where: str) -> None:
     for alternatives in (picture, expression, masks):
         if not set(alternatives) & set(columns):
             raise ValueError(
-                f"{where} has no column {' or '.join(alternatives)}; its columns are {', '.join(columns)}. Rename "
-                "the one that holds it."
+                f"{where} has no column {' or '.join(alternatives)}; its columns are "
+                f"{show_text(', '.join(columns))}. Rename the one that holds it."
             )
 
 
 def _tell_ignored(columns, known, where: str) -> None:
     ignored = [name for name in columns if name not in known]
     if ignored:
-        logger.warning("%s: the columns %s are not read.", where, ", ".join(ignored))
+        logger.warning("%s: the columns %s are not read.", where, show_text(", ".join(ignored)))
 
 
 def _mask_column(record: dict, masks: tuple[str, ...]) -> str:
@@ -320,15 +457,16 @@ def build_row(number: int, image: dict, size: tuple[int, int], parts, record: di
     if isinstance(parts, list) and isinstance(parts[0], (int, float)):
         parts = [parts]
     if not _is_flat(parts):
-        raise Defect("malformed entry", f"the mask is {parts!r:.100}; {MASK_FORMS}")
+        raise Defect("malformed entry", f"the mask is {show(parts)}; {MASK_FORMS}")
     segmentation, num_small = check_segmentation(parts, height, width, "the object")
     if num_small:
         raise Defect("polygon under 3 points", f"{num_small} of {len(parts)} polygons")
     split, category = record.get("split", "train"), record.get("category", "")
-    if not isinstance(split, str) or not re.fullmatch(r"\w+", split):
-        raise Defect("malformed entry", f"split is {split!r:.200}, a word is needed")
+    if not is_split_name(split):
+        raise Defect("malformed entry", f"split is {show(split)}, {SPLIT_NAME} is needed")
     if not isinstance(category, str):
-        raise Defect("malformed entry", f"category is {category!r:.200}, text is needed")
+        raise Defect("malformed entry", f"category is {show(category)}, text is needed")
+    check_text(category, "category")
     mask = coco_mask.merge(encode_parts(segmentation, height, width))
     return {
         "image": image,
@@ -362,34 +500,57 @@ def _is_flat(parts) -> bool:
 
 def _check_expressions(expressions) -> list[str]:
     texts = expressions if isinstance(expressions, list) else [expressions]
-    for text in texts:
+    for text in texts or [None]:
         if not isinstance(text, str) or not text.strip():
-            raise Defect("empty expression", f"expression is {expressions!r:.200}; say which object is meant")
+            raise Defect("empty expression", f"expression is {show(expressions)}; say which object is meant")
+        check_text(text, "expression")
     return texts
 
 
-def upright_size(source, name) -> tuple[int, int]:
-    """Return (height, width) of a picture, turned upright; Defect if it cannot be read. A file object is decoded."""
+def check_picture(image: dict, name) -> tuple[dict, tuple[int, int]]:
+    """Look at a picture as `datasets.Image` stores it; Defect, with its name, if it cannot be read.
+
+    Returns it, and (height, width) of it turned upright. Where `datasets` could not turn it, since it writes all EXIF
+    values anew to do so and not all can be written, its upright pixels stand in its place.
+    """
+    source = _source(image)
     try:
-        with Image.open(source) as picture:
-            if not isinstance(source, (str, os.PathLike)) or not ends_well(source, picture.format):
+        with open_image(source) as picture:
+            if not ends_well(source, picture.format):
                 picture.load()
-            is_sideways = picture.getexif().get(EXIF_ORIENTATION) in EXIF_SIDEWAYS
             width, height = picture.size
-    except PICTURE_ERRORS as error:
-        raise Defect("unreadable picture", f"{name}: {error}") from None
-    return (width, height) if is_sideways else (height, width)
+            orientation = orientation_of(picture)
+            if not _can_be_turned(picture):
+                content = io.BytesIO()
+                to_rgb(turn_upright(picture)).save(content, "PNG")
+                image = {"path": None, "bytes": content.getvalue()}
+    except PILLOW_ERRORS as error:
+        raise Defect("unreadable picture", f"{show_text(str(name))}: {show_text(str(error))}") from None
+    return image, (width, height) if orientation in EXIF_SIDEWAYS else (height, width)
 
 
-def read_mask(source, height: int, width: int) -> dict:
-    """Read a mask picture as an RLE dict; Defect unless it is of the given size, lossless and not all zero."""
+def _can_be_turned(picture: Image.Image) -> bool:
     try:
-        with Image.open(source) as picture:
-            picture.load()
-    except PICTURE_ERRORS as error:
-        raise Defect("unreadable mask", str(error)) from None
-    if picture.format in LOSSY_FORMATS:
-        raise Defect("lossy mask", f"a mask is a {picture.format}, whose zeros are not exact; save it as PNG")
+        exif = picture.getexif()
+        if exif.get(EXIF_ORIENTATION) in TRANSPOSITIONS:
+            exif.tobytes()
+    except PILLOW_ERRORS:
+        return False
+    return True
+
+
+def _check_mask_file(picture: Image.Image, source, height: int, width: int) -> None:
+    """Defect unless a mask is of the given size and lossless; before its pixels are decoded."""
+    compression = str(picture.info.get("compression", "raw"))
+    kind = None
+    if picture.format not in LOSSLESS_FORMATS:
+        kind = picture.format
+    elif picture.format == "TIFF" and compression not in LOSSLESS_TIFF:
+        kind = f"TIFF with {show_text(compression)} compression"
+    elif picture.format == "WEBP" and not is_lossless_webp(source):
+        kind = "lossy WebP"
+    if kind is not None:
+        raise Defect("lossy mask", f"a mask is a {kind}, whose zeros are not exact; save it as PNG")
     if picture.mode in ("LA", "PA", "RGBA"):
         raise Defect("transparent mask", "a mask has an alpha channel; save it as grey, 0 for the background")
     if picture.size != (width, height):
@@ -397,6 +558,33 @@ def read_mask(source, height: int, width: int) -> dict:
             "mask of another size",
             f"the mask is {picture.height}×{picture.width}, its upright picture {height}×{width} (height × width)",
         )
+
+
+def is_lossless_webp(source: str | os.PathLike | io.BytesIO) -> bool:
+    """Whether a WebP file, by its path or content, holds no part that is coded with loss ("VP8 ", not "VP8L")."""
+    content = source.getvalue() if isinstance(source, io.BytesIO) else read_regular_file(source)
+    waiting, kinds = [(12, len(content))], set()
+    while waiting:
+        start, end = waiting.pop()
+        while start + 8 <= end:
+            kind, size = struct.unpack_from("<4sI", content, start)
+            kinds.add(kind)
+            if kind == b"ANMF":  # a frame: 16 bytes about it, then chunks of its own
+                waiting.append((start + 24, min(start + 8 + size, end)))
+            start += 8 + size + size % 2
+    return b"VP8L" in kinds and b"VP8 " not in kinds
+
+
+def read_mask(source, height: int, width: int) -> dict:
+    """Read a mask picture as an RLE dict; Defect unless it is of the given size, lossless and not all zero."""
+    try:
+        with open_image(source) as picture:
+            _check_mask_file(picture, source, height, width)
+            picture.load()
+    except PILLOW_ERRORS as error:
+        if isinstance(error, Defect):
+            raise
+        raise Defect("unreadable mask", show_text(str(error))) from None
     values = np.asarray(palette_map(picture) if picture.mode == "P" else picture)
     pixels = values.any(axis=-1) if values.ndim == 3 else values != 0
     if not pixels.any():

@@ -11,23 +11,53 @@ picture that any of its sets holds in another split than the training split.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import yaml
 
 from .check import DataSetFile, find_data_sets
 from .folder import find_metadata, load_referring_folder, rows_from_columns
-from .refer import COCO_FOLDERS, IMAGE_FOLDERS, PUBLISHED_SETS, load_refer
+from .refer import (
+    COCO_FOLDERS,
+    IMAGE_FOLDERS,
+    PUBLISHED_SETS,
+    check_tree,
+    decode_text,
+    load_refer,
+    read_regular_file,
+    show,
+    show_text,
+    writable_cache,
+)
+
+
+MAX_CARD_VALUES = 100_000
+# What `datasets` raises for a folder or a name that it cannot load.
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    pa.ArrowException,
+    yaml.YAMLError,
+    datasets.exceptions.DatasetsError,
+)
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set: its name, all its splits, and who split it if it is a REFER set."""
+    """A data set: its name, all its splits, and who split it and which text was read if it is a REFER set."""
 
     name: str
     splits: datasets.DatasetDict
     split_by: str | None = None
+    sentences: str | None = None
 
     def __str__(self) -> str:
         return self.name if self.split_by is None else f"{self.name} ({self.split_by})"
@@ -50,6 +80,7 @@ def load_sources(
     data_dir: str | os.PathLike | None,
     on_error: str = "raise",
     generalized: bool = False,
+    sentences: str = "sent",
 ) -> list[DataSource]:
     """Load the data sets that a run is told.
 
@@ -60,19 +91,23 @@ def load_sources(
         data_dir: folder of REFER sets or of one's own data; None for a data set of the Hub.
         on_error: "raise" or "skip", see `refer.py`; only for REFER sets.
         generalized: whether to take grefs(…).json, as is always done for grefcoco.
+        sentences: "sent" or "raw", see `load_refer`; only for REFER sets.
 
     Raises FileNotFoundError or ValueError with one line that names the option to change.
     """
+    check_names(dataset, split_by, data_dir)
     if data_dir is None:
-        refuse_refer_options(split_by, generalized, on_error)
+        refuse_refer_options(split_by, generalized, on_error, sentences)
         return [load_hub_source(dataset)]
     if not os.path.isdir(data_dir):
-        raise FileNotFoundError(f"--data_dir {data_dir} is no folder; give the one that holds the data.")
+        raise FileNotFoundError(
+            f"--data_dir {show_text(str(data_dir))} is no folder; give the one that holds the data."
+        )
     if dataset is None and find_metadata(data_dir) is not None:
-        refuse_refer_options(split_by, generalized, on_error)
+        refuse_refer_options(split_by, generalized, on_error, sentences)
         return [DataSource(os.path.basename(os.path.abspath(data_dir)), load_referring_folder(data_dir))]
     files = choose_files(data_dir, dataset, split_by, generalized)
-    return [load_refer_source(data_dir, file, on_error) for file in files]
+    return [load_refer_source(data_dir, file, on_error, sentences) for file in files]
 
 
 def load_one(
@@ -81,12 +116,22 @@ def load_one(
     data_dir: str | os.PathLike | None,
     on_error: str = "raise",
     generalized: bool = False,
+    sentences: str = "sent",
 ) -> DataSource:
     """Load the data set that a command is told, as `load_sources` does; ValueError for several."""
+    check_names(dataset, split_by, data_dir)
     if data_dir is not None and dataset is not None and len(_list(dataset)) > 1:
         raise ValueError(f"--dataset {dataset} names several data sets; name one.")
-    (source,) = load_sources(dataset, split_by, data_dir, on_error, generalized)
+    (source,) = load_sources(dataset, split_by, data_dir, on_error, generalized, sentences)
     return source
+
+
+def check_names(dataset, split_by, data_dir) -> None:
+    """ValueError for what a recipe has in the place of a name or a folder."""
+    for option, value in {"--dataset": dataset, "--split_by": split_by, "--data_dir": data_dir}.items():
+        is_text = isinstance(value, str) or (isinstance(value, os.PathLike) and option == "--data_dir")
+        if value is not None and not (is_text and "\0" not in os.fspath(value)):
+            raise ValueError(f"{option} is {show(value)}; give text.")
 
 
 def choose_files(
@@ -142,9 +187,16 @@ def _choose_file(data_dir, found: list[DataSetFile], name: str, split_by: str | 
     return there[split_by]
 
 
-def refuse_refer_options(split_by: str | None, generalized: bool = False, on_error: str = "raise"):
+def refuse_refer_options(
+    split_by: str | None, generalized: bool = False, on_error: str = "raise", sentences: str = "sent"
+):
     """ValueError for an option that only REFER sets know, where the data is no REFER set."""
-    given = {f"--split_by {split_by}": split_by, "--generalized": generalized, "--on_error skip": on_error == "skip"}
+    given = {
+        f"--split_by {split_by}": split_by,
+        "--generalized": generalized,
+        "--on_error skip": on_error == "skip",
+        "--sentences raw": sentences == "raw",
+    }
     for option, is_given in given.items():
         if is_given:
             raise ValueError(
@@ -152,11 +204,16 @@ def refuse_refer_options(split_by: str | None, generalized: bool = False, on_err
             )
 
 
-def load_refer_source(data_dir: str | os.PathLike, file: DataSetFile, on_error: str) -> DataSource:
+def load_refer_source(data_dir: str | os.PathLike, file: DataSetFile, on_error: str, sentences: str) -> DataSource:
     splits = load_refer(
-        file.dataset, file.split_by, data_dir=data_dir, generalized=file.generalized, on_error=on_error
+        file.dataset,
+        file.split_by,
+        data_dir=data_dir,
+        generalized=file.generalized,
+        on_error=on_error,
+        sentences=sentences,
     )
-    return DataSource(file.dataset, splits, file.split_by)
+    return DataSource(file.dataset, splits, file.split_by, sentences)
 
 
 def load_hub_source(name: str | None) -> DataSource:
@@ -169,18 +226,42 @@ def load_hub_source(name: str | None) -> DataSource:
             f"--dataset {published[0]} is read from its files; give --data_dir, the folder that holds "
             f"{published[0]}/ and the pictures."
         )
-    if os.path.isdir(name) and find_metadata(name) is not None:
+    is_folder = os.path.isdir(name)
+    if is_folder and find_metadata(name) is not None:
         raise ValueError(f"{name} holds a metadata file; give it as --data_dir, without --dataset.")
     try:
-        data = datasets.load_dataset(name)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        if is_folder:
+            check_card(name)
+        with writable_cache():
+            data = datasets.load_dataset(name)
+    except LOAD_ERRORS as error:
+        reason = show_text((str(error).splitlines() or [type(error).__name__])[0]).rstrip(".")
         raise ValueError(
-            f"--dataset {name} cannot be loaded, neither from the Hub nor as a folder of Parquet files: {reason}. "
-            "A REFER data set needs --data_dir too."
+            f"--dataset {show_text(name)} cannot be loaded, neither from the Hub nor as a folder of Parquet files: "
+            f"{reason}. A REFER data set needs --data_dir too."
         ) from None
-    short_name = os.path.basename(os.path.abspath(name)) if os.path.isdir(name) else name
-    return DataSource(short_name, rows_from_columns(data))
+    short_name = os.path.basename(os.path.abspath(name)) if is_folder else name
+    return DataSource(short_name, rows_from_columns(data, name if is_folder else None))
+
+
+def check_card(folder: str | os.PathLike) -> None:
+    """ValueError if the README.md of a folder of Parquet files sends `datasets` to files elsewhere, or is a bomb."""
+    path = os.path.join(folder, "README.md")
+    if not os.path.lexists(path):
+        return
+    header = re.match(r"---\r?\n(.*?)\r?\n---", decode_text(read_regular_file(path), path), re.DOTALL)
+    try:
+        card = yaml.safe_load(header[1]) if header else None
+        check_tree(card, MAX_CARD_VALUES)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"the header of README.md is not read ({type(error).__name__}: {error})") from None
+    waiting = [card.get("configs")] if isinstance(card, dict) else []
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (list, dict)):
+            waiting += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, str) and ("://" in value or "::" in value or ".." in value or os.path.isabs(value)):
+            raise ValueError(f"README.md names {show(value)}, which is not in the folder")
 
 
 def mix_training_rows(sources: list[DataSource], train_split: str) -> tuple[datasets.Dataset, dict[str, int]]:

@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 from pycocotools import mask as coco_mask
 
+from .refer import decode_rle
+
 
 PLAIN_COLOURS = {
     "red": (214, 32, 38),
@@ -352,11 +354,10 @@ def rasterize(contours: tuple[np.ndarray, ...], height: int, width: int) -> np.n
     Returns uint8 (height, width), 1 inside.
     """
     outlines = [contour.flatten().tolist() for contour in contours]
-    layers = coco_mask.decode(coco_mask.frPyObjects(outlines, height, width))
-    mask = layers[..., 0]
-    for hole in range(1, len(contours)):
-        mask = mask & ~layers[..., hole]
-    return mask
+    filled, *holes = map(decode_rle, coco_mask.frPyObjects(outlines, height, width))
+    for hole in holes:
+        filled &= ~hole
+    return filled.view(np.uint8)
 
 
 def draw_alpha(contours: tuple[np.ndarray, ...]) -> tuple[Image.Image, tuple[int, int]]:

@@ -5,14 +5,18 @@
     <output_dir>/<dataset_name>/grefs(unc).json          only with no_target
     <output_dir>/images/mscoco/images/train2014/<dataset_name>_<image_id>.jpg
 
-A segmentation is a polygon where pycocotools makes the visible mask of it, pixel for pixel, and a compressed RLE
-(`counts` as text) otherwise: an object with a hole, or partly covered. `iscrowd` is 0 in both cases.
+A segmentation is a list: of a polygon where pycocotools makes the visible mask of it, pixel for pixel, and of a
+compressed RLE (`counts` as text) otherwise: an object with a hole, or partly covered. So every reader of REFER's takes
+it; they take a dict that is in no list for a crowd, or for nothing. `iscrowd` is 0 in both cases.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import pickle
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,7 +30,7 @@ from .expression_writers import sample_absent_expressions, sample_expressions
 from .scenes import SCENE_SAMPLERS, STYLE_SHAPES, Scene, SceneObject, contours_of, mask_of, render, sample_scene
 
 
-GENERATOR_VERSION = "1.0.0"
+GENERATOR_VERSION = "1.1.0"
 SPLIT_BY = "unc"
 IMAGE_FOLDER = Path("images/mscoco/images/train2014")
 JPEG_QUALITY = 95
@@ -41,14 +45,14 @@ def split_of(image_index: int) -> str:
     return next((name for name, at in SPLIT_REMAINDERS.items() if image_index % 100 in at), "train")
 
 
-def encode_mask(scene_object: SceneObject, mask: np.ndarray) -> list[list[float]] | dict:
-    """Encode a visible mask, bool (height, width), as COCO polygons if they give it back, as an RLE dict if not."""
+def encode_mask(scene_object: SceneObject, mask: np.ndarray) -> list[list[float] | dict]:
+    """Encode a visible mask, bool (height, width), as a COCO polygon if that gives it back, as an RLE if not."""
     height, width = mask.shape
     contours = contours_of(scene_object, width)
     if len(contours) == 1 and np.array_equal(mask_of(scene_object, width), mask):
         return [contours[0].flatten().tolist()]
     run_lengths = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [height, width], "counts": run_lengths["counts"].decode("ascii")}
+    return [{"size": [height, width], "counts": run_lengths["counts"].decode("ascii")}]
 
 
 def sample_picture(image_index: int, *, seed: int, style: str) -> tuple[Scene, dict[int, list[str]]]:
@@ -174,8 +178,18 @@ def _make_pictures(make, num_images: int, num_workers: int, progress: bool) -> l
     bar = partial(tqdm, total=num_images, desc="pictures", disable=not progress)
     if num_workers == 1:
         return list(bar(map(make, range(num_images))))
-    with ProcessPoolExecutor(num_workers) as pool:
+    with ProcessPoolExecutor(num_workers, initializer=end_with_parent) as pool:
         return list(bar(pool.map(make, range(num_images), chunksize=16)))
+
+
+def end_with_parent():
+    """Let this worker end when its parent is gone, however that was ended; it would wait for work for ever."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _build_annotations(pictures: list[dict], info: dict, shapes: tuple[str, ...], image_size: int):

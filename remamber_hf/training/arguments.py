@@ -90,6 +90,10 @@ class DataArguments:
         default="raise",
         metadata={"help": "What is wrong in a REFER data set: raise stops there, skip leaves it out and counts it."},
     )
+    sentences: str = field(
+        default="sent",
+        metadata={"help": "Text of a REFER data set: sent, as it was cleaned, or raw, as it was written."},
+    )
     sample_predictions: int = field(
         default=8, metadata={"help": "Samples that are drawn after every evaluation, into output_dir/samples."}
     )

@@ -13,6 +13,9 @@ LAYOUTS = {
     "lavt": "images/mscoco/images/train2014",
     "remamber": "train2014",
     "grefcoco": "images/train2014",
+    "mscoco": "images/mscoco/train2014",
+    "mscoco_flat": "mscoco/train2014",
+    "coco": "coco/train2014",
     "refclef": "images/saiapr_tc-12",
     "refclef_flat": "saiapr_tc-12",
 }
@@ -74,6 +77,7 @@ class TinyRefer:
         second["segmentation"] = [rectangle(5, 5, 25, 25)]
         self.annotations.append(second)
         several = {**self.ref(1, ["both of them"], "train"), "ann_id": [101, 201], "category_id": [1, 3]}
+        self.grefs = [several]
         nothing = {**self.ref(2, ["a green dog"], "val"), "ann_id": [-1], "category_id": [-1], "no_target": True}
         self.grefs = [several, nothing]
 

@@ -170,6 +170,77 @@ def test_a_picture_that_is_damaged_inside_is_found(data_command, tiny, root):
     assert code == 1 and "unreadable picture: 1 pictures, refs: 1; first: ref 1001" in output
 
 
+@pytest.mark.parametrize("is_needed", [True, False])
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_an_id_that_stands_twice_is_wrong_whether_a_ref_needs_it_or_not(data_command, tiny, root, key, is_needed):
+    entries = getattr(tiny, key)
+    entries.append(dict(entries[0] if is_needed else {**entries[0], "id": 900}))
+    if not is_needed:
+        entries.append(dict(entries[-1]))
+    code, output = data_command("check", "--data_dir", tiny.write(root))
+    assert code == 1
+    needed_by = "first: ref 1001" if is_needed else "2 times; no ref needs it"
+    (line,) = [line for line in output.splitlines() if f"wrong: repeated id in {key}: " in line]
+    assert needed_by in line
+
+
+def test_a_sentence_id_that_stands_twice_is_noted_and_not_wrong(data_command, tiny, root):
+    tiny.refs[1]["sentences"][0]["sent_id"] = tiny.refs[0]["sentences"][0]["sent_id"]
+    code, output = data_command("check", "--data_dir", tiny.write(root))
+    assert code == 0 and "noted: 1 × repeated sentence id, read all the same" in output
+
+
+def test_pictures_of_a_further_set_are_asked_for_by_their_folders_and_no_archive(data_command, tiny, root):
+    folder = tiny.write(root, "rrsisd") / LAYOUTS["lavt"]
+    (folder / tiny.images[0]["file_name"]).unlink()
+    code, output = data_command("check", "--data_dir", root)
+    assert code == 1 and "train2014.zip" not in output
+    assert f"first: ref 1001, there is no '{tiny.images[0]['file_name']}' in {folder}" in output
+    for path in [*folder.iterdir(), folder, *folder.parents[:3]]:
+        path.rmdir() if path.is_dir() else path.unlink()
+    code, output = data_command("check", "--data_dir", root)
+    assert code == 1 and "train2014.zip" not in output
+    assert f"missing: the pictures of rrsisd; put them into {root}/images/rrsisd/JPEGImages or " in output
+    assert f"in {root}/images/rrsisd/JPEGImages or {root}/images/rrsisd or " in output
+
+
+def test_joint_test_splits_are_noted(data_command, tiny, root):
+    tiny.refs[5]["split"] = "testAB"
+    _, output = data_command("check", "--data_dir", tiny.write(root, "refclef", "unc", "refclef"))
+    assert "noted: REFER's own reader joins testAB to testA, testB and so on; here it is apart" in output
+
+
+def test_the_table_has_the_splits_in_the_order_of_the_papers(data_command, tiny, root):
+    tiny.refs.reverse()
+    _, output = data_command("check", "--data_dir", tiny.write(root))
+    places = [output.index(f" {split} ") for split in SPLITS]
+    assert places == sorted(places)
+
+
+def test_letters_that_steer_a_terminal_are_shown_escaped(data_command, tiny, root):
+    steering = "\x1b]0;owned\x07\u202egnp.\u2066[red]\ud83d"
+    tiny.refs[0]["split"] = tiny.refs[1]["sentences"] = tiny.images[2]["file_name"] = steering
+    tiny.refs[3]["ref_id"] = tiny.annotations[4]["segmentation"] = steering
+    code, output = data_command("check", "--data_dir", tiny.write(root))
+    assert code == 1
+    assert r"\x1b]0;owned\x07\u202egnp.\u2066[red]\ud83d" in output
+    assert all(letter.isprintable() or letter == "\n" for letter in output)
+
+
+def test_crowds_of_a_generalised_set_are_noted(data_command, tiny, root):
+    tiny.add_generalized()
+    tiny.annotations[-1]["iscrowd"] = 1
+    tiny.write(root, "grefcoco")
+    _, output = data_command("check", "--data_dir", root, "--dataset", "grefcoco")
+    assert "noted: 1 × crowd in a generalised ref, left out" in output
+
+
+def test_a_refs_file_without_refs_is_wrong(data_command, tiny, root):
+    tiny.refs = []
+    code, output = data_command("check", "--data_dir", tiny.write(root))
+    assert code == 1 and "refs(unc).p holds no ref" in output and "all right" not in output
+
+
 def test_a_mended_polygon_is_told_and_not_wrong(data_command, tiny, root):
     tiny.annotations[0]["segmentation"] += [[1, 2, 3, 4], [5, 6]]
     code, output = data_command("check", "--data_dir", tiny.write(root))
@@ -422,3 +493,30 @@ def test_an_export_that_breaks_off_leaves_nothing(data_command, tiny, root, tmp_
     with pytest.raises(OSError, match="disk full"):
         data_command("export", "--data_dir", tiny.write(root), "--output_dir", tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "data"]
+
+
+@pytest.mark.parametrize("command", ["preview", "export"])
+def test_raw_sentences_are_read_where_they_are_asked_for(data_command, tiny, root, tmp_path, command):
+    tiny.write(root)
+    output = ["--output", tmp_path / "out.png"] if command == "preview" else ["--output_dir", tmp_path / "out"]
+    assert data_command(command, "--data_dir", root, "--sentences", "raw", *output)[0] == 0
+    if command == "export":
+        rows = datasets.load_dataset(str(tmp_path / "out"), split="val", cache_dir=str(tmp_path / "cache"))
+        assert rows[0]["sentences"] == ["THE LEFT ONE 4", "PERSON 4"]
+    with pytest.raises(ValueError, match="sentences is 'tokens'; choose one of sent, raw"):
+        data_command(command, "--data_dir", root, "--sentences", "tokens", *output)
+    with pytest.raises(ValueError, match="--sentences raw is for REFER sets"):
+        data_command(command, "--data_dir", folder_of_one(tmp_path), "--sentences", "raw", *output)
+
+
+@pytest.mark.parametrize("num_polygons", [256, 300])
+def test_an_object_of_many_polygons_goes_through_every_command(data_command, tiny, root, tmp_path, num_polygons):
+    squares = [rectangle(x, y, x + 1, y + 1) for y in range(0, 40, 2) for x in range(0, 60, 2)]
+    tiny.annotations[0]["segmentation"] = squares[:num_polygons]
+    tiny.write(root)
+    assert data_command("check", "--data_dir", root)[0] == 0
+    assert data_command("preview", "--data_dir", root, "--output", tmp_path / "out.png")[0] == 0
+    assert data_command("export", "--data_dir", root, "--output_dir", tmp_path / "out")[0] == 0
+    exported = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    row = rows_from_columns(exported)["train"][0]
+    assert row_mask(row).sum() == np.asarray(exported["train"][0]["mask"]).sum() > num_polygons / 2

@@ -1,10 +1,11 @@
 import json
 import logging
+import struct
 
 import datasets
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, features
 from pycocotools import mask as coco_mask
 from refer_fixture import picture
 
@@ -14,6 +15,7 @@ from remamber_hf.data.synthetic import synthesize
 
 
 HEIGHT, WIDTH = 30, 40
+EXPOSURE = 0x9203
 TRIANGLE = [4.0, 4.0, 30.0, 6.0, 10.0, 25.0]
 MASK = np.zeros((HEIGHT, WIDTH), dtype=bool)
 MASK[5:20, 8:30] = True
@@ -176,6 +178,14 @@ def test_a_folder_without_metadata_or_with_two_is_refused(folder):
         ({"mask_file_name": "masks/small.png"}, "line 2: mask of another size: the mask is 15×20, its .* 30×40"),
         ({"mask_file_name": "masks/empty.png"}, "line 2: empty mask: no pixel"),
         ({"mask_file_name": "b.jpg"}, "line 2: lossy mask: a mask is a JPEG"),
+        (
+            {"expression": "half \ud83d"},
+            "line 2: malformed entry: expression is .* not Unicode text",
+        ),
+        ({"expression": ["it", "\udcff"]}, "line 2: malformed entry: expression is .* not Unicode text"),
+        ({"category": "\ud83d"}, "line 2: malformed entry: category is .* not Unicode text"),
+        ({"file_name": "\ud83d.jpg"}, "line 2: malformed entry: file_name is .* not Unicode text"),
+        ({"split": "s" * 51}, "line 2: malformed entry: split is .* a word of at most 50 letters"),
         ({"mask_file_name": "masks/alpha.png"}, "line 2: transparent mask"),
         ({"mask_file_name": "masks/codes.png"}, "line 2: mask of several values: .* 2 values besides 0, .* 1 and 255"),
         ({"mask_file_name": None}, "line 2: no mask: give one of mask_file_name, polygon, rle"),
@@ -251,6 +261,127 @@ def test_a_broken_csv_line_is_refused(folder, line, message):
     (folder / "metadata.csv").write_text(f"file_name,mask_file_name,polygon,expression\n{line}\n")
     with pytest.raises(ValueError, match=message):
         load_referring_folder(folder)
+
+
+SAVED_MASKS = {
+    "png": ({"format": "PNG"}, None),
+    "palette png": ({"format": "PNG", "mode": "P"}, None),
+    "bmp": ({"format": "BMP"}, None),
+    "gif": ({"format": "GIF"}, None),
+    "pgm": ({"format": "PPM"}, None),
+    "lossless webp": ({"format": "WEBP", "lossless": True}, None),
+    "lossless webp of frames": ({"format": "WEBP", "lossless": True, "save_all": True, "append_images": 1}, None),
+    "tiff": ({"format": "TIFF"}, None),
+    "tiff by LZW": ({"format": "TIFF", "compression": "tiff_lzw"}, None),
+    "tiff by deflate": ({"format": "TIFF", "compression": "tiff_adobe_deflate"}, None),
+    "tiff of a bit": ({"format": "TIFF", "mode": "1", "compression": "group4"}, None),
+    "jpeg": ({"format": "JPEG", "quality": 100}, "JPEG"),
+    "lossy webp": ({"format": "WEBP", "quality": 100}, "lossy WebP"),
+    "lossy webp with metadata": ({"format": "WEBP", "quality": 80, "exif": b"Exif\0\0II*\0\0\0\0\0"}, "lossy WebP"),
+    "lossy webp of frames": ({"format": "WEBP", "quality": 80, "save_all": True, "append_images": 1}, "lossy WebP"),
+    "jpeg 2000": ({"format": "JPEG2000", "irreversible": True}, "JPEG2000"),
+    "tiff by jpeg": ({"format": "TIFF", "compression": "jpeg"}, "TIFF with jpeg compression"),
+    "avif": ({"format": "AVIF", "quality": 90}, "AVIF"),
+}
+
+
+def save_mask(path, form: dict):
+    form = dict(form)
+    image = Image.fromarray(MASK).convert(form.pop("mode", "L"))
+    if form.get("append_images"):
+        form["append_images"] = [Image.fromarray(~MASK).convert("L")]
+    image.save(path, **form)
+
+
+@pytest.mark.parametrize("kind", SAVED_MASKS)
+def test_a_mask_is_read_from_each_lossless_format_and_refused_in_each_lossy_one(folder, kind):
+    form, reason = SAVED_MASKS[kind]
+    if form["format"] == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    save_mask(folder / "masks" / "a.png", form)
+    write(folder, LINES[:1])
+    if reason is None:
+        assert np.array_equal(row_mask(load_referring_folder(folder, "train")[0]), MASK)
+        return
+    with pytest.raises(ValueError, match=f"line 1: lossy mask: a mask is a {reason}, .* save it as PNG"):
+        load_referring_folder(folder)
+
+
+@pytest.mark.parametrize("kind", ["png", "lossy webp"])
+def test_a_mask_in_a_column_is_told_lossy_by_its_bytes(folder, kind):
+    save_mask(folder / "mask", SAVED_MASKS[kind][0])
+    data = columns().map(lambda row: {"mask": {"bytes": (folder / "mask").read_bytes()}}, features=columns().features)
+    if kind == "png":
+        assert np.array_equal(row_mask(rows_from_columns(data)[0]), MASK)
+    else:
+        with pytest.raises(ValueError, match="Row 0 of split train: lossy mask: a mask is a lossy WebP"):
+            rows_from_columns(data)
+
+
+HEADER = "file_name,mask_file_name,expression\n"
+
+
+@pytest.mark.parametrize(
+    "name, text, encoding, place",
+    [
+        ("metadata.csv", HEADER + "a.jpg,masks/a.png,café\n", "latin-1", "line 2: byte 0xe9 is no UTF-8, as Latin-1"),
+        (
+            "metadata.csv",
+            HEADER + "a.jpg,masks/a.png,it\na.jpg,masks/a.png,\u201cit\u201d\n",
+            "cp1252",
+            "line 3: byte 0x93",
+        ),
+        ("metadata.csv", HEADER + "a.jpg,masks/a.png,it\n", "utf-16", "line 1: it looks like UTF-16"),
+        ("metadata.csv", HEADER + "a.jpg,masks/a.png,it\n", "utf-16-le", "line 1: it looks like UTF-16"),
+        ("metadata.csv", HEADER + "a.jpg,masks/a.png,it\n", "utf-16-be", "line 1: it looks like UTF-16"),
+        ("metadata.jsonl", json.dumps(LINES[0]) + '\n{"expression": "é"}', "latin-1", "line 2: byte 0xe9"),
+        ("metadata.jsonl", json.dumps(LINES[0]), "utf-16", "line 1: it looks like UTF-16"),
+    ],
+)
+def test_text_that_is_no_utf_8_is_refused_with_file_line_and_advice(folder, name, text, encoding, place):
+    (folder / name).write_bytes(text.encode(encoding))
+    with pytest.raises(ValueError, match=f"{name}, {place}.*; save the file as UTF-8") as raised:
+        load_referring_folder(folder)
+    assert str(folder) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_csv_is_read_with_and_without_a_byte_order_mark(folder, encoding, end):
+    text = (HEADER + "a.jpg,masks/a.png,das grüne 左\n").replace("\n", end)
+    (folder / "metadata.csv").write_bytes(text.encode(encoding))
+    assert load_referring_folder(folder, "train")[0]["sentences"] == ["das grüne 左"]
+
+
+def test_a_csv_column_that_is_there_twice_is_refused(folder):
+    (folder / "metadata.csv").write_text("file_name,mask_file_name,expression,expression\na.jpg,masks/a.png,it,that\n")
+    with pytest.raises(ValueError, match="the column 'expression' is there twice"):
+        load_referring_folder(folder)
+
+
+def test_splits_of_a_folder_come_in_the_order_of_the_papers(folder):
+    write(folder, [{**LINES[0], "split": split} for split in ("test", "val", "train")])
+    assert list(load_referring_folder(folder)) == ["train", "val", "test"]
+
+
+def rotated_that_cannot_be_written_anew(path):
+    """A JPEG with orientation 6, and an exposure bias whose sign Pillow reads and does not write."""
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8)
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", EXPOSURE, 10, 1, 8 + 2 + 24 + 4)
+    exif += struct.pack("<H", 2) + entries + struct.pack("<I", 0) + struct.pack("<ii", -1, 0)
+    picture(WIDTH, HEIGHT).save(path, exif=exif, quality=95)
+
+
+def test_a_photograph_whose_exif_values_cannot_be_written_is_turned_all_the_same(folder):
+    rotated_that_cannot_be_written_anew(folder / "a.jpg")
+    with pytest.raises(struct.error):  # else it would be another photograph
+        ImageOps.exif_transpose(Image.open(folder / "a.jpg"))
+    upright = np.asarray(Image.open(folder / "a.jpg").transpose(Image.Transpose.ROTATE_270))
+    row = load_referring_folder(write(folder, LINES[:1]), "train")[0]
+    assert np.array_equal(np.asarray(row["image"]), upright)
+    image = {"bytes": (folder / "a.jpg").read_bytes(), "path": None}
+    data = columns().map(lambda row: {"image": image}, features=columns().features)
+    assert np.array_equal(np.asarray(rows_from_columns(data)[0]["image"]), upright)
 
 
 # Columns

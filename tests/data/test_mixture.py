@@ -124,7 +124,8 @@ def test_columns_of_another_data_set_are_read(tmp_path):
     features = datasets.Features(
         {"image": datasets.Image(), "mask": datasets.Image(), "expression": datasets.Value("string")}
     )
-    columns = {"image": [str(folder / "a.jpg")], "mask": [str(folder / "masks/a.png")], "expression": ["it"]}
+    image, mask = ({"path": None, "bytes": (folder / name).read_bytes()} for name in ("a.jpg", "masks/a.png"))
+    columns = {"image": [image], "mask": [mask], "expression": ["it"]}
     (tmp_path / "hub").mkdir()
     datasets.Dataset.from_dict(columns, features).to_parquet(tmp_path / "hub" / "train.parquet")
     (source,) = load_sources(str(tmp_path / "hub"), None, None)
@@ -199,3 +200,21 @@ def test_options_of_refer_sets_are_refused_for_other_data(tmp_path):
         load_one(None, "unc", folder)
     with pytest.raises(ValueError, match="--generalized is for REFER sets"):
         load_one(None, None, folder, generalized=True)
+
+
+def test_raw_or_cleaned_sentences_are_named_by_their_source(root, tmp_path):
+    (source,) = load_sources("refcoco", None, root, sentences="raw")
+    assert source.sentences == "raw"
+    assert source.splits["val"][0]["sentences"][0].isupper()
+    assert load_one("refcoco", None, root).sentences == "sent"
+    folder = own_folder(tmp_path / "own")
+    assert load_one(None, None, folder).sentences is None
+    with pytest.raises(ValueError, match="--sentences raw is for REFER sets"):
+        load_sources(None, None, folder, sentences="raw")
+
+
+def test_a_folder_whose_name_steers_a_terminal_is_no_data_set(root):
+    (root / "refcoco").rename(root / "ref\x1b[2Jcoco")
+    with pytest.raises(ValueError, match=r"is not in .* which holds refcoco\+, refcocog\. ") as raised:
+        load_sources("refcoco", None, root)
+    assert str(raised.value).isprintable()

@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from refer_fixture import LAYOUTS, SIZES, TinyRefer, picture, python2_pickle, rectangle
 
+from remamber_hf import pictures
 from remamber_hf.data import refer
 from remamber_hf.data.refer import ReferBuilder, load_refer, read_refs, row_mask
 
@@ -65,7 +66,7 @@ def test_a_row_holds_every_field_of_its_object(tiny, root, load):
     }
 
 
-@pytest.mark.parametrize("layout", ["lavt", "remamber", "grefcoco"])
+@pytest.mark.parametrize("layout", ["lavt", "remamber", "grefcoco", "mscoco", "mscoco_flat", "coco"])
 def test_each_folder_layout_is_found_by_itself(tiny, root, load, layout):
     tiny.write(root, layout=layout)
     data = load().cast_column("image", datasets.Image(decode=False))
@@ -222,6 +223,82 @@ def test_the_cache_is_used_when_nothing_changed(tiny, root, load, monkeypatch):
     assert load(split="train").num_rows == 3
 
 
+def test_sentences_are_read_as_cleaned_or_as_written(tiny, root, load):
+    tiny.write(root)
+    assert load(split="val")[0]["sentences"] == ["the left one 4", "person 4"]
+    assert load(split="val", sentences="raw")[0]["sentences"] == ["THE LEFT ONE 4", "PERSON 4"]
+    assert load(split="val", sentences="sent")[0]["sentences"] == ["the left one 4", "person 4"]
+    with pytest.raises(ValueError, match="sentences is 'tokens'; choose one of sent, raw"):
+        load(sentences="tokens")
+    del tiny.refs[0]["sentences"][0]["raw"]
+    tiny.write(root)
+    with pytest.raises(ValueError, match="ref 1001 .*: malformed entry: raw is None, text is needed"):
+        load(sentences="raw")
+
+
+@pytest.mark.parametrize(
+    "came, listed",
+    [
+        (["val", "testB", "testA", "train"], ["train", "val", "testA", "testB"]),
+        (["test", "val", "train"], ["train", "val", "test"]),
+        (["testC", "extra", "testAB", "other", "dev", "testA"], ["dev", "testA", "testAB", "testC", "extra", "other"]),
+    ],
+)
+def test_splits_come_in_the_order_of_the_papers(tiny, root, load, came, listed):
+    for ref, split in zip(tiny.refs, came + came[:1] * len(tiny.refs)):
+        ref["split"] = split
+    tiny.write(root)
+    for _ in range(2):  # the second time from the cache
+        assert list(load()) == listed
+
+
+def test_a_sentence_id_that_came_before_is_told_and_its_sentence_kept(tiny, root, load, caplog):
+    tiny.refs[1]["sentences"][0]["sent_id"] = tiny.refs[0]["sentences"][0]["sent_id"]
+    tiny.write(root)
+    for _ in range(2):
+        caplog.clear()
+        assert load(split="train")[1]["sentences"] == ["the left one 2", "person 2"]
+        assert "Noticed: 1 × repeated sentence id." in caplog.text
+
+
+def test_an_absent_object_is_refused_until_it_is_read_as_such(tiny, root, load, caplog):
+    tiny.refs[0]["sentences"][1]["exist"] = False
+    tiny.refs[1]["sentences"][1]["exist"] = True
+    tiny.write(root)
+    with pytest.raises(ValueError, match='ref 1001 .*: absent object: sentence 1 has "exist": false'):
+        load()
+    assert load(split="train", on_error="skip")["sentences"][:2] == [
+        ["the left one 1"],
+        ["the left one 2", "person 2"],
+    ]
+    assert "Left out: 1 × absent object." in caplog.text
+
+
+def test_a_further_set_may_have_its_own_folder_of_pictures(tiny, root, load):
+    tiny.write(root, "rrsisd")
+    (root / "images" / "rrsisd").mkdir()
+    shutil.move(root / LAYOUTS["lavt"], root / "images" / "rrsisd" / "JPEGImages")
+    assert load("rrsisd", split="train").num_rows == 3
+
+
+def test_a_missing_picture_names_the_folders_that_were_looked_in(tiny, root, load):
+    tiny.images[0]["file_name"] = "00001.jpg"
+    tiny.write(root, "rrsisd")
+    with pytest.raises(ValueError, match=rf"there is no '00001\.jpg' in {root}/{LAYOUTS['lavt']}\."):
+        load("rrsisd")
+
+
+@pytest.mark.parametrize("home", ["HF_DATASETS_CACHE", "cache_dir"])
+def test_a_cache_that_cannot_be_written_names_the_variable_to_set(tiny, root, tmp_path, monkeypatch, home):
+    tiny.write(root)
+    (tmp_path / "file").write_text("")
+    cache = tmp_path / "file" / "datasets"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache if home == "HF_DATASETS_CACHE" else tmp_path)
+    with pytest.raises(OSError, match=rf"{cache}, cannot be written .* Set HF_HOME .* or give cache_dir") as raised:
+        load_refer("refcoco", "unc", data_dir=root, cache_dir=cache if home == "cache_dir" else None)
+    assert "\n" not in str(raised.value)
+
+
 # gRefCOCO
 
 
@@ -263,6 +340,36 @@ def test_a_generalized_ref_with_other_annotation_ids_is_reported(tiny, root, loa
     tiny.write(root, "grefcoco")
     with pytest.raises(ValueError, match=r"grefcoco \(unc\), ref 1001 of grefs\(unc\)\.json, .*(ann_id is|no -1 in)"):
         load("grefcoco")
+
+
+def with_crowd(tiny):
+    """The second of both objects is a crowd: a rectangle apart from the first."""
+    tiny.add_generalized()
+    tiny.annotations[-1].update(iscrowd=1, segmentation=[rectangle(30, 5, 36, 11)])
+
+
+def test_crowds_of_a_generalized_row_are_left_out_and_counted(tiny, root, load, caplog):
+    with_crowd(tiny)
+    tiny.write(root, "grefcoco")
+    row = load("grefcoco", split="train")[0]
+    assert (row["ann_id"], row["category"], row["bbox"]) == ([101], ["person"], [[2.5, 3.0, 10.0, 12.0]])
+    parts = coco_mask.frPyObjects(tiny.annotations[0]["segmentation"], *SIZES[0])
+    assert np.array_equal(row_mask(row), published_mask(parts))
+    assert "Left out: 1 × crowd in a generalised ref." in caplog.text
+
+
+def test_a_generalized_ref_of_crowds_only_is_reported(tiny, root, load):
+    with_crowd(tiny)
+    tiny.grefs[0]["ann_id"] = [201]
+    tiny.write(root, "grefcoco")
+    with pytest.raises(ValueError, match=r"ref 1001 of grefs\(unc\)\.json, .*: only crowds: "):
+        load("grefcoco")
+
+
+def test_a_crowd_that_a_ref_of_one_object_means_is_its_mask(tiny, root, load):
+    tiny.annotations[0]["iscrowd"] = 1
+    tiny.write(root)
+    assert row_mask(load(split="train")[0]).any()
 
 
 # Masks
@@ -327,6 +434,36 @@ def test_a_polygon_under_three_points_is_left_out_and_counted(tiny, root, load, 
     assert np.array_equal(row_mask(row), published_mask(coco_mask.frPyObjects([rectangle(2, 2, 9, 9)], *SIZES[0])))
 
 
+@pytest.mark.parametrize("num_polygons", [254, 255, 256, 300, 600])
+def test_an_object_of_many_polygons_is_drawn(tiny, root, load, num_polygons):
+    """pycocotools adds up areas of a list in 8 bits."""
+    squares = [rectangle(x, y, x + 1, y + 1) for y in range(0, 40, 2) for x in range(0, 60, 2)]
+    tiny.annotations[0]["segmentation"] = squares[:num_polygons]
+    tiny.write(root)
+    row = load(split="train")[0]
+    parts = coco_mask.frPyObjects(tiny.annotations[0]["segmentation"], *SIZES[0])
+    assert np.array_equal(row_mask(row), coco_mask.decode(parts).sum(axis=2, dtype=int) == 1)
+    assert np.array_equal(row_mask(row, "union"), coco_mask.decode(parts).any(axis=2))
+
+
+def test_overlaps_of_many_polygons_are_left_out_as_published(tiny, root, load):
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0, 30, size=(300, 2)).tolist()
+    tiny.annotations[0]["segmentation"] = [rectangle(x, y, x + 9, y + 5) for x, y in corners]
+    tiny.write(root)
+    parts = coco_mask.frPyObjects(tiny.annotations[0]["segmentation"], *SIZES[0])
+    assert np.array_equal(row_mask(load(split="train")[0]), coco_mask.decode(parts).sum(axis=2, dtype=int) == 1)
+
+
+def test_masks_are_decoded_as_pycocotools_does_without_its_warning(recwarn):
+    generator = np.random.default_rng(0)
+    for height, width, density in [(1, 1, 1.0), (7, 90, 0.5), (300, 500, 0.01), (9, 9, 0.0)]:
+        mask = np.asfortranarray(generator.random((height, width)) < density, dtype=np.uint8)
+        decoded = refer.decode_rle(coco_mask.encode(mask))
+        assert decoded.dtype == bool and np.array_equal(decoded, mask) and decoded.flags.f_contiguous
+    assert not recwarn.list
+
+
 # Defects
 
 
@@ -348,6 +485,23 @@ def annotation_of_another_picture(tiny, root):
 
 def repeated_ref_id(tiny, root):
     tiny.refs.insert(1, tiny.refs[0])
+
+
+def annotation_id_twice(tiny, root):
+    tiny.annotations.append({**tiny.annotations[0], "segmentation": [rectangle(0, 0, 5, 5)]})
+
+
+def image_id_twice(tiny, root):
+    tiny.images.append(dict(tiny.images[0]))
+
+
+def category_id_twice(tiny, root):
+    tiny.categories.append({"id": 3, "name": "cat"})
+    tiny.annotations[0]["category_id"] = 3
+
+
+def polygon_to_and_fro(tiny, root):
+    tiny.annotations[0]["segmentation"] = [[-50, 1, 110, 2] * 20_000]
 
 
 def no_annotation_id(tiny, root):
@@ -435,6 +589,10 @@ DEFECTS = {
     unknown_category: "unknown id in categories",
     annotation_of_another_picture: "annotation of another picture",
     repeated_ref_id: "repeated ref id",
+    annotation_id_twice: "repeated id in annotations",
+    image_id_twice: "repeated id in images",
+    category_id_twice: "repeated id in categories",
+    polygon_to_and_fro: "endless polygon",
     no_annotation_id: "malformed entry",
     split_that_is_no_word: "malformed entry",
     only_two_points: "no polygon of 3 points",
@@ -555,6 +713,19 @@ def test_a_picture_with_an_exif_rotation_stays_as_it_is_stored(tiny, root, load)
     assert image[2, 2, 0] > 200 and image[-2, -2, 0] < 60
 
 
+def test_formats_and_errors_of_pictures_are_those_of_the_one_reader():
+    """This file stands alone, so it has them again."""
+    assert refer.PICTURE_FORMATS == pictures.FORMATS
+    assert refer.PICTURE_ERRORS == pictures.PILLOW_ERRORS
+
+
+def test_a_picture_of_more_pixels_than_are_read_is_reported(tiny, root, load, monkeypatch):
+    tiny.write(root)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZES[0][0] * SIZES[0][1] - 1)
+    with pytest.raises(ValueError, match="ref 1001 .*: unreadable picture: .* 2400 pixels"):
+        load()
+
+
 @pytest.mark.parametrize("content", [b"[]", b'{"images": []}', b"{", b'{"images": [3]}', b'{"images": [{"name": 1}]}'])
 def test_broken_instances_are_named(tiny, root, load, content):
     tiny.write(root)
@@ -606,6 +777,12 @@ def test_other_pickles_are_refused(tmp_path, content, reason):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=reason):
         read_refs(path)
+
+
+def test_a_refs_file_without_refs_is_refused(tiny, root, load):
+    tiny.write(root, refs_content=pickle.dumps([]))
+    with pytest.raises(ValueError, match=r"refs\(unc\)\.p holds no ref"):
+        load()
 
 
 def test_a_memo_index_beyond_all_memory_costs_nothing(tmp_path):

@@ -1,14 +1,18 @@
 import hashlib
 import json
 import math
+import os
 import pickle
 import re
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from remamber_hf.data import synthetic
@@ -22,6 +26,7 @@ from remamber_hf.data.expressions import (
     parse_expression,
     read_expression,
 )
+from remamber_hf.data.refer import load_refer
 from remamber_hf.data.scenes import (
     COLOURS,
     MIN_CONTRAST,
@@ -285,6 +290,13 @@ def test_plain_seeds_keep_their_meaning():
 # Pictures and masks
 
 
+def published_reading(annotation: dict, image: dict) -> np.ndarray:
+    """The mask as REFER's readers take it: of a list of lists polygons, of any other list RLEs; added up."""
+    parts = annotation["segmentation"]
+    rles = coco_mask.frPyObjects(parts, image["height"], image["width"]) if isinstance(parts[0], list) else parts
+    return sum(coco_mask.decode(rle) for rle in rles) == 1
+
+
 def test_written_segmentations_are_the_visible_masks(written):
     style, folder = written
     coco = COCO(str(folder / "shapes/instances.json"))
@@ -293,7 +305,7 @@ def test_written_segmentations_are_the_visible_masks(written):
         scene, _ = sample_picture(image_id - 1, seed=3, style=style)
         _, masks = render(scene)
         for annotation, mask, drawn in zip(coco.loadAnns(coco.getAnnIds(image_id)), masks, scene.objects):
-            assert np.array_equal(coco.annToMask(annotation).astype(bool), mask)
+            assert np.array_equal(published_reading(annotation, coco.imgs[image_id]), mask)
             assert annotation["area"] == mask.sum()
             assert annotation["iscrowd"] == 0
             assert coco.loadCats(annotation["category_id"])[0]["name"] == drawn.shape
@@ -302,9 +314,10 @@ def test_written_segmentations_are_the_visible_masks(written):
             assert mask[top].any() and mask[:, left].any()
             assert mask[top + height - 1].any() and mask[:, left + width - 1].any()
             is_covered = not np.array_equal(mask_of(drawn, 128), mask)
-            is_polygon = isinstance(annotation["segmentation"], list)
+            (part,) = annotation["segmentation"]
+            is_polygon = isinstance(part, list)
             assert is_polygon == (drawn.shape != "ring" and not is_covered)
-            assert is_polygon or isinstance(annotation["segmentation"]["counts"], str)
+            assert is_polygon or isinstance(part["counts"], str)
             kinds.add("polygon" if is_polygon else "covered" if is_covered else "hole")
     assert kinds == ({"polygon"} if style == "plain" else {"polygon", "covered", "hole"})
 
@@ -566,3 +579,55 @@ def test_parsing_keeps_what_a_relation_refers_to_apart():
     assert set(description.properties) == {("size", "small"), ("colour", "red"), ("shape", "ring")}
     assert description.relation == "top"
     assert set(description.anchors[0].properties) == {("colour", "blue"), ("shape", "star")}
+
+
+def test_a_folder_of_the_first_version_is_read_like_a_new_one(tmp_path):
+    """It held an RLE that is in no list."""
+    synthesize(tmp_path / "data", 8, 0, image_size=64, style="rich", num_workers=1, progress=False)
+    path = tmp_path / "data" / "shapes" / "instances.json"
+    new = load_refer("shapes", "unc", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache")
+    instances = json.loads(path.read_text())
+    rles = [each for each in instances["annotations"] if isinstance(each["segmentation"][0], dict)]
+    assert rles
+    for annotation in rles:
+        (annotation["segmentation"],) = annotation["segmentation"]
+    path.write_text(json.dumps(instances))
+    old = load_refer("shapes", "unc", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache")
+    for split in new:
+        assert old[split].to_dict() == new[split].to_dict()
+
+
+def processes_below(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc, as Linux has it")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    child = os.fork()
+    if child == 0:
+        try:
+            synthesize(tmp_path / "data", 100_000, 0, image_size=64, num_workers=2, progress=False)
+        finally:
+            os._exit(1)
+    workers, tries = [], 0
+    while len(workers) < 2 and tries < 600:
+        workers, tries = processes_below(child), tries + 1
+        time.sleep(0.05)
+    assert len(workers) == 2
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    while any(map(is_running, workers)) and tries < 1200:
+        tries += 1
+        time.sleep(0.05)
+    alive = [worker for worker in workers if is_running(worker)]
+    for worker in alive:
+        os.kill(worker, signal.SIGKILL)
+    assert not alive
