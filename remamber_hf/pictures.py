@@ -4,32 +4,60 @@ import base64
 import binascii
 import os
 import reprlib
+import stat
 import struct
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from http.client import HTTPException
 from io import BytesIO
+from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, url2pathname, urlopen
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+
+# What is read. Pillow knows more, and hands some of it (EPS) to programs outside; HEIF and JXL come with plugins.
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI"),
+    *("TGA", "TIFF", "WEBP"),
+)
+MAX_SIDE = 65_535  # pixels; that of a JPEG
+FILE_BYTES_PER_PIXEL = 16  # four floats: no file of a picture within the bound is larger
 
 # What Pillow raises for a damaged file depends on the format; OSError holds "cannot identify" and "truncated".
 PILLOW_ERRORS = (
     Image.DecompressionBombError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    RuntimeError,
+    Image.DecompressionBombWarning,  # where warnings are errors
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
     EOFError,
-    IndexError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
     TypeError,
+    ValueError,
     struct.error,
+    zlib.error,
 )
+TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by the EXIF orientation
+STRIP_PIXELS = 2**22  # that are converted at a time, where a conversion needs copies
 
 WEB = ("http://", "https://")
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
@@ -38,43 +66,197 @@ DOWNLOAD_BYTES = 256 * 2**20
 SHORTEST_BASE64 = 64  # characters; no file of a picture is shorter
 
 
+class ShortRepr(reprlib.Repr):
+    """`repr` of bounded length."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxstring = self.maxother = 100  # characters
+
+    def repr_int(self, number: int, level: int) -> str:
+        # Python refuses to write the digits of very long ones.
+        return repr(number) if number.bit_length() < 100 else f"<an integer of {number.bit_length()} bits>"
+
+
 def describe(value) -> str:
-    """What came, for an error: short, whatever it is."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 100  # characters
-    return short.repr(value)
+    """What came, for an error: short, whatever it is, and in letters that a terminal shows."""
+    return printable(ShortRepr().repr(value))
+
+
+def printable(text: str) -> str:
+    """Text as a terminal may get it: control codes, marks of direction and halves of surrogates are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for letter in text
+    )
+
+
+def max_pixels() -> float:
+    """How many pixels a picture may have: Pillow's bound, `PIL.Image.MAX_IMAGE_PIXELS`, which a program may set."""
+    return float("inf") if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
+
+
+def set_max_pixels(number: int | str) -> None:
+    """Bound the pixels of a picture, for all that runs in this process; ValueError for what is no number above 0."""
+    if not str(number).strip().isascii() or not str(number).strip().isdigit() or int(number) < 1:
+        raise ValueError(f"the bound on the pixels of a picture is {describe(number)}; give a whole number above 0.")
+    Image.MAX_IMAGE_PIXELS = int(number)
+
+
+def check_file(image: Image.Image) -> None:
+    """ValueError for a picture of a file that is too large or of another format, before it is decoded."""
+    if not isinstance(image, ImageFile.ImageFile):
+        return
+    if image.format not in FORMATS:
+        raise ValueError(f"its format is {image.format}; give one of {', '.join(FORMATS)}")
+    pixels, side = max_pixels(), max(MAX_SIDE, max_pixels() // 1000)
+    if image.width * image.height > pixels or max(image.size) > side:
+        raise ValueError(
+            f"it has {image.width}×{image.height} pixels, at most {pixels:.0f} and {side:.0f} a side are read; make "
+            f"it smaller, or {RAISE_BOUND}"
+        )
+
+
+RAISE_BOUND = "raise PIL.Image.MAX_IMAGE_PIXELS, for the command REMAMBER_MAX_PIXELS"
+
+
+@cache
+def readable_formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow reads."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+@cache
+def picture_endings() -> frozenset[str]:
+    """The endings of file names, in small letters, that stand for the formats that are read."""
+    Image.init()
+    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in readable_formats())
+
+
+@contextmanager
+def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Opens a regular file to read.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: a folder, a pipe or a device, which may never end.
+        OSError: it may not be read.
+    """
+    name = shorten(os.fspath(path))
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"There is no file {name!r}; give the path of a picture.")
+    if os.path.isdir(path):
+        raise ValueError(f"{name!r} is a folder; give the path of one picture.")
+    # Not to wait for who writes to a pipe; what is there now may be another thing than a moment ago.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError(f"{name!r} is no regular file; give the path of a picture.")
+        yield file
+
+
+def read_bounded(file: BinaryIO, what: str, max_bytes: int = DOWNLOAD_BYTES) -> bytes:
+    """All that a stream gives; ValueError if that is more than `max_bytes`."""
+    content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{what} gives more than {max_bytes >> 20} MiB; give one that ends.")
+    return content
+
+
+@contextmanager
+def open_image(source) -> Iterator[Image.Image]:
+    """Opens a picture's file without decoding it; see `open_picture`, which says what is refused."""
+    if isinstance(source, Image.Image):
+        check_file(source)
+        yield source
+        return
+    if isinstance(source, (str, os.PathLike)):
+        with open_regular(source) as file, open_image(file) as image:
+            yield image
+        return
+    if not getattr(source, "seekable", bool)():
+        source = BytesIO(read_bounded(source, "the stream"))
+    size = source.seek(0, os.SEEK_END)
+    if size > max_pixels() * FILE_BYTES_PER_PIXEL:
+        raise ValueError(
+            f"the file has {size} bytes, no picture of {max_pixels():.0f} pixels has as many; make it smaller, or "
+            f"{RAISE_BOUND}"
+        )
+    try:
+        image = Image.open(source, formats=readable_formats())
+    except UnidentifiedImageError:
+        kinds = ", ".join(readable_formats())
+        raise ValueError("the file is empty" if size == 0 else f"it is no picture of the formats {kinds}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{error}; make it smaller, or {RAISE_BOUND}") from None
+    with image:
+        check_file(image)
+        yield image
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF orientation says that it is meant; as it is where the EXIF data cannot be read."""
+    image.load()
+    transposition = TRANSPOSITIONS.get(orientation_of(image))
+    return image if transposition is None else image.transpose(transposition)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return int(orientation) if orientation in TRANSPOSITIONS else 1
+    except PILLOW_ERRORS:
+        return 1
 
 
 def open_picture(source) -> Image.Image:
-    """Opens a picture of any kind that Pillow reads as upright 8-bit RGB.
+    """Opens a picture as upright 8-bit RGB, of all formats that `FORMATS` names.
 
     The EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and of an animation
-    the first frame is taken.
+    the first frame is taken. Nothing of the file is kept besides.
 
     Args:
         source: a path, a binary file object or a PIL image (at its current frame).
 
     Raises:
         FileNotFoundError: nothing is at the path.
-        ValueError: no such source, a folder, an empty, damaged or truncated file, a decompression bomb, or pixel
-            values without an 8-bit meaning.
+        ValueError: no such source, a folder, pipe or device, an empty, damaged or truncated file, another format, more
+            pixels than `max_pixels`, a side longer than 65,535 and than a thousandth of that, or pixel values without
+            an 8-bit meaning.
     """
-    is_picture = isinstance(source, Image.Image)
-    if isinstance(source, (str, os.PathLike)):
+    is_file = isinstance(source, (str, os.PathLike))
+    if is_file:
         name = os.fspath(source)
-        if not os.path.exists(source):
-            raise FileNotFoundError(f"There is no file {shorten(name)!r}; give the path of a picture.")
-        if os.path.isdir(source):
-            raise ValueError(f"{name!r} is a folder; give the path of one picture.")
-    elif is_picture or hasattr(source, "read"):
+    elif isinstance(source, Image.Image) or hasattr(source, "read"):
         name = getattr(source, "filename", "") or getattr(source, "name", "") or type(source).__name__
     else:
         raise ValueError(f"{type(source).__name__} came; give a path, a binary file object or a PIL image.")
     try:
-        with nullcontext(source) if is_picture else Image.open(source) as image:
-            return to_rgb(ImageOps.exif_transpose(image))
+        with open_image(source) as image:
+            return to_rgb(turn_upright(image))
+    except FileNotFoundError as error:
+        if is_file:
+            raise
+        raise cannot_be_read(name, error) from error
     except PILLOW_ERRORS as error:
-        raise ValueError(f"The picture {name!r} cannot be read ({error}); give a complete image file.") from error
+        raise cannot_be_read(name, error) from error
+
+
+def cannot_be_read(name, error: Exception) -> ValueError:
+    """The error for a picture, which says why."""
+    reason = printable(" ".join(str(error).split()) or type(error).__name__)
+    if len(reason) > 300:
+        reason = f"{reason[:300]}…"
+    return ValueError(f"The picture {describe_name(name)} cannot be read ({reason}); give a complete image file.")
+
+
+def describe_name(name) -> str:
+    """A file's name for an error."""
+    return repr(shorten(os.fsdecode(name))) if isinstance(name, (str, bytes)) else describe(name)
 
 
 def read_picture(source, timeout: float = DOWNLOAD_TIMEOUT) -> Image.Image:
@@ -119,8 +301,8 @@ def is_stored_picture(source) -> bool:
 
 
 def shorten(text: str) -> str:
-    """Text for an error, its middle left out where it is long."""
-    return text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}"
+    """Text for an error, its middle left out where it is long, in letters that a terminal shows."""
+    return printable(text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}")
 
 
 def decode_base64(text: str) -> bytes:
@@ -148,7 +330,8 @@ def download(url: str, timeout: float) -> bytes:
                         f"take {DOWNLOAD_SECONDS:.0f} s"
                     )
     except (OSError, HTTPException, ValueError) as error:  # ValueError: what is no address
-        raise ValueError(f"{shorten(url)} cannot be fetched: {error}") from error
+        reason = shorten(" ".join(str(error).split()))
+        raise ValueError(f"{shorten(url)} cannot be fetched: {reason}") from error
     return bytes(content)
 
 
@@ -183,16 +366,42 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     if not (image.width and image.height):
         raise ValueError(f"a picture of {image.width}×{image.height} pixels came; give one that has an area.")
+    check_file(image)
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int32)
-        check_range(grey, 65535)
-        return Image.fromarray(to_8_bit(grey.astype(np.uint16))).convert("RGB")
-    if image.mode == "F":
-        return Image.fromarray(to_8_bit(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+        picture = convert_in_strips(image, lambda part: Image.fromarray(to_8_bit(to_16_bit(np.asarray(part)))))
+    elif image.mode == "F":
+        values = np.asarray(image)
+        check_range(values, 255)
+        scale = 255 if is_fraction(values) else 1
+        picture = convert_in_strips(
+            image, lambda part: Image.fromarray((np.asarray(part) * scale).round().astype(np.uint8))
+        )
+    elif image.has_transparency_data:
+        picture = convert_in_strips(image, lay_on_white)
+    else:
+        picture = image.convert("RGB")
+    picture.info = {}  # an orientation in it would turn the picture again; a profile or text may be large
+    return picture
+
+
+def convert_in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """An RGB picture of what `convert` makes of strips of one of any mode: its copies are never of the whole."""
+    picture = Image.new("RGB", image.size)
+    height = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        picture.paste(convert(image.crop((0, top, image.width, min(top + height, image.height)))), (0, top))
+    return picture
+
+
+def lay_on_white(image: Image.Image) -> Image.Image:
+    """A picture with transparency, on white."""
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+
+
+def to_16_bit(values: np.ndarray) -> np.ndarray:
+    """Integers in [0, 65535] as uint16."""
+    check_range(values, 65535)
+    return values.astype(np.uint16)
 
 
 def palette_map(segmentation_map: Image.Image) -> Image.Image:
