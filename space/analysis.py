@@ -137,7 +137,7 @@ def analyse(segmenters: dict[str, Pipeline], picture: Image.Image, expressions: 
     for segmenter in segmenters.values():
         processor = segmenter.processor
         for number, expression in enumerate(expressions, start=1):
-            if len(processor.tokenizer(expression)["input_ids"]) > processor.text_length:
+            if processor.count_tokens(expression) > processor.text_length:
                 raise ValueError(f"Expression {number} is too long for the model. Use at most about 15 words.")
     probabilities = {}
     for name, segmenter in segmenters.items():
