@@ -13,6 +13,7 @@
 # limitations under the License.
 """Explain a mask: text-image correlation per token and stage, and what each stage adds to the mask, as one figure."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from .modeling_remamber import ReMamberForImageSegmentation, channels_first, resize
-from .processing_remamber import ReMamberProcessor
+from .processing_remamber import ReMamberProcessor, encode
 from .visualization import colour_of, cut_text, fade, find_font, outline_of, wrap_text
 
 
@@ -121,10 +122,16 @@ def explain_mask(
 
 @contextmanager
 def recorded_inputs(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple]]:
-    """Fills a dict with the positional arguments of each module's last call, while the context is open."""
+    """Fills a dict with the positional arguments of each module's last call by this thread, while it is open."""
     recorded = {}
+    caller = threading.get_ident()
+
+    def record(name: str, arguments: tuple):
+        if threading.get_ident() == caller:  # others may be using the model
+            recorded[name] = arguments
+
     handles = [
-        module.register_forward_pre_hook(lambda _, arguments, name=name: recorded.update({name: arguments}))
+        module.register_forward_pre_hook(lambda _, arguments, name=name: record(name, arguments))
         for name, module in modules.items()
     ]
     try:
@@ -142,9 +149,11 @@ def flatten_layout(feature_map: torch.Tensor) -> torch.Tensor:
 def name_tokens(processor: ReMamberProcessor, expression: str) -> list[str]:
     """What each token that the model reads of an expression stands for, without the padding."""
     tokenizer = processor.tokenizer
-    encoding = tokenizer(expression, truncation=True, max_length=processor.text_length, return_offsets_mapping=True)
+    ((ids, offsets),) = encode(tokenizer, [expression])
+    cut = min(len(ids), processor.text_length) - 1  # as the processor does
+    ids, offsets = [*ids[:cut], ids[-1]], [*offsets[:cut], offsets[-1]]
     names = []
-    for token, (start, end) in zip(tokenizer.convert_ids_to_tokens(encoding.input_ids), encoding.offset_mapping):
+    for token, (start, end) in zip(tokenizer.convert_ids_to_tokens(ids), offsets):
         if token in (tokenizer.bos_token, tokenizer.eos_token):
             names.append("[start]" if token == tokenizer.bos_token else "[end]")
         else:

@@ -14,8 +14,11 @@
 """`pipeline("referring-image-segmentation")`: a picture and expressions in, a mask for each expression out."""
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from copy import copy
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -200,20 +203,16 @@ class ReferringSegmentationPipeline(Pipeline):
                 f"the image processor makes pictures of several sizes, {sizes[0]} and {sizes[1]} for two; give "
                 "batch_size=1, or resize or pad all pictures to one size."
             )
-        was_training = self.model.training
         image_index = None
         if any(count != 1 for count in counts):
             image_index = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(self.device)
-        self.model.eval()  # a Trainer leaves it in training
-        try:
+        with in_eval_mode(self.model):  # a Trainer leaves it in training
             logits = self.model(
                 pixel_values=torch.cat([item["pixel_values"] for item in batch]),
                 input_ids=torch.cat([item["input_ids"] for item in batch]),
                 attention_mask=torch.cat([item["attention_mask"] for item in batch]),
                 image_index=image_index,
             ).logits
-        finally:
-            self.model.train(was_training)
         return [{**item, "logits": part} for item, part in zip(batch, logits.split(counts))]
 
     def postprocess(
@@ -246,6 +245,30 @@ class ReferringSegmentationPipeline(Pipeline):
         """Writes model, processor and the code of both and of this pipeline; see `PreTrainedModel.save_pretrained`."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+# For each model that pipelines are running just now: how many, and whether it was in training before the first.
+_running: WeakKeyDictionary[torch.nn.Module, tuple[int, bool]] = WeakKeyDictionary()
+_running_lock = threading.Lock()
+
+
+@contextmanager
+def in_eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    """The model in eval mode, until the last of all threads that asked for it is done."""
+    with _running_lock:
+        count, was_training = _running.get(model, (0, model.training))
+        if count == 0:
+            model.eval()
+        _running[model] = (count + 1, was_training)
+    try:
+        yield
+    finally:
+        with _running_lock:
+            count, _ = _running.pop(model)
+            if count > 1:
+                _running[model] = (count - 1, was_training)
+            else:
+                model.train(was_training)
 
 
 def take(given: Mapping, names: tuple[str, ...]):

@@ -1,5 +1,6 @@
 """ReMamber's processor: pictures and expressions → model inputs; logits → full-size masks."""
 
+import copy
 from collections.abc import Iterable, Mapping
 
 from transformers.feature_extraction_utils import BatchFeature
@@ -67,7 +68,28 @@ def check_expressions(expressions: list) -> list[str]:
         if not isinstance(expression, str) or not expression.strip():
             came = describe(expression)
             raise ValueError(f"Expression {index} is {came}; give a str that says which object is meant.")
+        if any("\ud800" <= letter <= "\udfff" for letter in expression):
+            raise ValueError(f"Expression {index}, {describe(expression)}, has half of a letter; write it anew.")
     return [str(expression) for expression in expressions]
+
+
+def encode(tokenizer, expressions: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """The ids of each expression's tokens, whole and without padding, and the letters from … to … of each.
+
+    Padding and truncation are a state of the tokenizer, which every call of it sets. Nothing is set here, and what
+    another thread has set is undone, so that neither disturbs the other.
+    """
+    backend = tokenizer.backend_tokenizer
+    encodings = backend.encode_batch(expressions)
+    if any(encoding.overflowing for encoding in encodings):
+        backend = copy.deepcopy(backend)
+        backend.no_truncation()
+        encodings = backend.encode_batch(expressions)
+    tokens = []
+    for encoding in encodings:
+        kept = [place for place, is_token in enumerate(encoding.attention_mask) if is_token]
+        tokens.append(([encoding.ids[place] for place in kept], [encoding.offsets[place] for place in kept]))
+    return tokens
 
 
 # What the tokenizer could do to an expression, and the value of each with which ReMamber was trained.
@@ -210,7 +232,7 @@ class ReMamberProcessor(ProcessorMixin):
 
     def _tokenize(self, expressions: list[str], options: dict) -> dict[str, list[list[int]]]:
         # Cut and filled up here: padding and truncation are a state of the tokenizer, which threads and calls share.
-        tokens = self.tokenizer(expressions, padding=False, truncation=False, verbose=False)["input_ids"]
+        tokens = [ids for ids, _ in encode(self.tokenizer, expressions)]
         length, end = options.get("max_length") or self.text_length, self.tokenizer.eos_token_id
         for index, ids in enumerate(tokens):
             if ids.count(self.tokenizer.bos_token_id) > 1:
@@ -241,6 +263,11 @@ class ReMamberProcessor(ProcessorMixin):
         if options.get("return_attention_mask") is False:
             del inputs["attention_mask"]
         return inputs
+
+    def count_tokens(self, expression: str) -> int:
+        """How many tokens an expression is, with the start and the end; beyond `text_length` the model reads none."""
+        ((ids, _),) = encode(self.tokenizer, check_expressions([expression]))
+        return len(ids)
 
     def _is_without_code(self) -> bool:
         """Whether this is of a subclass, in another file, that is not registered."""

@@ -291,7 +291,7 @@ def note_cut_expressions(pipe: ReferringSegmentationPipeline, tasks: list[Task])
     """Say which expressions the model does not read to their end."""
     length = pipe.processor.text_length
     for expression in dict.fromkeys(text for task in tasks for text in task.expressions):
-        if len(pipe.tokenizer(expression)["input_ids"]) > length:
+        if pipe.processor.count_tokens(expression) > length:
             limit = f"the model reads {length} tokens, the rest is cut off"
             typer.echo(f"remamber: note: {limit}: {expression}", err=True)
 

@@ -14,15 +14,17 @@
 """What the Space does with a visitor's picture, without any user interface: read, analyse, draw."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from transformers import Pipeline
 
 from remamber_hf.explanation import draw_heat
-from remamber_hf.pictures import PILLOW_ERRORS, open_picture
+from remamber_hf.pictures import PILLOW_ERRORS, open_picture, open_regular
 from remamber_hf.visualization import colour_of, cut_out, draw_overlay
 
 
@@ -52,8 +54,10 @@ class Analysis:
         return [probabilities > threshold for probabilities in self.probabilities[model]]
 
 
-def read_expressions(text: str | None) -> list[str]:
-    """One expression per line that is not blank; ValueError if there are none, too many, or one is too long."""
+def read_expressions(text) -> list[str]:
+    """One expression per line that is not blank; ValueError for no text, none, too many, or one that is too long."""
+    if text is not None and not isinstance(text, str):
+        raise ValueError("The expressions are no text. Write what to look for, such as “the left dog”.")
     expressions = [line.strip() for line in (text or "").splitlines() if line.strip()]
     if not expressions:
         raise ValueError("There is no expression. Write what to look for, such as “the left dog”.")
@@ -62,30 +66,62 @@ def read_expressions(text: str | None) -> list[str]:
     for number, expression in enumerate(expressions, start=1):
         if len(expression) > MAX_LETTERS:
             raise ValueError(f"Expression {number} has {len(expression)} letters. Use at most {MAX_LETTERS}.")
+        if any("\ud800" <= letter <= "\udfff" for letter in expression):
+            raise ValueError(f"Expression {number} has half of a letter. Write it again.")
     return expressions
 
 
-def open_upload(path: str | None) -> Image.Image:
+def read_threshold(threshold) -> float:
+    """A probability as a browser sends it; ValueError for all else."""
+    is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if not is_number or not 0 <= threshold <= 1:
+        raise ValueError("The threshold is no number from 0 to 1. Move its slider.")
+    return float(threshold)
+
+
+def find_upload(upload, folder: str | os.PathLike) -> Path:
+    """
+    The file that a request names, which anybody can write as they like.
+
+    Args:
+        upload: {"path": …}, as Gradio's page sends it; None for no picture.
+        folder: where this server puts what visitors upload.
+
+    Raises:
+        FileNotFoundError: for all that is no regular file inside the folder, links resolved: always the same.
+        ValueError: no picture.
+    """
+    if upload is None:
+        raise ValueError("There is no picture. Upload one, take one with the camera, or choose an example.")
+    path = upload.get("path") if isinstance(upload, Mapping) else None
+    try:
+        found = Path(path).resolve()
+        if found.is_relative_to(Path(folder).resolve()) and found.is_file():
+            return found
+    except (OSError, RuntimeError, TypeError, ValueError):  # no path, or a loop of links
+        pass
+    raise FileNotFoundError("There is no such upload.")
+
+
+def open_upload(path: str | os.PathLike) -> Image.Image:
     """
     Opens a visitor's file as upright RGB, made smaller where a side is longer than `MAX_SIDE`.
 
     Raises:
         FileNotFoundError: the file is no longer there.
-        ValueError: no file, too many bytes or pixels (seen before anything is decoded), or no picture of `FORMATS`.
+        ValueError: too many bytes or pixels (seen before anything is decoded), or no picture of `FORMATS`.
     """
-    if path is None:
-        raise ValueError("There is no picture. Upload one, take one with the camera, or choose an example.")
-    if os.path.getsize(path) > MAX_BYTES:
-        raise ValueError(f"The file is too large. Use a picture of at most {MAX_BYTES // 2**20} MB.")
     too_many_pixels = f"The picture has too many pixels. Use one of at most {MAX_PIXELS // 10**6} megapixels."
     unreadable = f"The file cannot be read as a picture. Use an undamaged {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
-    try:
-        image = Image.open(path, formats=FORMATS)  # reads the header only
-    except Image.DecompressionBombError:
-        raise ValueError(too_many_pixels) from None
-    except PILLOW_ERRORS:
-        raise ValueError(unreadable) from None
-    with image:
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise ValueError(f"The file is too large. Use a picture of at most {MAX_BYTES // 2**20} MB.")
+        try:
+            image = Image.open(file, formats=FORMATS)  # reads the header only
+        except Image.DecompressionBombError:
+            raise ValueError(too_many_pixels) from None
+        except PILLOW_ERRORS:
+            raise ValueError(unreadable) from None
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(too_many_pixels)
         try:
@@ -101,7 +137,7 @@ def analyse(segmenters: dict[str, Pipeline], picture: Image.Image, expressions: 
     for segmenter in segmenters.values():
         processor = segmenter.processor
         for number, expression in enumerate(expressions, start=1):
-            if len(processor.tokenizer(expression)["input_ids"]) > processor.text_length:
+            if processor.count_tokens(expression) > processor.text_length:
                 raise ValueError(f"Expression {number} is too long for the model. Use at most about 15 words.")
     probabilities = {}
     for name, segmenter in segmenters.items():

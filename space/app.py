@@ -25,10 +25,13 @@ from analysis import (
     draw_heat_maps,
     draw_masks,
     draw_overlays,
+    find_upload,
     open_upload,
     read_expressions,
+    read_threshold,
     tabulate,
 )
+from gradio.utils import get_upload_folder
 from transformers import Pipeline, pipeline
 
 import remamber_hf
@@ -150,8 +153,10 @@ def build_app(segmenters: dict[str, Pipeline], note: str = "", keep_seconds: flo
 
         def segment(upload, text, view, threshold):
             try:
-                picture = open_upload(upload and upload["path"])
-                kept = analyse(segmenters, picture, read_expressions(text))
+                threshold = read_threshold(threshold)
+                expressions = read_expressions(text)
+                picture = open_upload(find_upload(upload, get_upload_folder()))
+                kept = analyse(segmenters, picture, expressions)
             except FileNotFoundError:
                 return complain(FORGOTTEN)
             except ValueError as error:
@@ -162,7 +167,10 @@ def build_app(segmenters: dict[str, Pipeline], note: str = "", keep_seconds: flo
         def redraw(kept, view, threshold):
             if kept is None:
                 return complain(FORGOTTEN)
-            return draw(kept, view, threshold)
+            try:
+                return draw(kept, view, read_threshold(threshold))
+            except ValueError as error:
+                return complain(str(error))
 
         def forget_result():
             return {analysis: None, hint: gr.Markdown(visible=True), results: gr.Column(visible=False)}
@@ -186,12 +194,18 @@ def build_app(segmenters: dict[str, Pipeline], note: str = "", keep_seconds: flo
             [table, *pictures],
             trigger_mode="always_last",
             show_progress="hidden",
+            preprocess=False,  # Gradio fails with a traceback where the threshold is no number
             **quick,
         )
         for name, tab in tabs.items():
             chosen = gr.State(name)
             tab.select(lambda name: name, chosen, view, **quick).then(
-                redraw, [analysis, chosen, threshold], [table, *pictures], show_progress="minimal", **quick
+                redraw,
+                [analysis, chosen, threshold],
+                [table, *pictures],
+                show_progress="minimal",
+                preprocess=False,
+                **quick,
             )
         picture.clear(forget_result, None, [analysis, hint, results], **quick)
         # Gradio itself would keep the state for an hour after the page was closed.

@@ -1,5 +1,6 @@
 """What the Space does with a visitor's picture, without a browser."""
 
+import os
 import struct
 import zlib
 
@@ -17,8 +18,10 @@ from analysis import (
     draw_heat_maps,
     draw_masks,
     draw_overlays,
+    find_upload,
     open_upload,
     read_expressions,
+    read_threshold,
     tabulate,
 )
 from PIL import Image
@@ -69,6 +72,10 @@ def test_expressions_are_the_lines_that_are_not_blank():
         (" \n ", "There is no expression"),
         ("dog\n" * (MAX_EXPRESSIONS + 1), f"These are 7 expressions. Give at most {MAX_EXPRESSIONS}"),
         ("dog\n" + "a" * (MAX_LETTERS + 1), f"Expression 2 has 201 letters. Use at most {MAX_LETTERS}"),
+        ("dog\nhalf \ud83d of one", "Expression 2 has half of a letter"),
+        (["dog"], "The expressions are no text"),
+        ({"text": "dog"}, "The expressions are no text"),
+        (7, "The expressions are no text"),
     ],
 )
 def test_missing_too_many_and_too_long_expressions_are_refused(text, message):
@@ -103,9 +110,38 @@ def test_a_file_with_too_many_bytes_is_refused_unread(tmp_path, monkeypatch):
         open_upload(str(tmp_path / "large.png"))
 
 
+@pytest.mark.parametrize("threshold", ["x", "0.5", None, True, float("nan"), float("inf"), -1, 2, 10**400, [0.5], {}])
+def test_a_threshold_that_is_no_probability_is_refused(threshold):
+    with pytest.raises(ValueError, match="The threshold is no number from 0 to 1"):
+        read_threshold(threshold)
+    assert [read_threshold(value) for value in (0, 0.5, 1)] == [0, 0.5, 1]
+
+
 def test_no_picture_is_refused():
     with pytest.raises(ValueError, match="There is no picture. Upload one"):
-        open_upload(None)
+        find_upload(None, "uploads")
+
+
+def test_only_regular_files_in_the_upload_folder_are_found_and_nothing_is_told_of_others(tmp_path):
+    folder, outside = tmp_path / "uploads", tmp_path / "uploads of others"
+    for place in (folder, outside):
+        place.mkdir()
+        (place / "a.png").write_bytes((BUNDLED_PICTURES / "shapes_1.png").read_bytes())
+    assert find_upload({"path": str(folder / "a.png")}, folder) == folder / "a.png"
+    (folder / "link.png").symlink_to(outside / "a.png")
+    (folder / "loop.png").symlink_to("loop.png")
+    os.mkfifo(folder / "pipe.png")
+    paths = [outside / "a.png", outside / "none.png", folder / "none.png", folder / "../uploads of others/a.png"]
+    paths += [folder / "link.png", folder / "loop.png", folder / "pipe.png", folder, "/dev/zero", "/etc/passwd"]
+    uploads = [{"path": str(path)} for path in paths]
+    uploads += [{"path": path} for path in ("", "a\0b", "x" * 10_000, None, 7, ["a"], {}, True)]
+    uploads += [{}, {"url": "file:///etc/passwd"}, [], str(folder / "a.png"), 7, True, "data:image/png;base64,AAAA"]
+    told = set()
+    for upload in uploads:
+        with pytest.raises(FileNotFoundError) as raised:
+            find_upload(upload, folder)
+        told.add(str(raised.value))
+    assert told == {"There is no such upload."}
 
 
 def test_text_damaged_pictures_and_formats_that_start_other_programs_are_refused(tmp_path):
