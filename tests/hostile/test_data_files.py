@@ -21,10 +21,11 @@ from machinery import attempt
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from remamber_hf.data import mixture
 from remamber_hf.data.check import check_data
 from remamber_hf.data.folder import load_referring_folder, rows_from_columns
 from remamber_hf.data.mixture import load_one
-from remamber_hf.data.refer import load_refer, read_refs, refer_features
+from remamber_hf.data.refer import load_refer, one_row_per_sentence, read_refs, refer_features
 
 
 HEIGHT, WIDTH = 40, 60
@@ -669,6 +670,15 @@ def test_the_parquet_that_is_spoilt_is_whole_before(tmp_path, cache):
     assert rows[0]["image"].size == (WIDTH, HEIGHT)
 
 
+def test_bytes_in_a_row_go_before_a_path_that_leads_elsewhere(tmp_path, cache):
+    image = {"bytes": picture_bytes(), "path": "OUTSIDE"}
+    folder = write_parquet(tmp_path / "hub", column(image=image))
+    Image.new("RGB", (WIDTH, HEIGHT), "red").save(tmp_path / "outside.png")
+    rows = load_one(str(folder), None, None).splits["train"]
+    for each in (rows, one_row_per_sentence(rows)):
+        assert each[0]["image"].getpixel((0, 0)) == (128, 128, 128)
+
+
 def half_text(folder):
     """Text that is no UTF-8, which Parquet can hold."""
     path = folder / "train.parquet"
@@ -683,6 +693,18 @@ FOLDER_CASES = {
     "Parquet cut off": lambda folder: (folder / "train.parquet").write_bytes(
         (folder / "train.parquet").read_bytes()[:-200]
     ),
+    "Parquet that unfolds to many times its size": lambda folder: pq.write_table(
+        pa.Table.from_pylist(
+            [{**parquet_row(), "image": {"bytes": bytes(2**25), "path": None}}], refer_features().arrow_schema
+        ),
+        folder / "train.parquet",
+        compression="zstd",
+        use_dictionary=False,
+    ),
+    "a billion rows": lambda folder: pq.write_table(
+        pa.table({"image": pa.nulls(2**27)}), folder / "train.parquet", compression="zstd"
+    ),
+    "a pipe as Parquet": lambda folder: ((folder / "train.parquet").unlink(), os.mkfifo(folder / "train.parquet")),
     "no rows at all": lambda folder: pq.write_table(
         pa.Table.from_pylist([], refer_features().arrow_schema), folder / "train.parquet"
     ),
@@ -711,7 +733,8 @@ def write_card(folder: Path, header: str):
 
 
 @pytest.mark.parametrize("case", FOLDER_CASES)
-def test_a_hostile_folder_of_parquet_is_refused_in_one_line(tmp_path, cache, case):
+def test_a_hostile_folder_of_parquet_is_refused_in_one_line(tmp_path, cache, monkeypatch, case):
+    monkeypatch.setattr(mixture, "LEAST_UNFOLDED", 2**24)
     folder = write_parquet(tmp_path / "hub", column())
     (folder / "link.png").unlink()
     (folder / "pipe.png").unlink()
