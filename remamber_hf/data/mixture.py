@@ -241,7 +241,7 @@ def load_hub_source(name: str | None) -> DataSource:
         with writable_cache():
             data = datasets.load_dataset(name)
     except LOAD_ERRORS as error:
-        reason = show_text((str(error).splitlines() or [type(error).__name__])[0]).rstrip(".")
+        reason = show_text((str(error).splitlines() or [type(error).__name__])[0], 400).rstrip(".")
         raise ValueError(
             f"--dataset {show_text(name)} cannot be loaded, neither from the Hub nor as a folder of Parquet files: "
             f"{reason}. A REFER data set needs --data_dir too."

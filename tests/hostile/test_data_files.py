@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from machinery import attempt
+from machinery import attempt, run_command
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -26,6 +26,7 @@ from remamber_hf.data.check import check_data
 from remamber_hf.data.folder import load_referring_folder, rows_from_columns
 from remamber_hf.data.mixture import load_one
 from remamber_hf.data.refer import load_refer, one_row_per_sentence, read_refs, refer_features
+from remamber_hf.loading import BUNDLED_MODEL
 
 
 HEIGHT, WIDTH = 40, 60
@@ -764,3 +765,42 @@ def test_a_value_that_is_no_name_is_refused(tmp_path, option, value):
     Own(tmp_path / "own").write()
     arguments = {"dataset": "shapes", "split_by": None, "data_dir": str(tmp_path), option: VALUES[value]}
     attempt(load_one, **arguments, folder=tmp_path).check_refused()
+
+
+# As commands
+
+
+COMMANDS = {
+    "preview of a pickle that runs": ("preview", reduces(2)),
+    "export of a pickle that runs": ("export", reduces(4)),
+    "preview of a polygon at a billion": (
+        "preview", put("annotations", "segmentation", [[0, 0, 1e9, 0, 1e9, 1e9]])
+    ),
+    "export of a picture by an absolute path": ("export", put("images", "file_name", "/etc/hostname")),
+    "export of a sentence with escapes and half a surrogate": ("export", sentence("sent", f"{ESCAPES}\ud83d")),
+    "preview of PostScript": ("preview", set_picture(EPS)),
+    "export of instances in Latin-1": (
+        "export", lambda data: setattr(data, "instances_content", '{"a":\n"é"}'.encode("latin-1"))
+    ),
+    "train of a pickle that runs": ("train", reduces(2)),
+    "train of ids that stand twice": ("train", lambda data: data.annotations.append(dict(data.annotations[0]))),
+    "evaluate of a pickle that runs": ("evaluate", reduces(2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_a_command_refuses_hostile_data_with_status_2_and_leaves_nothing(tmp_path, cache, monkeypatch, case):
+    command, spoil = COMMANDS[case]
+    data = Refer(tmp_path / "data")
+    spoil(data)
+    data.write()
+    monkeypatch.chdir(data.root)
+    arguments = {
+        "preview": ["data", "preview", "--output", "out.png"],
+        "export": ["data", "export", "--output_dir", "out"],
+        "train": ["train", "--model", str(BUNDLED_MODEL), "--output_dir", "out", "--do_train", "--use_cpu"],
+        "evaluate": ["evaluate", str(BUNDLED_MODEL), "--output_dir", "out", "--device", "cpu"],
+    }[command]
+    outcome = attempt(run_command, *arguments, "--data_dir", str(data.root), folder=data.root, seconds=60)
+    outcome.check_refused("remamber: error: ")
+    assert not data.outside.exists()
