@@ -1,8 +1,10 @@
 """`remamber evaluate`: the scores are right, the same for any number of processes, and bad input is one line."""
 
 import json
+import pickle
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -83,9 +85,26 @@ def true_masks(data_dir) -> dict[int, np.ndarray]:
     masks = {}
     for ref in read_refs(data_dir / "shapes" / "refs(unc).p"):
         given = annotations[ref["ann_id"]]["segmentation"]
-        rle = coco_mask.merge(coco_mask.frPyObjects(given, 128, 128)) if isinstance(given, list) else given
+        rle = coco_mask.merge(coco_mask.frPyObjects(given, 128, 128) if isinstance(given[0], list) else given)
         masks[ref["ref_id"]] = coco_mask.decode(rle).astype(bool)
     return masks
+
+
+def test_raw_sentences_are_scored_and_named_where_they_are_asked_for(data_dir, tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("images", "shapes"):
+        shutil.copytree(data_dir / name, tmp_path / "data" / name)
+    path = tmp_path / "data" / "shapes" / "refs(unc).p"
+    refs = read_refs(path)
+    for ref in refs:
+        for sentence in ref["sentences"]:
+            sentence["raw"] = f"The {sentence['sent']}."
+    path.write_bytes(pickle.dumps(refs))
+    options = {"data_dir": tmp_path / "data", "splits": "val", "max_samples": 2}
+    for sentences in ("sent", "raw"):
+        results, samples, _ = run(tmp_path / sentences, **options, sentences=sentences)
+        assert results["sentences"] == sentences
+        assert all(sample["sentence"].endswith(".") == (sentences == "raw") for sample in samples)
 
 
 def resize_independently(logits: np.ndarray, size: tuple[int, int], resize: str) -> np.ndarray:
@@ -418,6 +437,8 @@ def remamber(tmp_path, monkeypatch, capfd):
         (["--dataset", "nobody/nothing"], "nobody/nothing"),
         (["--dataset", "nobody/nothing", "--split_by", "unc"], "--split_by unc is for REFER sets"),
         (["--dataset", "nobody/nothing", "--generalized"], "--generalized is for REFER sets"),
+        (["--dataset", "nobody/nothing", "--sentences", "raw"], "--sentences raw is for REFER sets"),
+        (["--data_dir", "data", "--sentences", "tokens"], "sentences is 'tokens'; choose one of sent, raw"),
         (["--data_dir", "data", "--resize", "cubic"], "--resize is 'cubic'; choose one of bilinear, nearest"),
         (["--data_dir", "data", "--protocol", "lavt"], "--protocol is 'lavt'; choose one of published"),
         (["--data_dir", "data", "--protocol", "published", "--resize", "bilinear"], "leave out --resize bilinear"),
@@ -458,11 +479,11 @@ def test_a_picture_that_went_missing_is_one_line_before_anything_is_computed(rem
     assert not (tmp_path / "out").exists()
 
 
-def test_a_split_without_sentences_is_refused(data_dir, tmp_path):
+def test_a_row_without_sentences_is_refused(data_dir, tmp_path):
     rows = load_refer("shapes", "unc", data_dir=data_dir)
     empty = datasets.DatasetDict({"val": rows["val"].map(lambda row: {"sentences": []})})
     export_parquet(empty, tmp_path / "exported", title="empty")
-    with pytest.raises(ValueError, match="the split val has no sentence; choose others with --splits"):
+    with pytest.raises(ValueError, match="Row 0 of split val: empty expression"):
         run(tmp_path / "out", dataset=str(tmp_path / "exported"))
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -212,6 +213,27 @@ def test_the_shell_completes_the_names_of_devices():
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("file_name,expression\na.png,the dog\na.png,das grüne\n".encode("latin-1"), "line 3: byte 0xfc is no UTF-8"),
+        ("file_name,expression\na.png,the dog\n".encode("utf-16"), "line 1: it looks like UTF-16"),
+    ],
+)
+def test_a_csv_that_is_no_utf_8_is_refused_with_file_line_and_advice(tmp_path, monkeypatch, content, place):
+    monkeypatch.chdir(tmp_path)
+    Path("wanted.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=f"wanted.csv, {place}.*; save the file as UTF-8"):
+        read_tasks([], [], Path("wanted.csv"))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "zeros"])
+def test_a_csv_that_is_no_regular_file_is_refused(tmp_path, make):
+    make(tmp_path / "wanted.csv")
+    with pytest.raises(ValueError, match="wanted.csv is no regular file"):
+        read_tasks([], [], tmp_path / "wanted.csv")
+
+
 @pytest.mark.parametrize(
     ("inputs", "expressions", "table", "message"),
     [

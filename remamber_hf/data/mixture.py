@@ -13,10 +13,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from .check import DataSetFile, find_data_sets
@@ -36,6 +38,9 @@ from .refer import (
 
 
 MAX_CARD_VALUES = 100_000
+MAX_ROWS = 100_000_000  # of a Parquet file
+MAX_UNFOLDED = 50  # times its size; pictures are compressed already, and masks and text are small beside them
+LEAST_UNFOLDED = 256 * 2**20  # bytes, below which it may do as it likes
 # What `datasets` raises for a folder or a name that it cannot load.
 LOAD_ERRORS = (
     OSError,
@@ -232,10 +237,11 @@ def load_hub_source(name: str | None) -> DataSource:
     try:
         if is_folder:
             check_card(name)
+            check_parquet(name)
         with writable_cache():
             data = datasets.load_dataset(name)
     except LOAD_ERRORS as error:
-        reason = show_text((str(error).splitlines() or [type(error).__name__])[0]).rstrip(".")
+        reason = show_text((str(error).splitlines() or [type(error).__name__])[0], 400).rstrip(".")
         raise ValueError(
             f"--dataset {show_text(name)} cannot be loaded, neither from the Hub nor as a folder of Parquet files: "
             f"{reason}. A REFER data set needs --data_dir too."
@@ -262,6 +268,19 @@ def check_card(folder: str | os.PathLike) -> None:
             waiting += value.values() if isinstance(value, dict) else value
         elif isinstance(value, str) and ("://" in value or "::" in value or ".." in value or os.path.isabs(value)):
             raise ValueError(f"README.md names {show(value)}, which is not in the folder")
+
+
+def check_parquet(folder: str | os.PathLike) -> None:
+    """ValueError if a Parquet file of a folder unfolds to many times its size, or is none; nothing of it is read."""
+    for path in sorted(Path(folder).rglob("*.parquet")):
+        name = show_text(str(path.relative_to(folder)))
+        if not path.is_file():
+            raise ValueError(f"{name} is no regular file")
+        metadata = pq.read_metadata(path)
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        whole = sum(max(group.total_byte_size, 0) for group in groups)
+        if metadata.num_rows > MAX_ROWS or whole > max(MAX_UNFOLDED * path.stat().st_size, LEAST_UNFOLDED):
+            raise ValueError(f"{name} unfolds from {path.stat().st_size} bytes to {metadata.num_rows} rows of {whole}")
 
 
 def mix_training_rows(sources: list[DataSource], train_split: str) -> tuple[datasets.Dataset, dict[str, int]]:

@@ -461,12 +461,16 @@ def row_mask(row: dict, mask_overlap: str = "published") -> np.ndarray:
             evaluation of LAVT and ReMamber, which adds up the parts and keeps what equals 1; the evaluation of
             gRefCOCO (a row whose `ann_id` is a list) takes the union. "union": the object.
 
+    Raises ValueError for polygons, RLEs or a size that cannot be those of a picture.
+
     Returns the mask, bool (height, width), in memory column by column, as pycocotools decodes and encodes; all False
     if the sentence means nothing in the picture.
     """
     if mask_overlap not in MASK_OVERLAPS:
         raise ValueError(f"mask_overlap is {show(mask_overlap)}; choose one of {', '.join(MASK_OVERLAPS)}.")
     height, width = int(row["height"]), int(row["width"])
+    if height < 1 or width < 1 or height * width > (Image.MAX_IMAGE_PIXELS or float("inf")):
+        raise ValueError(f"a row is of {height}×{width} pixels; no picture that is read has this size.")
     parts = [part for segmentation in row["segmentation"] for part in encode_parts(segmentation, height, width)]
     if not parts:
         return np.zeros((height, width), dtype=bool, order="F")
@@ -499,11 +503,38 @@ def count_covering(parts: list[dict], height: int, width: int) -> np.ndarray:
     return changes.cumsum()[:-1].reshape((height, width), order="F")
 
 
+class Defect(ValueError):
+    """What is wrong with a ref: its kind, by which it is counted, and the particulars."""
+
+    def __init__(self, kind: str, particulars: str):
+        super().__init__(f"{kind}: {particulars}")
+        self.kind = kind
+
+
 def encode_parts(segmentation: dict, height: int, width: int) -> list[dict]:
-    """Return an object's polygons and RLEs as the RLE dicts of pycocotools."""
-    polygons = [[float(number) for number in polygon] for polygon in segmentation["polygons"]]
+    """Return an object's polygons and RLEs as the RLE dicts of pycocotools; Defect for what cannot be drawn.
+
+    Rows may come from anywhere, and pycocotools takes memory for every pixel of an outline, and trusts all numbers.
+    """
+    low, high = (-width, -height), (2 * width, 2 * height)
+    polygons, outline = [], 0.0
+    for polygon in segmentation["polygons"]:
+        points = np.asarray(polygon, dtype=np.float64)
+        is_whole = points.ndim == 1 and len(points) >= 6 and len(points) % 2 == 0
+        points = points.reshape(-1, 2) if is_whole else np.empty((0, 2))
+        if not (len(points) and (points >= low).all() and (points <= high).all()):  # a NaN fails both comparisons
+            raise Defect("polygon that cannot be drawn", f"it is {show(polygon)}, in a picture of {width}×{height}")
+        outline += float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+        polygons.append(points.flatten().tolist())
+    if outline > MAX_OUTLINE:
+        raise Defect("endless polygon", f"outlines of {outline:.0f} pixels, at most {MAX_OUTLINE} are read")
     parts = coco_mask.frPyObjects(polygons, height, width) if polygons else []
-    return parts + [{"size": [height, width], "counts": rle.encode("ascii")} for rle in segmentation["rles"]]
+    for rle in segmentation["rles"]:
+        runs = _run_lengths(rle)
+        if runs is None or min(runs, default=0) < 0 or sum(runs) != height * width:
+            raise Defect("RLE that does not fill the picture", f"it is {show(rle)}, the picture {height}×{width}")
+        parts.append({"size": [height, width], "counts": rle.encode("ascii")})
+    return parts
 
 
 class PlainUnpickler(pickle._Unpickler):
@@ -632,14 +663,6 @@ def _with_id(entry: dict) -> dict:
     if not _is_integer(entry["id"]):
         raise ValueError(f"an id is {show(entry['id'])}, an integer is needed")
     return entry
-
-
-class Defect(ValueError):
-    """What is wrong with a ref: its kind, by which it is counted, and the particulars."""
-
-    def __init__(self, kind: str, particulars: str):
-        super().__init__(f"{kind}: {particulars}")
-        self.kind = kind
 
 
 class RowReader:
@@ -952,11 +975,6 @@ def check_segmentation(parts, height: int, width: int, where: str) -> tuple[dict
     if not rles and not polygons:
         lengths = ", ".join(str(len(part)) for part in lists[:10]) or "no"
         raise Defect("no polygon of 3 points", f"the polygons of {where} have {lengths} numbers, 3 points are 6")
-    outline = sum(map(_outline, polygons))
-    if outline > MAX_OUTLINE:
-        raise Defect(
-            "endless polygon", f"the outlines of {where} have {outline:.0f} pixels, at most {MAX_OUTLINE} are read"
-        )
     segmentation = {"polygons": polygons, "rles": rles}
     if coco_mask.area(coco_mask.merge(encode_parts(segmentation, height, width))) == 0:
         raise Defect("annotation off the picture", f"{where} covers no pixel of {width}×{height}")
@@ -970,12 +988,6 @@ def _check_polygon(polygon: list, height: int, width: int, where: str) -> list[f
     if not are_within(polygon[0::2], -width, 2 * width) or not are_within(polygon[1::2], -height, 2 * height):
         raise Defect("annotation off the picture", f"a polygon of {where} leaves {width}×{height} by its size or more")
     return [float(number) for number in polygon]
-
-
-def _outline(polygon: list[float]) -> float:
-    """Return the pixels along the edges of a polygon: pycocotools takes memory for each."""
-    points = np.asarray(polygon).reshape(-1, 2)
-    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
 
 
 def _check_rle(rle: dict, height: int, width: int, where: str) -> str:

@@ -218,3 +218,11 @@ def test_a_folder_whose_name_steers_a_terminal_is_no_data_set(root):
     with pytest.raises(ValueError, match=r"is not in .* which holds refcoco\+, refcocog\. ") as raised:
         load_sources("refcoco", None, root)
     assert str(raised.value).isprintable()
+
+
+def test_a_cache_that_cannot_be_written_names_the_variable_for_a_data_set_in_parquet_too(root, tmp_path, monkeypatch):
+    export_parquet(load_refer("refcoco", "unc", data_dir=root), tmp_path / "exported", "RefCOCO")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file" / "cache")
+    with pytest.raises(ValueError, match=r"cannot be written .* Set HF_HOME \(or HF_DATASETS_CACHE\) to a folder"):
+        load_sources(str(tmp_path / "exported"), None, None)

@@ -464,6 +464,32 @@ def test_masks_are_decoded_as_pycocotools_does_without_its_warning(recwarn):
     assert not recwarn.list
 
 
+NAN = float("nan")
+BAD_ROWS = {
+    "a polygon at a billion": {"segmentation": [{"polygons": [[0.0, 0.0, 1e9, 0.0, 1e9, 1e9]], "rles": []}]},
+    "a polygon of NaN": {"segmentation": [{"polygons": [[NAN, 0.0, 9.0, 0.0, 5.0, 5.0]], "rles": []}]},
+    "an odd polygon": {"segmentation": [{"polygons": [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]], "rles": []}]},
+    "a polygon of two points": {"segmentation": [{"polygons": [[1.0, 2.0, 3.0, 4.0]], "rles": []}]},
+    "an endless polygon": {"segmentation": [{"polygons": [[-50.0, 1.0, 110.0, 2.0] * 20_000], "rles": []}]},
+    "a short RLE": {"segmentation": [{"polygons": [], "rles": ["56"]}]},
+    "an RLE of other letters": {"segmentation": [{"polygons": [], "rles": ["\xff"]}]},
+    "a long RLE": {"segmentation": [{"polygons": [], "rles": ["o" * 1000]}]},
+    "two billion rows": {"height": 2**31 - 1},
+    "two billion rows of nothing": {"height": 2**31 - 1, "segmentation": []},
+    "no rows": {"height": 0},
+    "fewer than no rows": {"height": -4},
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_a_row_of_another_source_that_cannot_be_drawn_is_refused(tiny, root, load, case):
+    """It would read foreign memory, or take all there is."""
+    tiny.write(root)
+    with pytest.raises(ValueError) as raised:
+        row_mask({**load(split="train")[0], **BAD_ROWS[case]})
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
+
+
 # Defects
 
 

@@ -17,14 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from machinery import attempt
+from machinery import attempt, run_command
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from remamber_hf.data import mixture
 from remamber_hf.data.check import check_data
 from remamber_hf.data.folder import load_referring_folder, rows_from_columns
 from remamber_hf.data.mixture import load_one
-from remamber_hf.data.refer import load_refer, read_refs, refer_features
+from remamber_hf.data.refer import load_refer, one_row_per_sentence, read_refs, refer_features
+from remamber_hf.loading import BUNDLED_MODEL
 
 
 HEIGHT, WIDTH = 40, 60
@@ -669,6 +671,15 @@ def test_the_parquet_that_is_spoilt_is_whole_before(tmp_path, cache):
     assert rows[0]["image"].size == (WIDTH, HEIGHT)
 
 
+def test_bytes_in_a_row_go_before_a_path_that_leads_elsewhere(tmp_path, cache):
+    image = {"bytes": picture_bytes(), "path": "OUTSIDE"}
+    folder = write_parquet(tmp_path / "hub", column(image=image))
+    Image.new("RGB", (WIDTH, HEIGHT), "red").save(tmp_path / "outside.png")
+    rows = load_one(str(folder), None, None).splits["train"]
+    for each in (rows, one_row_per_sentence(rows)):
+        assert each[0]["image"].getpixel((0, 0)) == (128, 128, 128)
+
+
 def half_text(folder):
     """Text that is no UTF-8, which Parquet can hold."""
     path = folder / "train.parquet"
@@ -683,6 +694,18 @@ FOLDER_CASES = {
     "Parquet cut off": lambda folder: (folder / "train.parquet").write_bytes(
         (folder / "train.parquet").read_bytes()[:-200]
     ),
+    "Parquet that unfolds to many times its size": lambda folder: pq.write_table(
+        pa.Table.from_pylist(
+            [{**parquet_row(), "image": {"bytes": bytes(2**25), "path": None}}], refer_features().arrow_schema
+        ),
+        folder / "train.parquet",
+        compression="zstd",
+        use_dictionary=False,
+    ),
+    "a billion rows": lambda folder: pq.write_table(
+        pa.table({"image": pa.nulls(2**27)}), folder / "train.parquet", compression="zstd"
+    ),
+    "a pipe as Parquet": lambda folder: ((folder / "train.parquet").unlink(), os.mkfifo(folder / "train.parquet")),
     "no rows at all": lambda folder: pq.write_table(
         pa.Table.from_pylist([], refer_features().arrow_schema), folder / "train.parquet"
     ),
@@ -711,7 +734,8 @@ def write_card(folder: Path, header: str):
 
 
 @pytest.mark.parametrize("case", FOLDER_CASES)
-def test_a_hostile_folder_of_parquet_is_refused_in_one_line(tmp_path, cache, case):
+def test_a_hostile_folder_of_parquet_is_refused_in_one_line(tmp_path, cache, monkeypatch, case):
+    monkeypatch.setattr(mixture, "LEAST_UNFOLDED", 2**24)
     folder = write_parquet(tmp_path / "hub", column())
     (folder / "link.png").unlink()
     (folder / "pipe.png").unlink()
@@ -741,3 +765,42 @@ def test_a_value_that_is_no_name_is_refused(tmp_path, option, value):
     Own(tmp_path / "own").write()
     arguments = {"dataset": "shapes", "split_by": None, "data_dir": str(tmp_path), option: VALUES[value]}
     attempt(load_one, **arguments, folder=tmp_path).check_refused()
+
+
+# As commands
+
+
+COMMANDS = {
+    "preview of a pickle that runs": ("preview", reduces(2)),
+    "export of a pickle that runs": ("export", reduces(4)),
+    "preview of a polygon at a billion": (
+        "preview", put("annotations", "segmentation", [[0, 0, 1e9, 0, 1e9, 1e9]])
+    ),
+    "export of a picture by an absolute path": ("export", put("images", "file_name", "/etc/hostname")),
+    "export of a sentence with escapes and half a surrogate": ("export", sentence("sent", f"{ESCAPES}\ud83d")),
+    "preview of PostScript": ("preview", set_picture(EPS)),
+    "export of instances in Latin-1": (
+        "export", lambda data: setattr(data, "instances_content", '{"a":\n"é"}'.encode("latin-1"))
+    ),
+    "train of a pickle that runs": ("train", reduces(2)),
+    "train of ids that stand twice": ("train", lambda data: data.annotations.append(dict(data.annotations[0]))),
+    "evaluate of a pickle that runs": ("evaluate", reduces(2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_a_command_refuses_hostile_data_with_status_2_and_leaves_nothing(tmp_path, cache, monkeypatch, case):
+    command, spoil = COMMANDS[case]
+    data = Refer(tmp_path / "data")
+    spoil(data)
+    data.write()
+    monkeypatch.chdir(data.root)
+    arguments = {
+        "preview": ["data", "preview", "--output", "out.png"],
+        "export": ["data", "export", "--output_dir", "out"],
+        "train": ["train", "--model", str(BUNDLED_MODEL), "--output_dir", "out", "--do_train", "--use_cpu"],
+        "evaluate": ["evaluate", str(BUNDLED_MODEL), "--output_dir", "out", "--device", "cpu"],
+    }[command]
+    outcome = attempt(run_command, *arguments, "--data_dir", str(data.root), folder=data.root, seconds=60)
+    outcome.check_refused("remamber: error: ")
+    assert not data.outside.exists()

@@ -523,6 +523,7 @@ def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
         (["--model", "a", "--eval_strategy", "daily"], "invalid choice: 'daily'"),
         (["--model", "a", "--max_eval_samples", "0"], "--max_eval_samples is 0; give at least 1"),
         (["--model", "a", "--on_error", "cry"], "--on_error is 'cry'; choose one of raise, skip"),
+        (["--model", "a", "--sentences", "tokens"], "--sentences is 'tokens'; choose one of sent, raw"),
         (["--model", "a", "--push_to_hub"], "--push_to_hub comes without --hub_model_id"),
         (
             ["--model", "a", "--do_eval", "--push_to_hub", "--hub_model_id", "me/a"],
