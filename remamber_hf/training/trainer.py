@@ -514,17 +514,13 @@ class ReferringSegmentationTrainer(Trainer):
         if checkpoint is None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
             return super()._load_optimizer_and_scheduler(checkpoint)
         scheduler, optimizer = self.lr_scheduler, self.optimizer
-        groups = [
-            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
-        ]
-        before = (groups, scheduler.state_dict(), getattr(scheduler, "optimizer", None))
+        groups, schedule = settings_of(optimizer), scheduler.state_dict()
+        scheduled = getattr(scheduler, "optimizer", None)
         try:
             super()._load_optimizer_and_scheduler(checkpoint)
-            check_optimizer(optimizer, before[0])
-            if (
-                not is_like(scheduler.state_dict(), before[1])
-                or getattr(scheduler, "optimizer", None) is not before[2]
-            ):
+            check_optimizer(optimizer, groups)
+            is_same = getattr(scheduler, "optimizer", None) is scheduled
+            if not (is_same and is_like(scheduler.state_dict(), schedule)):
                 raise TypeError("the scheduler is that of another kind")
         except ValueError as error:  # other groups of weights
             raise ValueError(
