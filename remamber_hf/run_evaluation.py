@@ -48,7 +48,8 @@ from .data.expressions import KINDS, expression_kind
 from .data.mixture import is_generalized, load_one
 from .data.refer import row_mask
 from .environment import describe_environment
-from .image_processing_remamber import LOGIT_INTERPOLATIONS, ReMamberImageProcessorPil
+from .image_backend import image_backend, with_pil
+from .image_processing_remamber import LOGIT_INTERPOLATIONS
 from .loading import DEVICES, find_device, load_model
 from .metrics.published import PUBLISHED_RESULTS, PublishedResult
 from .metrics.referring_iou.scores import (
@@ -327,19 +328,6 @@ def _make_tiles(split: Split, index: int, prediction: np.ndarray, truth: np.ndar
     meant = f"truth, ref {sample.ref_id}" + ("" if truth.any() else ": means nothing here")
     found = f"prediction, IoU {iou:.3f}" + ("" if prediction.any() else ": nothing found")
     return [Tile(picture, truth, meant, [sample.sentence]), Tile(picture, prediction, found, [])]
-
-
-def image_backend(processor: ReMamberProcessor) -> str:
-    """What resizes the pictures, whose grey levels differ by 1 between the two."""
-    return "PIL" if isinstance(processor.image_processor, ReMamberImageProcessorPil) else "torchvision"
-
-
-def with_pil(processor: ReMamberProcessor) -> ReMamberProcessor:
-    """The processor, or one like it that prepares pictures with PIL."""
-    if image_backend(processor) == "PIL":
-        return processor
-    image_processor = ReMamberImageProcessorPil.from_dict(processor.image_processor.to_dict())
-    return ReMamberProcessor(image_processor, processor.tokenizer, text_length=processor.text_length)
 
 
 def kinds_of(samples: list[Sample]) -> list[str] | None:

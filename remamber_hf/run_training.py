@@ -38,6 +38,7 @@ from transformers.integrations import (
 from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .data.mixture import DataSource, is_generalized, load_sources, mix_training_rows
 from .data.refer import ON_ERROR, one_row_per_sentence
+from .image_backend import image_backend
 from .image_processing_remamber import ReMamberImageProcessorPil
 from .loading import load_model, load_tokenizer
 from .modeling_remamber import ReMamberForImageSegmentation
@@ -420,6 +421,8 @@ def main(argv: list[str] | None = None):
 
     model, processor = build_model(model_arguments, train_rows)
     config = model.config
+    if is_main:
+        print(describe_steps(training_arguments, processor))
     if model_arguments.lora is not None:
         model = add_lora(model, model_arguments.lora)
     trainer = ReferringSegmentationTrainer(
@@ -466,11 +469,29 @@ def main(argv: list[str] | None = None):
             is_resumed=trainer.checkpoint is not None,
             steps=trainer.state.global_step,
             epochs=trainer.state.epoch,
+            num_parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         )
         write_model_card(config, processor, run, training_arguments)
         print(f"written: {training_arguments.output_dir}")
         if is_pushed:
             print(f"pushed: {push_folder(training_arguments)}")
+
+
+def describe_steps(arguments: ReMamberTrainingArguments, processor: ReMamberProcessor) -> str:
+    """How many objects a step has, by what that comes, and what prepares their pictures."""
+    factors = {
+        "process": arguments.world_size,
+        "object": arguments.per_device_train_batch_size,
+        "accumulated batch": arguments.gradient_accumulation_steps,
+    }
+    counts = [
+        f"{count} {name if count == 1 else name + ('es' if name.endswith(('s', 'h')) else 's')}"
+        for name, count in factors.items()
+    ]
+    prepared = f"pictures are prepared by {image_backend(processor)}"
+    if not arguments.do_train:
+        return prepared
+    return f"a step: {' × '.join(counts)} = {math.prod(factors.values())} objects; {prepared}"
 
 
 def describe_rows(

@@ -414,6 +414,43 @@ class ReferringSegmentationTrainer(Trainer):
                 self._save(os.path.join(output_dir or self.args.output_dir, AVERAGED_MODEL))
         super().save_model(output_dir, _internal_call)
 
+    def _save(self, output_dir: str | None = None, state_dict=None):
+        """Write aside, then give each file its name: none is half-written, the old one stays until then."""
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        if self.is_staging:
+            return super()._save(str(folder), state_dict)
+        folder.mkdir(parents=True, exist_ok=True)
+        staged = folder / STAGING
+        shutil.rmtree(staged, ignore_errors=True)
+        try:
+            super()._save(str(staged), state_dict)
+            for path in files_in(staged):
+                (folder / path.relative_to(staged)).parent.mkdir(exist_ok=True)
+                os.replace(path, folder / path.relative_to(staged))
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def save_state(self):
+        if self.is_world_process_zero():
+            with make_whole_file(Path(self.args.output_dir) / TRAINER_STATE_NAME) as unfinished:
+                self.state.save_to_json(str(unfinished))
+
+    def save_metrics(self, split: str, metrics: dict[str, float], combined: bool = True):
+        if not self.is_world_process_zero():
+            return
+        folder = Path(self.args.output_dir)
+        contents = {f"{split}_results.json": metrics}
+        if combined:
+            path = folder / "all_results.json"
+            try:
+                before = read_json(path) if path.is_file() else {}
+            except ValueError:  # of a run that was killed
+                before = {}
+            contents[path.name] = {**before, **metrics}
+        for name, content in contents.items():
+            with make_whole_file(folder / name) as unfinished:
+                unfinished.write_text(json.dumps(content, indent=4, sort_keys=True), encoding="utf-8")
+
     def _get_output_dir(self, trial) -> str:
         run_dir = super()._get_output_dir(trial)
         return os.path.join(run_dir, STAGING) if self.is_staging else run_dir
