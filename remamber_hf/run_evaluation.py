@@ -23,7 +23,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -37,19 +37,23 @@ import typer
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from PIL import Image
+from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers.utils import logging
 
+from .data.check import PUBLISHED_COUNTS
 from .data.collator import decode_mask, encode_mask
 from .data.expressions import KINDS, expression_kind
 from .data.mixture import is_generalized, load_one
 from .data.refer import row_mask
 from .environment import describe_environment
+from .image_backend import image_backend, with_pil
 from .image_processing_remamber import LOGIT_INTERPOLATIONS
 from .loading import DEVICES, find_device, load_model
 from .metrics.published import PUBLISHED_RESULTS, PublishedResult
 from .metrics.referring_iou.scores import (
+    PRECISION_THRESHOLDS,
     count_pixels,
     generalized_iou,
     referring_iou,
@@ -65,12 +69,76 @@ from .whole_files import check_new_folder, make_whole_folder
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PROTOCOLS = ("published",)
 THRESHOLD = 0.5
-MASK_OVERLAP = "published"  # of all papers; see `row_mask`
 TRAINING_SPLIT = "train"
 MASK_COLUMNS = ["ann_id", "height", "width", "segmentation"]
 SHEET_COLUMNS = 4
+SHEET_SEED = 0
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """
+    How a published code counts, or this package where `name` is None. Facts were read in those codes.
+
+    resize: how logits get the size that is counted at. side: of the square that the truth is squashed to, or None for
+    the picture's own size. mask_overlap: see `row_mask`. truth: where it is squashed, "mask" (nearest) or "polygons".
+    threshold: an object is where the probability is above it. epsilon: what is added to unions of single samples.
+    is_strict: whether precision counts IoU > X, where X is in float32, instead of IoU ≥ X.
+    """
+
+    name: str | None = None
+    resize: str = "bilinear"
+    side: int | None = None
+    mask_overlap: str = "published"
+    truth: str = "mask"
+    threshold: float = THRESHOLD
+    epsilon: float = 0.0
+    is_strict: bool = False
+
+    def truth_of(self, row: dict) -> np.ndarray:
+        """The true mask of a row, bool, at the size that is counted at."""
+        if self.side is None:
+            return row_mask(row, self.mask_overlap)
+        if self.truth == "polygons":
+            return squashed_union(row, self.side)
+        mask = Image.fromarray(row_mask(row, self.mask_overlap).astype(np.uint8))
+        return np.asarray(mask.resize((self.side, self.side), Image.Resampling.NEAREST)).astype(bool)
+
+    def describe(self) -> dict:
+        """What results.json says of it."""
+        return {
+            "name": self.name,
+            "resize": self.resize,
+            "size": "the picture's" if self.side is None else [self.side, self.side],
+            "threshold": self.threshold,
+            "mask_overlap": self.mask_overlap,
+            "precision": "IoU > X" if self.is_strict else "IoU ≥ X",
+        }
+
+
+PROTOCOLS = {
+    "published": Protocol("published", "nearest"),
+    "lavt": Protocol("lavt", side=480),
+    "rela": Protocol("rela", side=480, mask_overlap="union", truth="polygons"),
+    "cris": Protocol("cris", mask_overlap="union", threshold=0.35, epsilon=1e-6, is_strict=True),
+}
+
+
+def squashed_union(row: dict, side: int) -> np.ndarray:
+    """The union of a row's objects with polygons scaled to a square before they are drawn; RLEs are drawn first."""
+    height, width = int(row["height"]), int(row["width"])
+    scale = np.array([side / width, side / height])
+    mask = np.zeros((side, side), dtype=bool)
+    for segmentation in row["segmentation"]:
+        polygons = [(np.reshape(part, (-1, 2)) * scale).ravel().tolist() for part in segmentation["polygons"]]
+        if polygons:
+            mask |= coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, side, side))).astype(bool)
+        else:
+            one = {**row, "segmentation": [segmentation]}
+            drawn = Image.fromarray(row_mask(one, "union").astype(np.uint8))
+            mask |= np.asarray(drawn.resize((side, side), Image.Resampling.NEAREST)).astype(bool)
+    return mask
 
 
 @dataclass(frozen=True)
@@ -166,7 +234,8 @@ class Split:
 class EvaluationBatches(Dataset):
     """number of a batch → (indices of its samples, model inputs with each picture once, true masks as RLE)."""
 
-    def __init__(self, split: Split, numbers: list[int], processor: ReMamberProcessor):
+    def __init__(self, split: Split, numbers: list[int], processor: ReMamberProcessor, protocol: Protocol):
+        self.protocol = protocol
         self.samples = split.samples
         self.batches = [split.batches[number] for number in numbers]
         self.pictures = split.rows.select_columns(["image"])
@@ -184,7 +253,7 @@ class EvaluationBatches(Dataset):
             images.append(self.pictures[group[0].row]["image"])
             sentences.append([sample.sentence for sample in group])
             for row in {sample.row for sample in group}:
-                masks[row] = encode_mask(row_mask(self.masks[row], MASK_OVERLAP))
+                masks[row] = encode_mask(self.protocol.truth_of(self.masks[row]))
         inputs = self.processor(images=images, text=sentences, return_tensors="pt")
         return indices, dict(inputs), [masks[self.samples[index].row] for index in indices]
 
@@ -196,13 +265,14 @@ class Evaluator:
         self,
         model: ReMamberForImageSegmentation,
         processor: ReMamberProcessor,
-        resize: str = "bilinear",
+        resize: str | None = None,
         dtype: str = "float32",
         num_workers: int = 0,
+        protocol: Protocol = Protocol(),
     ):
         self.model = model
         self.processor = processor
-        self.resize = resize
+        self.protocol = protocol if resize is None else replace(protocol, resize=resize)
         self.dtype = DTYPES[dtype]
         self.num_workers = num_workers
 
@@ -213,13 +283,13 @@ class Evaluator:
         with torch.inference_mode(), torch.autocast(self.model.device.type, self.dtype, enabled=is_mixed):
             outputs = self.model(**inputs)
         masks = self.processor.post_process_referring_segmentation(
-            outputs, target_sizes=sizes, threshold=THRESHOLD, interpolation=self.resize
+            outputs, target_sizes=sizes, threshold=self.protocol.threshold, interpolation=self.protocol.resize
         )
         return [mask.cpu().numpy() for mask in masks]
 
     def segment(self, split: Split, numbers: list[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Index, predicted mask and true mask of every sample in the batches of these numbers."""
-        batches = EvaluationBatches(split, numbers, self.processor)
+        batches = EvaluationBatches(split, numbers, self.processor, self.protocol)
         for indices, inputs, truths in DataLoader(batches, batch_size=None, num_workers=self.num_workers):
             predictions = self.predict(inputs, [tuple(truth["size"]) for truth in truths])
             yield from zip(indices, predictions, map(decode_mask, truths))
@@ -253,6 +323,8 @@ class Evaluator:
 def _make_tiles(split: Split, index: int, prediction: np.ndarray, truth: np.ndarray, iou: float) -> list[Tile]:
     sample = split.samples[index]
     picture = to_rgb(split.rows[sample.row]["image"])
+    if truth.shape != (picture.height, picture.width):  # a protocol that squashes
+        picture = picture.resize(truth.shape[::-1])
     meant = f"truth, ref {sample.ref_id}" + ("" if truth.any() else ": means nothing here")
     found = f"prediction, IoU {iou:.3f}" + ("" if prediction.any() else ": nothing found")
     return [Tile(picture, truth, meant, [sample.sentence]), Tile(picture, prediction, found, [])]
@@ -266,14 +338,23 @@ def kinds_of(samples: list[Sample]) -> list[str] | None:
         return None
 
 
-def score(counts: np.ndarray, is_generalized: bool) -> dict[str, float | None]:
+def score(counts: np.ndarray, is_generalized: bool, protocol: Protocol = Protocol()) -> dict[str, float | None]:
     """The papers' scores of the samples in `counts` (samples, 3), fractions; None where no sample counts."""
     scores = generalized_iou(*counts.T) if is_generalized else referring_iou(*counts[:, :2].T)
+    if protocol.epsilon or protocol.is_strict:
+        ious = counts[:, 0] / (counts[:, 1] + protocol.epsilon)
+        scores["miou"] = float(np.mean(ious))
+        for threshold in PRECISION_THRESHOLDS:
+            scores[f"precision@{threshold}"] = float(np.mean(ious > np.float64(np.float32(threshold))))
     return {name: None if np.isnan(value) else value for name, value in scores.items()}
 
 
 def describe_split(
-    split: Split, counts: np.ndarray, kinds: list[str] | None, published: list[PublishedResult]
+    split: Split,
+    counts: np.ndarray,
+    kinds: list[str] | None,
+    published: list[PublishedResult],
+    protocol: Protocol = Protocol(),
 ) -> dict:
     """What the JSON file says of a split."""
     kinds_of_samples = np.array(kinds)
@@ -282,14 +363,46 @@ def describe_split(
         "num_sentences": len(split.samples),
         "num_objects": len({sample.row for sample in split.samples}),
         "num_pictures": len({sample.picture for sample in split.samples}),
-        "scores": score(counts, split.is_generalized),
+        "scores": score(counts, split.is_generalized, protocol),
         "kinds": {
-            kind: {"num_sentences": len(part), "scores": score(part, split.is_generalized)}
+            kind: {"num_sentences": len(part), "scores": score(part, split.is_generalized, protocol)}
             for kind, part in parts.items()
             if len(part)
         },
-        "published": [{"model": result.model, "scores": result.scores} for result in published],
+        "published": [
+            {"model": result.model, "protocol": result.protocol, "scores": result.scores} for result in published
+        ],
     }
+
+
+def published_beside(dataset: str, split_by: str | None, split: Split) -> list[PublishedResult]:
+    """The published results of a split that has as many refs, pictures and sentences as the published one."""
+    expected = PUBLISHED_COUNTS.get((dataset, split_by), {}).get(split.name)
+    if expected is None or split.is_generalized:
+        return []
+    found = {
+        "refs": len({sample.row for sample in split.samples}),
+        "images": len({sample.picture for sample in split.samples}),
+        "sentences": len(split.samples),
+    }
+    if any(count not in (None, found[name]) for name, count in vars(expected).items()):
+        return []
+    return PUBLISHED_RESULTS.get((dataset, split_by), {}).get(split.name, [])
+
+
+def choose_for_sheet(split: Split, order: np.ndarray, count: int) -> list[int]:
+    """Indices of the samples whose `order` is lowest, one for each object; ties are drawn, always alike."""
+    draws = np.random.default_rng(SHEET_SEED).random(len(order))
+    objects = split.rows.select_columns(["ann_id"]) if "ann_id" in split.rows.column_names else None
+    chosen: dict[tuple, int] = {}
+    for index in np.lexsort((draws, order)).tolist():
+        sample = split.samples[index]
+        ann_id = None if objects is None else objects[sample.row]["ann_id"]
+        is_known = ann_id is not None and ann_id != []
+        chosen.setdefault((sample.picture, str(ann_id)) if is_known else (sample.picture, sample.row), index)
+        if len(chosen) == count:
+            break
+    return list(chosen.values())
 
 
 def make_table(split: Split, counts: np.ndarray, ious: np.ndarray, kinds: list[str] | None) -> pa.Table:
@@ -325,11 +438,12 @@ def check_arguments(output_dir: Path | None, resize: str | None, protocol: str |
     for name, value, known in choices:
         if value is not None and value not in known:
             raise ValueError(f"--{name} is {value!r}; choose one of {', '.join(known)}.")
-    if protocol == "published":
-        if resize not in (None, "nearest"):
-            raise ValueError(f"--protocol published resizes by nearest; leave out --resize {resize}.")
+    if protocol is not None:
+        if resize not in (None, PROTOCOLS[protocol].resize):
+            way = PROTOCOLS[protocol].resize
+            raise ValueError(f"--protocol {protocol} resizes by {way}; leave out --resize {resize}.")
         if dtype != "float32":
-            raise ValueError(f"--protocol published computes in float32; leave out --dtype {dtype}.")
+            raise ValueError(f"--protocol {protocol} computes in float32; leave out --dtype {dtype}.")
     for name, (value, least) in numbers.items():
         if value is not None and value < least:
             raise ValueError(f"--{name} is {value}; give at least {least}.")
@@ -382,7 +496,11 @@ def evaluate(
         ),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help='"published": exactly the released evaluation (nearest, float32).')
+        str | None,
+        typer.Option(
+            help=f"Count as a released evaluation does: {', '.join(PROTOCOLS)}; published is ReMamber's.",
+            show_default="at the picture's size",
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", help="Sentences in a batch.")] = 16,
     num_workers: Annotated[
@@ -425,29 +543,26 @@ def evaluate(
     for name, rows in choose_splits(source.splits, splits).items():
         samples = list_samples(rows, name, max_samples)
         chosen.append(Split(name, rows, samples, make_batches(samples, batch_size)))
-    if protocol == "published" and chosen[0].is_generalized:
-        raise ValueError("--protocol published knows no generalised data set; leave it out.")
-    resize = resize or ("nearest" if protocol == "published" else "bilinear")
-    evaluator = Evaluator(loaded_model.to(state.device), processor, resize, dtype, num_workers)
+    if protocol not in (None, "rela") and chosen[0].is_generalized:
+        raise ValueError(f"--protocol {protocol} knows no generalised data set; take rela, or leave it out.")
+    rules = Protocol() if protocol is None else PROTOCOLS[protocol]
+    if protocol is not None:  # those codes resize pictures so
+        processor = with_pil(processor)
+    evaluator = Evaluator(loaded_model.to(state.device), processor, resize, dtype, num_workers, rules)
+    rules = evaluator.protocol
+    if state.is_main_process:
+        typer.echo(f"pictures are prepared by {image_backend(processor)}")
 
     results = {
         "model": model,
         "dataset": source.name,
         "split_by": source.split_by,
         "sentences": source.sentences,
-        "protocol": {
-            "name": protocol,
-            "resize": resize,
-            "threshold": THRESHOLD,
-            "mask_overlap": MASK_OVERLAP,
-            "dtype": dtype,
-        },
+        "protocol": {**rules.describe(), "dtype": dtype, "image_backend": image_backend(processor)},
         "max_samples": max_samples,
         "versions": describe_environment()["versions"],
         "splits": {},
     }
-    is_comparable = max_samples is None and not chosen[0].is_generalized
-    published = PUBLISHED_RESULTS.get((source.name, source.split_by), {}) if is_comparable else {}
     tables, sheets = [], {}
     for split in chosen:
         counts = evaluator.count(split)
@@ -455,12 +570,14 @@ def evaluate(
             continue
         kinds = kinds_of(split.samples)
         ious = sample_ious(*(counts.T if split.is_generalized else counts[:, :2].T))
-        results["splits"][split.name] = describe_split(split, counts, kinds, published.get(split.name, []))
+        results["splits"][split.name] = describe_split(
+            split, counts, kinds, published_beside(source.name, source.split_by, split), rules
+        )
         tables.append(make_table(split, counts, ious, kinds))
         if output_dir is not None and contact_sheet:
-            order = np.argsort(ious, kind="stable").tolist()
-            sheets[f"{split.name}_worst"] = evaluator.draw(split, ious, order[:contact_sheet])
-            sheets[f"{split.name}_best"] = evaluator.draw(split, ious, order[::-1][:contact_sheet])
+            for name, order in (("worst", ious), ("best", -ious)):
+                chosen_samples = choose_for_sheet(split, order, contact_sheet)
+                sheets[f"{split.name}_{name}"] = evaluator.draw(split, ious, chosen_samples)
     if state.is_main_process:
         typer.echo(write_report(results))
         if output_dir is not None:

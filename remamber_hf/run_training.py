@@ -15,7 +15,11 @@
 
 import difflib
 import json
+import math
+import re
+import reprlib
 import sys
+import unicodedata
 import warnings
 from pathlib import Path
 from typing import NoReturn, get_args, get_origin, get_type_hints
@@ -34,6 +38,7 @@ from transformers.integrations import (
 from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .data.mixture import DataSource, is_generalized, load_sources, mix_training_rows
 from .data.refer import ON_ERROR, SENTENCES, one_row_per_sentence
+from .image_backend import image_backend
 from .image_processing_remamber import ReMamberImageProcessorPil
 from .loading import load_model, load_tokenizer
 from .modeling_remamber import ReMamberForImageSegmentation
@@ -50,6 +55,11 @@ ARGUMENT_CLASSES = (ModelArguments, DataArguments, ReMamberTrainingArguments)
 REPORTERS = {"tensorboard": is_tensorboard_available, "trackio": is_trackio_available}
 STORED = ("auto_map", "custom_pipelines", "use_cache")  # in a config.json, besides the fields
 DEFAULT_IMAGE_SIZE = 480  # as published
+MOST_BYTES = 2**20  # of a recipe, or of a mapping in a file
+MOST_VALUES, MOST_LEVELS = 10_000, 20  # of a list or a mapping
+MAPPING_FILES = ("accelerator_config", "deepspeed", "fsdp_config")  # may be named instead of written out
+# What transformers and accelerate raise on values that they do not expect.
+NOT_SAID = (AttributeError, AssertionError, ImportError, LookupError, NotImplementedError, TypeError)
 HELP = "`remamber train --help` lists what there is"
 
 
@@ -79,21 +89,51 @@ def parse_arguments(
         ValueError: if something is unknown, of another type than it should be, missing, or at odds with another.
         FileNotFoundError: if the recipe or a file that an argument names is not there.
     """
+    recipe = argv[0] if argv and argv[0].endswith((".yaml", ".yml")) else None
+    written: set[str] = set()  # in the recipe, and nowhere else
+    try:
+        return read_arguments(argv, recipe, written)
+    except (ValueError, FileNotFoundError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        text = str(error)
+        if recipe is not None and recipe not in text and any(re.search(rf"\b{name}\b", text) for name in written):
+            text = f"{recipe}: {text}"
+        raise kind(printable(text)) from None
+
+
+def read_arguments(argv: list[str], recipe: str | None, written: set[str]):
+    """See `parse_arguments`; `written` takes the names that only the recipe gives."""
     parser = OneLineParser(ARGUMENT_CLASSES, prog="remamber train", allow_abbrev=False)
     defaults = vars(parser.parse_args([]))
-    if argv and argv[0].endswith((".yaml", ".yml")):
-        argv = read_recipe(argv[0], parser) + argv[1:]
+    if recipe is not None:
+        flags = read_recipe(recipe, parser, written)
+        try:
+            parser.parse_args(flags)
+        except ValueError as error:
+            raise ValueError(f"{recipe}: {error}") from None
+        argv = flags + argv[1:]
+        written -= {word.lstrip("-").split("=")[0] for word in argv[len(flags) :] if word.startswith("--")}
     namespace, unknown = parser.parse_known_args(argv)
     if unknown:
         if unknown[0].endswith((".yaml", ".yml")):
             raise ValueError(f"{unknown[0]} stands after other arguments; the recipe comes first.")
         parser.refuse(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "the command names")
     values = vars(namespace)
+    types = argument_types()
+    check_values({name: value for name, value in values.items() if value != defaults[name]}, types)
     for name in ("model_config", "lora"):
         values[name] = read_fields(name, values[name])
+    for name in types:
+        if takes(types[name], dict) and isinstance(values[name], str):
+            values[name] = read_mapping(name, values[name])
     given = {name: value for name, value in values.items() if value != defaults[name]}
     check_arguments(given)
-    model_arguments, data_arguments, training_arguments = parser.parse_dict(values)
+    try:
+        model_arguments, data_arguments, training_arguments = parser.parse_dict(values)
+    except NOT_SAID as error:
+        mappings = [f"--{name}" for name, value in given.items() if isinstance(value, (dict, list))]
+        where = f"one of {', '.join(mappings)} is" if mappings else "the arguments are"
+        raise ValueError(f"{where} refused: {type(error).__name__}: {error}") from None
     if not (training_arguments.do_train or training_arguments.do_eval):
         raise ValueError("there is nothing to do; give --do_train, --do_eval or both.")
     for name in training_arguments.report_to:
@@ -106,35 +146,112 @@ def parse_arguments(
     return model_arguments, data_arguments, training_arguments, given
 
 
-def read_recipe(path: str, parser: OneLineParser) -> list[str]:
+def read_recipe(path: str, parser: OneLineParser, written: set[str]) -> list[str]:
     """The flags that a YAML file of arguments stands for; lists and mappings become defaults of the parser."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is no file; give a recipe such as recipes/shapes.yaml.")
+    if Path(path).stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path} has more than {MOST_BYTES} bytes; a recipe has one `name: value` per line.")
     try:
-        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no valid YAML: {error}") from None
+        content = Path(path).read_text(encoding="utf-8")
+        too_long = re.search(r"^\s*(\w*)[^\n]*\d{4300}", content, flags=re.MULTILINE)
+        if too_long:
+            raise ValueError(f"{too_long[1]:.100} has a number of too many digits")
+        recipe = yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        place = getattr(error, "problem_mark", None)
+        line = "" if place is None else f" in line {place.line + 1}"
+        reason = getattr(error, "problem", None) or (error if isinstance(error, ValueError) else "it is too deep")
+        raise ValueError(f"{path} is no valid YAML{line}: {printable(str(reason), 200)}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} holds no mapping; write one `name: value` per line.")
-    types = {name: hint for each in ARGUMENT_CLASSES for name, hint in get_type_hints(each).items()}
+    types = argument_types()
     known = {action.dest for action in parser._actions}
     flags = []
     for name, value in recipe.items():
-        if value is False and name in types and not takes(types[name], bool):
-            value = "no"  # as YAML reads it
         if name not in known:
-            parser.refuse(str(name), f"{path} names")
+            parser.refuse(printable(str(name), 100), f"{path} names")
+        written.add(name)
+        if value is False and not takes(types[name], bool):
+            value = "no"  # as YAML reads it
         if isinstance(value, (list, dict)):
             if not takes(types[name], type(value)):
                 raise ValueError(
-                    f"{path}: {name} is {value!r:.100}; one value is needed, see `remamber train --help`."
+                    f"{path}: {name} is {reprlib.repr(value)}; one value is needed, see `remamber train --help`."
                 )
             parser.set_defaults(**{name: value})
         elif value is None:
             parser.set_defaults(**{name: None})
+        elif isinstance(value, (bool, int, float, str)):
+            try:
+                flags.append(f"--{name}={value}")
+            except ValueError:  # Python writes no integer of so many digits
+                raise ValueError(f"{path}: {name} is a number of too many digits; give a smaller one.") from None
         else:
-            flags.append(f"--{name}={value}")
+            raise ValueError(f"{path}: {name} is {reprlib.repr(value)}; write it as text, a number, true or false.")
     return flags
+
+
+def argument_types() -> dict:
+    """The type hint of every argument."""
+    return {name: hint for each in ARGUMENT_CLASSES for name, hint in get_type_hints(each).items()}
+
+
+def check_values(given: dict, types: dict) -> None:
+    """ValueError for a value that no argument takes, whatever it means."""
+    for name, value in given.items():
+        if value is None and not takes(types[name], type(None)):
+            raise ValueError(f"--{name} is empty; give a value, or leave it out.")
+        if isinstance(value, (list, dict)):
+            check_nested(name, value)
+            if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+                raise ValueError(f"--{name} is {reprlib.repr(value)}; give a list of words.")
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str) and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in item):
+                raise ValueError(f"--{name} is {reprlib.repr(item)}, which holds control characters; leave them out.")
+            if isinstance(item, int) and not abs(item) < 2**63:
+                raise ValueError(f"--{name} is {reprlib.repr(item)}; give a number below 2 to the power of 63.")
+            if isinstance(item, float) and not math.isfinite(item) and name != "max_grad_norm":
+                raise ValueError(f"--{name} is {item}; give a finite number.")
+
+
+def check_nested(name: str, value: list | dict) -> None:
+    """ValueError for more values than anybody writes, as aliases of YAML stand for, or for keys that are no text."""
+    rest, count = [(value, 0)], 0
+    while rest:
+        item, depth = rest.pop()
+        count += 1
+        if count > MOST_VALUES or depth > MOST_LEVELS:
+            raise ValueError(
+                f"--{name} holds more than {MOST_VALUES} values or {MOST_LEVELS} levels, aliases counted where they "
+                "stand; give a mapping or list of few."
+            )
+        if isinstance(item, dict):
+            if not all(isinstance(key, str) for key in item):
+                raise ValueError(f"--{name} has {reprlib.repr(next(iter(item)))} for a name; write text.")
+            rest += [(inner, depth + 1) for inner in item.values()]
+        elif isinstance(item, list):
+            rest += [(inner, depth + 1) for inner in item]
+
+
+def read_mapping(name: str, value: str) -> dict | str:
+    """A mapping that is given as JSON; what may be the name of a file stays text, if that file is JSON or YAML."""
+    if value.lstrip().startswith("{"):
+        return read_fields(name, value)
+    if name not in MAPPING_FILES:
+        raise ValueError(f"--{name} is {reprlib.repr(value)}; give a mapping, in JSON with quoted names.")
+    if value and not Path(value).is_file():
+        raise FileNotFoundError(f"--{name} {value:.200} is no file; give a JSON file, or a mapping in a recipe.")
+    if value.endswith(".json"):
+        read_fields(name, value)
+    return value
+
+
+def printable(text: str, most: int = 500) -> str:
+    """A text for a terminal: control characters and marks of direction escaped, of a long one the middle left out."""
+    if len(text) > most:
+        text = f"{text[: most - 100]} … {text[-90:]}"
+    return "".join(letter if letter.isprintable() or letter in " \n" else ascii(letter)[1:-1] for letter in text)
 
 
 def takes(hint, kind: type) -> bool:
@@ -149,12 +266,16 @@ def read_fields(name: str, value: str | dict | None) -> dict | None:
     is_json = value.lstrip().startswith("{")
     if not is_json and not Path(value).is_file():
         raise FileNotFoundError(f"--{name} {value} is no file; give a JSON file, or a mapping in a recipe.")
+    shown = printable(value, 200)
+    if not is_json and Path(value).stat().st_size > MOST_BYTES:
+        raise ValueError(f"--{name} {shown} has more than {MOST_BYTES} bytes; give a mapping of fields and values.")
     try:
         fields = json.loads(value if is_json else Path(value).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"--{name} {value} is no valid JSON: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"--{name} {shown} is no valid JSON: {printable(str(error), 100)}.") from None
     if not isinstance(fields, dict):
-        raise ValueError(f"--{name} {value} holds no mapping; give an object with fields and values.")
+        raise ValueError(f"--{name} {shown} holds no mapping; give an object with fields and values.")
+    check_nested(name, fields)
     return fields
 
 
@@ -305,6 +426,8 @@ def main(argv: list[str] | None = None):
 
     model, processor = build_model(model_arguments, train_rows)
     config = model.config
+    if is_main:
+        print(describe_steps(training_arguments, processor))
     if model_arguments.lora is not None:
         model = add_lora(model, model_arguments.lora)
     trainer = ReferringSegmentationTrainer(
@@ -351,11 +474,29 @@ def main(argv: list[str] | None = None):
             is_resumed=trainer.checkpoint is not None,
             steps=trainer.state.global_step,
             epochs=trainer.state.epoch,
+            num_parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         )
         write_model_card(config, processor, run, training_arguments)
         print(f"written: {training_arguments.output_dir}")
         if is_pushed:
             print(f"pushed: {push_folder(training_arguments)}")
+
+
+def describe_steps(arguments: ReMamberTrainingArguments, processor: ReMamberProcessor) -> str:
+    """How many objects a step has, by what that comes, and what prepares their pictures."""
+    factors = {
+        "process": arguments.world_size,
+        "object": arguments.per_device_train_batch_size,
+        "accumulated batch": arguments.gradient_accumulation_steps,
+    }
+    counts = [
+        f"{count} {name if count == 1 else name + ('es' if name.endswith(('s', 'h')) else 's')}"
+        for name, count in factors.items()
+    ]
+    prepared = f"pictures are prepared by {image_backend(processor)}"
+    if not arguments.do_train:
+        return prepared
+    return f"a step: {' × '.join(counts)} = {math.prod(factors.values())} objects; {prepared}"
 
 
 def describe_rows(

@@ -22,7 +22,7 @@ from pycocotools import mask as coco_mask
 from tiny import SEGMENTATION_CASES, golden_inputs, golden_model, golden_tensors
 
 from remamber_hf import cli, run_evaluation
-from remamber_hf.data.check import PUBLISHED_COUNTS
+from remamber_hf.data.check import PUBLISHED_COUNTS, SplitCount
 from remamber_hf.data.collator import ReMamberCollator
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.refer import load_refer, read_refs
@@ -282,26 +282,111 @@ def overlapping_refer(folder) -> Path:
     return refer.write(folder)
 
 
-def test_the_published_protocol_is_nearest_and_leaves_out_overlaps_with_published_figures_beside(tmp_path):
+def count_as_published(monkeypatch):
+    """Have a tiny RefCOCO as many refs, pictures and sentences as the published one."""
+    counts = {split: SplitCount(1, 1, 2) for split in ("val", "testA", "testB")}
+    monkeypatch.setattr(run_evaluation, "PUBLISHED_COUNTS", {("refcoco", "unc"): counts})
+
+
+def test_the_published_protocol_is_nearest_and_leaves_out_overlaps_with_published_figures_beside(
+    tmp_path, monkeypatch
+):
+    count_as_published(monkeypatch)
     results, samples, report = run(
         tmp_path / "out", data_dir=overlapping_refer(tmp_path / "data"), protocol="published"
     )
     assert results["protocol"] == {
         "name": "published",
         "resize": "nearest",
+        "size": "the picture's",
         "threshold": 0.5,
         "mask_overlap": "published",
+        "precision": "IoU ≥ X",
         "dtype": "float32",
+        "image_backend": "PIL",
     }
     assert [sample["true_area"] for sample in samples if sample["split"] == "val"] == [
         10 * 10 + 15 * 4 - 2 * 5 * 4
     ] * 2
     assert list(results["splits"]) == ["val", "testA", "testB"]
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in report.splitlines() if "(" in line[:30]]
-    assert [line[:4] for line in table if line[0] == "testA"] == [
-        ["testA", "ReMamber (ECCV 2024)", "76.74", "–"],
-        ["testA", "LAVT (CVPR 2022)", "75.82", "76.89"],
+    assert [line[:5] for line in table if line[0] == "testA"] == [
+        ["testA", "ReMamber (ECCV 2024)", "published", "76.74", "–"],
+        ["testA", "LAVT (CVPR 2022)", "lavt", "75.82", "76.89"],
     ]
+
+
+def squashed(mask: np.ndarray, side: int) -> np.ndarray:
+    """Nearest, by the middles of pixels."""
+    rows, columns = (((np.arange(side) + 0.5) * length / side).astype(int) for length in mask.shape)
+    return mask[rows][:, columns]
+
+
+def drawn(polygons: list, height: int, width: int) -> list[np.ndarray]:
+    return [coco_mask.decode(rle).astype(bool) for rle in coco_mask.frPyObjects(polygons, height, width)]
+
+
+# What the evaluation of each code does with a sample: size counted at, probability above which an object is, truth.
+POLYGONS = [rectangle(10, 10, 20, 20), rectangle(15, 16, 30, 20)]
+
+
+def expected_truth(protocol: str, height: int, width: int) -> np.ndarray:
+    if protocol == "rela":
+        scaled = [(np.reshape(p, (-1, 2)) * [480 / width, 480 / height]).ravel().tolist() for p in POLYGONS]
+        return np.logical_or.reduce(drawn(scaled, 480, 480))
+    parts = drawn(POLYGONS, height, width)
+    if protocol == "cris":
+        return np.logical_or.reduce(parts)
+    once = np.sum(parts, axis=0) == 1
+    return squashed(once, 480) if protocol == "lavt" else once
+
+
+@pytest.mark.parametrize("protocol", ["published", "lavt", "rela", "cris"])
+def test_a_named_protocol_counts_as_that_code_does(tmp_path, model_and_processor, protocol):
+    model, processor = model_and_processor
+    data_dir = overlapping_refer(tmp_path / "data")
+    results, samples, report = run(tmp_path / "out", data_dir=data_dir, splits="val", protocol=protocol)
+    rows = load_refer("refcoco", "unc", "val", data_dir=data_dir, expand_sentences=True)
+    counts = []
+    for row in rows:
+        with torch.no_grad():
+            logits = model(**processor(images=row["image"], text=row["sentences"], return_tensors="pt")).logits
+        truth = expected_truth(protocol, row["height"], row["width"])
+        mode = {"mode": "nearest"} if protocol == "published" else {"mode": "bilinear", "align_corners": False}
+        resized = torch.nn.functional.interpolate(logits, truth.shape, **mode)[0, 0]
+        found = resized.sigmoid().numpy() > (0.35 if protocol == "cris" else 0.5)
+        counts.append(((found & truth).sum(), (found | truth).sum(), truth.sum()))
+    assert [(s["intersection"], s["union"], s["true_area"]) for s in samples] == counts
+    intersections, unions, _ = np.array(counts).T
+    ious = intersections / (unions + (1e-6 if protocol == "cris" else 0))
+    scores = results["splits"]["val"]["scores"]
+    assert scores["miou"] == pytest.approx(ious.mean(), abs=1e-14)
+    assert scores["oiou"] == pytest.approx(intersections.sum() / unions.sum(), abs=1e-14)
+    assert results["protocol"]["name"] == protocol and f"protocol: {protocol}" in report
+
+
+def test_the_protocol_of_cris_counts_what_is_above_a_threshold_and_not_what_equals_it():
+    counts = np.array([[1, 2, 1], [7, 10, 8], [9, 10, 9], [0, 0, 0], [3, 3, 3]])
+    plain = run_evaluation.score(counts, False)
+    cris = run_evaluation.score(counts, False, run_evaluation.PROTOCOLS["cris"])
+    thresholds = torch.arange(0.5, 1.0, 0.1)
+    ious = torch.tensor([i / (u + 1e-6) for i, u, _ in counts])
+    assert [cris[f"precision@{x}"] for x in THRESHOLDS] == [(ious > t).double().mean().item() for t in thresholds]
+    assert plain["precision@0.5"] == 0.8 and cris["precision@0.5"] == 0.6
+
+
+def test_the_protocol_of_rela_scores_generalised_sets_at_480(data_dir, tmp_path):
+    results, samples, _ = run(tmp_path / "out", data_dir=data_dir, generalized=True, splits="val", protocol="rela")
+    giou = [1.0 if s["true_area"] == 0 == s["union"] else s["intersection"] / max(s["union"], 1) for s in samples]
+    assert results["splits"]["val"]["scores"]["giou"] == pytest.approx(np.mean(giou), abs=1e-14)
+    _, plain, _ = run(tmp_path / "plain", data_dir=data_dir, generalized=True, splits="val")
+    at_480, at_128 = (sum(sample["true_area"] for sample in each) for each in (samples, plain))
+    assert at_480 / at_128 == pytest.approx((480 / 128) ** 2, rel=0.02)
+
+
+def test_published_figures_stand_only_beside_as_many_refs_pictures_and_sentences(tmp_path):
+    _, _, report = run(tmp_path / "out", data_dir=TinyRefer().write(tmp_path / "data"), protocol="published")
+    assert "ECCV" not in report and "CVPR" not in report
 
 
 def test_nearest_and_the_published_protocol_give_the_same_scores(tmp_path):
@@ -313,7 +398,8 @@ def test_nearest_and_the_published_protocol_give_the_same_scores(tmp_path):
     assert published == nearest
 
 
-def test_published_figures_are_left_out_beside_a_part_of_a_split(tmp_path):
+def test_published_figures_are_left_out_beside_a_part_of_a_split(tmp_path, monkeypatch):
+    count_as_published(monkeypatch)
     data_dir = overlapping_refer(tmp_path / "data")
     results, samples, report = run(tmp_path / "out", data_dir=data_dir, dataset="refcoco", max_samples=1)
     assert len(samples) == 3 and "LAVT" not in report
@@ -380,9 +466,12 @@ def test_sheets_hold_the_worst_and_the_best_with_the_predictions_that_were_count
 
     monkeypatch.setattr(run_evaluation, "draw_sheet", draw_sheet)
     _, samples, _ = run(tmp_path / "out", data_dir=data_dir, splits="testA", contact_sheet=3, batch_size=4)
-    ordered = sorted(sample["iou"] for sample in samples)
+    of_object = {}
+    for sample in samples:
+        of_object.setdefault(sample["ref_id"], []).append(sample["iou"])
+    worst, best = sorted(map(min, of_object.values()))[:3], sorted(map(max, of_object.values()), reverse=True)[:3]
     truths = true_masks(data_dir)
-    for tiles, ious in zip(drawn, (ordered[:3], ordered[::-1][:3])):
+    for tiles, ious in zip(drawn, (worst, best)):
         assert len(tiles) == 6
         for truth, prediction, iou in zip(tiles[::2], tiles[1::2], ious):
             assert np.array_equal(truth.mask, truths[int(re.match(r"truth, ref (\d+)", truth.title)[1])])
@@ -390,6 +479,16 @@ def test_sheets_hold_the_worst_and_the_best_with_the_predictions_that_were_count
             assert recounted == pytest.approx(iou)
             assert prediction.title.startswith(f"prediction, IoU {iou:.3f}")
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["testA_best.png", "testA_worst.png"]
+
+
+def test_a_sheet_has_a_tile_for_each_object_and_draws_ties():
+    table = datasets.Dataset.from_dict({"ann_id": [row // 2 for row in range(40)]})  # two refs of each object
+    samples = [Sample(row, row, f"{row // 4}.jpg", None, text) for row in range(40) for text in ("a", "b")]
+    split = run_evaluation.Split("val", table, samples, [])
+    chosen = run_evaluation.choose_for_sheet(split, np.zeros(80), 8)
+    assert len({samples[index].row // 2 for index in chosen}) == 8 and max(chosen) > 20
+    assert chosen == run_evaluation.choose_for_sheet(split, np.zeros(80), 8)
+    assert len(run_evaluation.choose_for_sheet(split, np.zeros(80), 100)) == 20
 
 
 def test_a_failure_while_writing_leaves_nothing(data_dir, tmp_path, monkeypatch):
@@ -440,7 +539,10 @@ def remamber(tmp_path, monkeypatch, capfd):
         (["--dataset", "nobody/nothing", "--sentences", "raw"], "--sentences raw is for REFER sets"),
         (["--data_dir", "data", "--sentences", "tokens"], "sentences is 'tokens'; choose one of sent, raw"),
         (["--data_dir", "data", "--resize", "cubic"], "--resize is 'cubic'; choose one of bilinear, nearest"),
-        (["--data_dir", "data", "--protocol", "lavt"], "--protocol is 'lavt'; choose one of published"),
+        (
+            ["--data_dir", "data", "--protocol", "paper"],
+            "--protocol is 'paper'; choose one of published, lavt, rela, cris",
+        ),
         (["--data_dir", "data", "--protocol", "published", "--resize", "bilinear"], "leave out --resize bilinear"),
         (["--data_dir", "data", "--protocol", "published", "--dtype", "float16"], "leave out --dtype float16"),
         (["--data_dir", "data", "--dtype", "int8"], "--dtype is 'int8'; choose one of float32, bfloat16, float16"),

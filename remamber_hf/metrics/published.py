@@ -22,9 +22,12 @@ from .referring_iou.scores import PRECISION_THRESHOLDS
 class PublishedResult:
     """
     What a paper reports on one split: oiou, maybe miou and precisions (at IoU 0.5 … 0.9), in per cent as printed.
+
+    protocol: of `remamber evaluate`, that of the code which gave the figures.
     """
 
     model: str
+    protocol: str
     oiou: float
     miou: float | None = None
     precisions: tuple[float, ...] = ()
@@ -39,12 +42,12 @@ class PublishedResult:
 
 def _remamber(oiou: float) -> PublishedResult:
     """Yang et al., ReMamber, ECCV 2024: one model per data set, 480 pixels."""
-    return PublishedResult("ReMamber (ECCV 2024)", oiou)
+    return PublishedResult("ReMamber (ECCV 2024)", "published", oiou)
 
 
 def _lavt(oiou: float, miou: float, *precisions: float) -> PublishedResult:
     """Yang et al., LAVT, CVPR 2022, as its repository gives them for the released models."""
-    return PublishedResult("LAVT (CVPR 2022)", oiou, miou, precisions)
+    return PublishedResult("LAVT (CVPR 2022)", "lavt", oiou, miou, precisions)
 
 
 # (data set, split by) → split → results

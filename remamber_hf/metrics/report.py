@@ -39,16 +39,18 @@ def write_report(results: dict) -> str:
     """
     splits = results["splits"]
     titles = {name: title for name, title in SCORE_TITLES.items() if name in next(iter(splits.values()))["scores"]}
+    protocol = results["protocol"]["name"] or "default"
     rows, kind_rows = [], []
     for split, result in splits.items():
-        rows.append([split, "this model", *_cells(result["scores"], titles), f"{result['num_sentences']}"])
+        scores = _cells(result["scores"], titles)
+        rows.append([split, "this model", protocol, *scores, f"{result['num_sentences']}"])
         for published in result["published"]:
-            rows.append([split, published["model"], *_cells(published["scores"], titles), ""])
+            rows.append([split, published["model"], published["protocol"], *_cells(published["scores"], titles), ""])
         for kind, part in result["kinds"].items():
             kind_rows.append([split, kind, *_cells(part["scores"], titles), f"{part['num_sentences']}"])
     data = results["dataset"] + (f" ({results['split_by']})" if results["split_by"] else "")
     lines = [f"# {results['model']} on {data}", "", _describe(results), ""]
-    lines += _table(["split", "model", *titles.values(), "sentences"], rows)
+    lines += _table(["split", "model", "protocol", *titles.values(), "sentences"], rows, num_left=3)
     if kind_rows:
         lines += ["", "## By kind of expression", ""]
         lines += _table(["split", "kind", *titles.values(), "sentences"], kind_rows)
@@ -57,9 +59,12 @@ def write_report(results: dict) -> str:
 
 def _describe(results: dict) -> str:
     protocol = results["protocol"]
+    size = protocol["size"]
     words = [
         "Scores in per cent",
-        f"logits resized to the picture's size: {protocol['resize']}",
+        "counted at the picture's size" if isinstance(size, str) else f"counted at {size[0]}×{size[1]} pixels",
+        f"logits resized: {protocol['resize']}",
+        f"pictures prepared by {protocol['image_backend']}",
         f"object where the probability is above {protocol['threshold']}",
         f"computed in {protocol['dtype']}",
     ]
@@ -75,13 +80,13 @@ def _cells(scores: dict[str, float | None], titles: dict[str, str]) -> list[str]
     return ["–" if value is None else f"{100 * value:.2f}" for value in values]
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table that is aligned as plain text too; the first two columns to the left."""
+def _table(header: list[str], rows: list[list[str]], num_left: int = 2) -> list[str]:
+    """Lines of a Markdown table that is aligned as plain text too; the first `num_left` columns to the left."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    rules = ["-" * width if column < 2 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    rules = ["-" * width if column < num_left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
     aligned = [
         [
-            cell.ljust(width) if column < 2 else cell.rjust(width)
+            cell.ljust(width) if column < num_left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths))
         ]
         for row in [header, *rows]

@@ -14,11 +14,13 @@
 """The model card of a trained model: data, recipe, metrics as model-index, licence, use, limits, environment."""
 
 import os
+import re
 import shlex
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import torch
 import yaml
 from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
@@ -27,29 +29,34 @@ from transformers import TrainingArguments
 from ..configuration_remamber import ReMamberConfig
 from ..data.mixture import DataSource
 from ..environment import describe_environment
+from ..image_backend import image_backend
 from ..metrics.referring_iou.scores import referring_iou
 from ..metrics.report import SCORE_TITLES
 from ..processing_remamber import ReMamberProcessor
+from ..whole_files import make_whole_file
 from .nonfinite import REPORT
 from .trainer import AVERAGED_MODEL
 
 
 METRICS = {name: SCORE_TITLES[name] for name in referring_iou([0], [1])}
 VERSIONS = ("remamber_hf", "torch", "transformers", "accelerate", "datasets", "python")
-# Where the run stood on this machine, and what is no one else's business.
-PRIVATE = (
-    "cache_dir",
-    "data_dir",
-    "hub_model_id",
-    "hub_private_repo",
-    "hub_token",
-    "license",
-    "output_dir",
-    "project",
-    "push_to_hub",
-    "resume_from_checkpoint",
-    "run_name",
+# The arguments that a card tells, and no others: paths, addresses, tokens and names of runs stay here.
+TOLD = frozenset(
+    """
+    adam_beta1 adam_beta2 adam_epsilon auto_find_batch_size backbone_learning_rate bf16 cross_entropy_weight data_seed
+    dataloader_drop_last dataset dice_weight do_eval do_train ema_decay ema_start_step eval_split eval_steps
+    eval_strategy expressions_per_picture fp16 freeze full_determinism gradient_accumulation_steps
+    gradient_checkpointing gradient_checkpointing_kwargs image_size learning_rate load_best_model_at_end lora
+    lr_scheduler_kwargs lr_scheduler_type max_eval_samples max_grad_norm max_nonfinite_steps max_steps
+    metric_for_best_model model model_config num_train_epochs on_error optim per_device_eval_batch_size
+    per_device_train_batch_size seed sentences split_by sync_batch_norm text_encoder_learning_rate text_model tf32
+    tokenizer torch_compile train_split use_cpu vision_model vocabulary_size warmup_steps weight_decay
+    weight_decay_mode
+    """.split()
 )
+# Text in an argument that no path, address or token is.
+PLAIN_TEXT = re.compile(r"(?!hf_)[A-Za-z0-9_.+,:*-]{1,100}")
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 NAMES = ("dataset", "model", "text_model", "tokenizer", "vision_model")
 PUSHED = ("*.safetensors", "*.json", "*.py", "curves.png", "README.md")
 KEPT = ("trainer_state.json", "train_results.json", "all_results.json", REPORT)  # of the run, not of the model
@@ -76,8 +83,8 @@ from PIL import Image
 from transformers import AutoModelForImageSegmentation, AutoProcessor
 
 name = "{repo_id}"
-model = AutoModelForImageSegmentation.from_pretrained(name, trust_remote_code=True).eval()
-processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
+model = AutoModelForImageSegmentation.from_pretrained({place}, trust_remote_code=True).eval()
+processor = AutoProcessor.from_pretrained({place}, trust_remote_code=True)
 
 picture = Image.open("picture.jpg").convert("RGB")
 inputs = processor(images=picture, text=["the right dog"], return_tensors="pt")
@@ -91,7 +98,7 @@ size = (picture.height, picture.width)
 
 Cutting out the one object of a picture that an expression means, in pictures and language like those of its data.
 
-- It may answer with a mask also where nothing in the picture is meant.
+- It may answer with a mask also where nothing in the picture is meant.{parameters}
 - It reads {text_length} tokens of an expression; what is longer is cut off.
 - Pictures are resized to {size} (height × width) pixels, so proportions change and small objects lose detail.
 - It has what its data has of bias: in what is pictured, who is pictured, and how people speak of them. It is not made
@@ -132,7 +139,7 @@ class TrainingRun:
 
     sources: the data; num_rows: objects trained on; num_removed: rows that a mixture left out, by source.
     given: the arguments that differ from their defaults. metrics: what `Trainer.evaluate` returned, or nothing.
-    runtime: seconds, since the run was resumed if it was.
+    runtime: seconds, since the run was resumed if it was. num_parameters: of the model.
     """
 
     sources: list[DataSource]
@@ -147,30 +154,61 @@ class TrainingRun:
     is_resumed: bool
     steps: int
     epochs: float
+    num_parameters: int | None = None
 
 
 def write_model_card(config: ReMamberConfig, processor: ReMamberProcessor, run: TrainingRun, args: TrainingArguments):
-    """Write README.md into the output folder."""
+    """Write README.md into the output folder, and into that of the averaged weights if there is one."""
+    folder = Path(args.output_dir)
+    write_text(folder / "README.md", make_card(config, processor, run, args))
+    if (folder / AVERAGED_MODEL).is_dir() and args.ema_decay is not None:
+        card = make_card(config, processor, run, args, is_average=True)
+        write_text(folder / AVERAGED_MODEL / "README.md", card)
+
+
+def write_text(path: Path, text: str):
+    with make_whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def make_card(config, processor, run: TrainingRun, args: TrainingArguments, is_average: bool = False) -> str:
+    """The text of a card, of the trained weights or of the averaged ones."""
     name = Path(args.hub_model_id or args.output_dir).name
-    recipe = {key: _public(key, value) for key, value in run.given.items() if key not in PRIVATE}
+    repo_id = args.hub_model_id or "FOLDER"
+    start = describe_start(run)
+    if is_average:
+        name = f"{name}, averaged weights"
+        start += f" These weights are the moving average of the trained ones, with decay {args.ema_decay}."
     size = processor.image_processor.size
-    card = CARD.format(
-        metadata=make_metadata(name, config, run).to_yaml(),
+    return CARD.format(
+        metadata=make_metadata(name, config, run, "ema_" if is_average else "").to_yaml(),
         name=name,
-        repo_id=args.hub_model_id or "FOLDER",
+        repo_id=repo_id,
+        place=f'name, subfolder="{AVERAGED_MODEL}"' if is_average else "name",
         text_length=config.text_length,
         size=f"{size['height']}×{size['width']}",
+        parameters="" if run.num_parameters is None else f"\n- It has {run.num_parameters:,} parameters.",
         data=describe_data(run),
-        start=describe_start(run),
+        start=start,
         metrics=describe_metrics(run),
-        recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),
-        environment=describe_machine(run, args),
+        recipe=yaml.safe_dump(make_recipe(run), sort_keys=False, allow_unicode=True, width=100),
+        environment=describe_machine(run, args, processor),
         licence=f"Weights: {run.license}." if run.license else "No licence was given for the weights.",
     )
-    (Path(args.output_dir) / "README.md").write_text(card, encoding="utf-8")
 
 
-def make_metadata(name: str, config: ReMamberConfig, run: TrainingRun) -> ModelCardData:
+def make_recipe(run: TrainingRun) -> dict:
+    """What `remamber train` would have to be given again, the folder of the data apart."""
+    recipe = {key: _public(key, value) for key, value in run.given.items() if key in TOLD}
+    found = [source for source in run.sources if source.split_by]
+    if found and "dataset" not in recipe:  # it was found in the folder
+        recipe["dataset"] = ",".join(source.name for source in found)
+    if found and "split_by" not in recipe:
+        recipe["split_by"] = ",".join(source.split_by for source in found)
+    return {key: value for key, value in recipe.items() if value is not None}
+
+
+def make_metadata(name: str, config: ReMamberConfig, run: TrainingRun, weights: str = "") -> ModelCardData:
     """The head of the card, with the metrics in the form model-index."""
     hub_names = [run.given[key] for key in ("model", "text_model", "vision_model") if _is_hub_name(run.given.get(key))]
     from_hub = "data_dir" not in run.given and _is_hub_name(run.given.get("dataset"))
@@ -183,9 +221,9 @@ def make_metadata(name: str, config: ReMamberConfig, run: TrainingRun) -> ModelC
             dataset_split=run.eval_split,
             metric_type=metric,
             metric_name=METRICS[metric],
-            metric_value=round(value, 4),
+            metric_value=_whole(round(value, 4)),
         )
-        for source, metrics in source_metrics(run)
+        for source, metrics in source_metrics(run, weights)
         for metric, value in metrics.items()
     ]
     return ModelCardData(
@@ -257,30 +295,73 @@ def describe_metrics(run: TrainingRun) -> str:
     return "\n".join(lines)
 
 
-def describe_machine(run: TrainingRun, args: TrainingArguments) -> str:
+def describe_machine(run: TrainingRun, args: TrainingArguments, processor: ReMamberProcessor) -> str:
     """What the run took, where, and with which versions."""
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     processes = "1 process" if args.world_size == 1 else f"{args.world_size} processes"
     environment = describe_environment()
-    device = environment["devices"][args.device.type]
     precision = args.mixed_precision.replace("no", "float32")
     found = {name: environment["versions"][name] or "not installed" for name in VERSIONS}
     versions = ", ".join(f"{name} {number}" for name, number in found.items())
-    minutes = f"{run.runtime / 60:.1f} minutes{' since it was resumed' if run.is_resumed else ''}"
+    time = f"{describe_time(run.runtime)}{' since it was resumed' if run.is_resumed else ''}"
+    device = environment["devices"].get(args.device.type) or describe_device(args.device)
+    epochs = _whole(round(run.epochs, 1))
     return (
-        f"- {run.steps} steps of {batch} objects ({run.epochs:.1f} epochs), seed {args.seed}, {precision}\n"
-        f"- {minutes} with {processes} on {device}, {date.today()}\n"
+        f"- {run.steps} steps of {batch} objects ({epochs} epoch{'' if epochs == 1 else 's'}), seed {args.seed}, "
+        f"{precision}\n"
+        f"- {time} with {processes} on {device}, {date.today()}\n"
+        f"- pictures prepared by {image_backend(processor)}\n"
         f"- {versions}"
     )
 
 
+def describe_time(seconds: float) -> str:
+    for length, name in ((3600, "hour"), (60, "minute")):
+        if seconds >= 1.5 * length:
+            return f"{_whole(round(seconds / length, 1))} {name}s"
+    count = max(1, round(seconds))
+    return f"{count} second{'' if count == 1 else 's'}"
+
+
+def describe_device(device: torch.device) -> str:
+    """The name that a device gives itself, or its type: there are more kinds than anybody has here."""
+    try:
+        return str(getattr(torch, device.type).get_device_name())
+    except (AttributeError, RuntimeError, AssertionError, NotImplementedError):
+        return device.type
+
+
+def _whole(value):
+    """A number without the point where nothing stands behind it, in lists and mappings too."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def _is_hub_name(name: str | None) -> bool:
-    return name is not None and not os.path.exists(name)
+    return name is not None and not os.path.exists(name) and HUB_NAME.fullmatch(name) is not None
 
 
 def _public(key: str, value):
-    """A local folder without the way to it."""
-    return value if key not in NAMES or _is_hub_name(value) else Path(value).name
+    """A value as it may be told: of a local folder its name, and no text that could be a path or a secret."""
+    if key in NAMES and isinstance(value, str):
+        return ",".join(name if _is_hub_name(name) else Path(name).name for name in value.split(","))
+    return _whole(_plain(value))
+
+
+def _plain(value):
+    """Numbers and plain words of a value; what else there is in lists and mappings is left out."""
+    if isinstance(value, dict):
+        plain = {key: _plain(item) for key, item in value.items() if _plain(key) is not None}
+        return {key: item for key, item in plain.items() if item is not None or value[key] is None}
+    if isinstance(value, (list, tuple)):
+        return [item for item in map(_plain, value) if item is not None]
+    if isinstance(value, str):
+        value = str(getattr(value, "value", value))  # an enumeration of transformers
+        return value if PLAIN_TEXT.fullmatch(value) else None
+    return value if isinstance(value, (bool, int, float)) else None
 
 
 def push_folder(args: TrainingArguments) -> str:

@@ -416,8 +416,43 @@ class ReferringSegmentationTrainer(Trainer):
         super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict=None):
-        with weights_as_umask_says(output_dir or self.args.output_dir):
-            super()._save(output_dir, state_dict)
+        """Write aside, then give each file its name: none is half-written, the old one stays until then."""
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        if self.is_staging:
+            with weights_as_umask_says(folder):
+                return super()._save(str(folder), state_dict)
+        folder.mkdir(parents=True, exist_ok=True)
+        staged = folder / STAGING
+        shutil.rmtree(staged, ignore_errors=True)
+        try:
+            with weights_as_umask_says(staged):
+                super()._save(str(staged), state_dict)
+            for path in files_in(staged):
+                (folder / path.relative_to(staged)).parent.mkdir(exist_ok=True)
+                shutil.move(path, os.path.realpath(folder / path.relative_to(staged)))
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def save_state(self):
+        if self.is_world_process_zero():
+            with make_whole_file(Path(self.args.output_dir) / TRAINER_STATE_NAME) as unfinished:
+                self.state.save_to_json(str(unfinished))
+
+    def save_metrics(self, split: str, metrics: dict[str, float], combined: bool = True):
+        if not self.is_world_process_zero():
+            return
+        folder = Path(self.args.output_dir)
+        contents = {f"{split}_results.json": metrics}
+        if combined:
+            path = folder / "all_results.json"
+            try:
+                before = read_json(path) if path.is_file() else {}
+            except ValueError:  # of a run that was killed
+                before = {}
+            contents[path.name] = {**before, **metrics}
+        for name, content in contents.items():
+            with make_whole_file(folder / name) as unfinished:
+                unfinished.write_text(json.dumps(content, indent=4, sort_keys=True), encoding="utf-8")
 
     def _get_output_dir(self, trial) -> str:
         run_dir = super()._get_output_dir(trial)
@@ -519,17 +554,13 @@ class ReferringSegmentationTrainer(Trainer):
         if checkpoint is None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
             return super()._load_optimizer_and_scheduler(checkpoint)
         scheduler, optimizer = self.lr_scheduler, self.optimizer
-        groups = [
-            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
-        ]
-        before = (groups, scheduler.state_dict(), getattr(scheduler, "optimizer", None))
+        groups, schedule = settings_of(optimizer), scheduler.state_dict()
+        scheduled = getattr(scheduler, "optimizer", None)
         try:
             super()._load_optimizer_and_scheduler(checkpoint)
-            check_optimizer(optimizer, before[0])
-            if (
-                not is_like(scheduler.state_dict(), before[1])
-                or getattr(scheduler, "optimizer", None) is not before[2]
-            ):
+            check_optimizer(optimizer, groups)
+            is_same = getattr(scheduler, "optimizer", None) is scheduled
+            if not (is_same and is_like(scheduler.state_dict(), schedule)):
                 raise TypeError("the scheduler is that of another kind")
         except ValueError as error:  # other groups of weights
             raise ValueError(

@@ -16,7 +16,7 @@ from remamber_hf import ReMamberConfig, environment
 from remamber_hf.data.mixture import DataSource
 from remamber_hf.training import model_card
 from remamber_hf.training.arguments import ReMamberTrainingArguments
-from remamber_hf.training.model_card import TrainingRun, push_folder, write_model_card
+from remamber_hf.training.model_card import TrainingRun, make_card, push_folder, write_model_card
 
 
 METRICS = {
@@ -100,7 +100,8 @@ def test_the_recipe_is_there_without_folders_and_secrets(run, arguments):
     given = {**run.given, "model": str(arguments.output_dir), "model_config": {"mask_head": "mamba"}}
     text = card_of(replace(run, given=given), arguments).text
     recipe = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
-    assert recipe == {"learning_rate": 0.001, "model": "my-model", "model_config": {"mask_head": "mamba"}}
+    found = {"dataset": "refcoco", "split_by": "unc"}
+    assert recipe == {"learning_rate": 0.001, "model": "my-model", "model_config": {"mask_head": "mamba"}, **found}
     assert "model_config:\n  mask_head: mamba\n" in text
     assert "/home/me" not in text and "hf_abc" not in text and str(arguments.output_dir) not in text
 
@@ -122,8 +123,8 @@ def test_what_was_not_said_or_done_is_said_to_be_missing(run, arguments):
 def test_the_environment_is_that_of_the_run(run, arguments):
     text = card_of(run, arguments).text
     assert "500 steps of 8 objects (2.5 epochs), seed 7, float32" in text
-    assert "2.0 minutes with 1 process on" in text and "torch 2." in text
-    assert "2.0 minutes since it was resumed with 1" in card_of(replace(run, is_resumed=True), arguments).text
+    assert "2 minutes with 1 process on" in text and "torch 2." in text
+    assert "2 minutes since it was resumed with 1" in card_of(replace(run, is_resumed=True), arguments).text
 
 
 def test_what_training_began_with_is_told_without_folders(run, arguments):
@@ -217,3 +218,56 @@ def test_a_push_that_fails_says_how_to_send_the_folder_later(arguments, sent, mo
     command = shlex.split(str(failure.value).split("`")[3])
     assert command[:5] == ["hf", "upload", "me/my-model", arguments.output_dir, "--private"]
     assert command[5::2] == ["--include"] * len(sent) and set(command[6::2]) == sent
+
+
+# What is told
+
+
+@pytest.mark.parametrize("kind", ["xpu", "npu", "hpu", "mps", "cuda", "neuron", "privateuseone", "meta"])
+def test_a_card_is_written_on_any_device(run, arguments, monkeypatch, kind):
+    device = SimpleNamespace(type=kind)
+    monkeypatch.setattr(ReMamberTrainingArguments, "device", device)
+    assert f"2 minutes with 1 process on {kind}" in card_of(run, arguments).text
+
+
+def test_no_argument_tells_a_path_or_a_secret(run, arguments):
+    secret = "/home/me/secret/file.json"
+    fields = {**vars(arguments), "model_config": 0, "lora": 0, "data_dir": 0, "dataset": 0, "unheard_of": 0}
+    for value in (secret, {"key": secret, secret: 1, "deep": [{"key": secret}, secret]}, [secret], "hf_secret"):
+        given = dict.fromkeys(fields, value)
+        arguments.hub_model_id = None
+        card = make_card(ReMamberConfig(), PROCESSOR, replace(run, given=given, license=None), arguments)
+        assert (
+            "/home/me" not in card
+            and "secret/" not in card
+            and "hf_secret" not in card.replace("dataset: hf_secret", "")
+        )
+
+
+def find_told(card: str, value: str) -> list[str]:
+    """The arguments of a card's recipe with this value; a name of a model or data set may be anything."""
+    recipe = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+    return [name for name, told in recipe.items() if told == value]
+
+
+def test_whole_numbers_are_written_whole(run, arguments):
+    given = {"num_train_epochs": 10.0, "weight_decay": 0.0, "lr_scheduler_kwargs": {"min_lr": 1.0}}
+    metrics = dict.fromkeys(run.metrics, 1.0)
+    card = card_of(replace(run, given=given, epochs=10.0, runtime=1.4, metrics=metrics), arguments)
+    assert "num_train_epochs: 10\n" in card.text and "weight_decay: 0\n" in card.text and "min_lr: 1\n" in card.text
+    assert "(10 epochs)" in card.text and "- 1 second with" in card.text and ".0 " not in card.content.split("Data")[0]
+    assert "value: 1\n" in card.content
+
+
+def test_the_number_of_parameters_is_told(run, arguments):
+    assert "It has 1,234,567 parameters." in card_of(replace(run, num_parameters=1234567), arguments).text
+
+
+def test_the_averaged_weights_have_a_card_of_their_own(run, arguments):
+    folder = Path(arguments.output_dir) / "ema"
+    folder.mkdir()
+    card_of(replace(run, metrics={**prefixed(""), **prefixed("ema_", 0.5)}), arguments)
+    card = ModelCard.load(folder / "README.md")
+    assert {result.metric_type: result.metric_value for result in card.data.eval_results}["miou"] == 0.355
+    assert 'from_pretrained(name, subfolder="ema", trust_remote_code=True)' in card.text
+    assert "the moving average of the trained ones, with decay 0.9" in card.text
