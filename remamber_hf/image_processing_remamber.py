@@ -351,7 +351,7 @@ class ReMamberPreprocessing:
     def _lay_back(self, logits: torch.Tensor, target_size: tuple[int, int], interpolation: dict) -> torch.Tensor:
         """Logits (1, 1, height, width) as probabilities (height, width) on a picture of `target_size`."""
         if not (self.do_center_crop or self.do_pad):
-            return F.interpolate(logits, size=target_size, **interpolation)[0, 0].sigmoid()
+            return F.interpolate(logits, size=target_size, **interpolation)[0, 0].sigmoid_()  # of a photograph: large
         geometry = self._geometry()
         resized_size = self._resized_size(target_size, geometry["size"]) if self.do_resize else target_size
         crop = geometry["crop_size"]
@@ -366,7 +366,7 @@ class ReMamberPreprocessing:
         size = [axis.stop - axis.start for axis in place]
         shown = logits[:, :, seen[0], seen[1]]
         if min(*size, *shown.shape[2:]) > 0:
-            probabilities[place[0], place[1]] = F.interpolate(shown, size=size, **interpolation)[0, 0].sigmoid()
+            probabilities[place[0], place[1]] = F.interpolate(shown, size=size, **interpolation)[0, 0].sigmoid_()
         return probabilities
 
     def _resized_size(self, picture_size: tuple[int, int], size: SizeDict) -> tuple[int, int]:

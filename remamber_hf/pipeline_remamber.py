@@ -222,24 +222,36 @@ class ReferringSegmentationPipeline(Pipeline):
         return_box: bool = False,
         return_probabilities: bool = False,
     ) -> dict | list[dict]:
-        masks, probabilities = self.processor.post_process_referring_segmentation(
-            outputs["logits"],
-            target_sizes=[outputs["size"]] * len(outputs["expressions"]),
-            threshold=threshold,
-            return_probabilities=True,
-        )
-        results = []
-        for expression, mask, probability in zip(outputs["expressions"], masks, probabilities):
-            picture = Image.fromarray(mask.numpy().astype(np.uint8) * 255)
-            score = probability[mask].mean().item() if mask.any() else 0.0
-            result = {"mask": picture, "score": score, "expression": expression}
-            if return_box:
-                box = picture.getbbox()
-                result["box"] = box and dict(zip(("xmin", "ymin", "xmax", "ymax"), box))
-            if return_probabilities:
-                result["probabilities"] = probability.numpy()
-            results.append(result)
+        # One after the other: at the size of a photograph the probabilities of one take hundreds of MiB.
+        results = [
+            self._describe(logits, expression, outputs["size"], threshold, return_box, return_probabilities)
+            for expression, logits in zip(outputs["expressions"], outputs["logits"].split(1))
+        ]
         return results if outputs["is_list"] else results[0]
+
+    def _describe(
+        self,
+        logits: torch.Tensor,
+        expression: str,
+        size: tuple[int, int],
+        threshold: float,
+        return_box: bool,
+        return_probabilities: bool,
+    ) -> dict:
+        """What is returned for one expression."""
+        (mask,), (probability,) = self.processor.post_process_referring_segmentation(
+            logits, target_sizes=[size], threshold=threshold, return_probabilities=True
+        )
+        mask, probability = mask.numpy(), probability.numpy()
+        picture = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
+        inside = torch.from_numpy(probability[mask])  # torch's own indexing takes 16 bytes for each pixel of the mask
+        result = {"mask": picture, "score": inside.mean().item() if len(inside) else 0.0, "expression": expression}
+        if return_box:
+            box = picture.getbbox()
+            result["box"] = box and dict(zip(("xmin", "ymin", "xmax", "ymax"), box))
+        if return_probabilities:
+            result["probabilities"] = probability
+        return result
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """Writes model, processor and the code of both and of this pipeline; see `PreTrainedModel.save_pretrained`."""

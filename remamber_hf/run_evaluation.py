@@ -276,16 +276,17 @@ class Evaluator:
         self.dtype = DTYPES[dtype]
         self.num_workers = num_workers
 
-    def predict(self, inputs: dict[str, torch.Tensor], sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+    def predict(self, inputs: dict[str, torch.Tensor], sizes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
         """Masks, bool (height, width), at the size of each expression's picture."""
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         is_mixed = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.model.device.type, self.dtype, enabled=is_mixed):
             outputs = self.model(**inputs)
-        masks = self.processor.post_process_referring_segmentation(
-            outputs, target_sizes=sizes, threshold=self.protocol.threshold, interpolation=self.protocol.resize
-        )
-        return [mask.cpu().numpy() for mask in masks]
+        for logits, size in zip(outputs.logits.split(1), sizes, strict=True):  # one mask in memory at a time
+            (mask,) = self.processor.post_process_referring_segmentation(
+                logits, target_sizes=[size], threshold=self.protocol.threshold, interpolation=self.protocol.resize
+            )
+            yield mask.cpu().numpy()
 
     def segment(self, split: Split, numbers: list[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Index, predicted mask and true mask of every sample in the batches of these numbers."""

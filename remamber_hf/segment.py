@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import reduce
 from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -27,7 +28,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import typer
-from PIL import Image
+from PIL import Image, ImageChops
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 from transformers.utils import logging
@@ -226,16 +227,18 @@ def check_outputs(tasks: list[Task], outputs: dict[str, Path], is_many: bool) ->
         taken.add(path.resolve())
 
 
-def render(name: str, picture: Image.Image, results: list[dict]) -> list[Image.Image]:
-    """The pictures of a format, from what the pipeline returned."""
-    masks = [np.asarray(result["mask"]) > 0 for result in results]
+def render(name: str, picture: Image.Image, results: list[dict]) -> Iterator[Image.Image]:
+    """The pictures of a format, from what the pipeline returned, each made when it is asked for."""
+    masks = [result["mask"] for result in results]
     if name == "overlay":
-        return [draw_overlay(picture, masks, [(result["expression"], f": {describe(result)}") for result in results])]
-    if name == "mask":
-        return [result["mask"] for result in results]
-    if name == "cutout":
-        return [cut_out(picture, mask) for mask in masks]
-    return [blur_background(picture, np.logical_or.reduce(masks))]
+        yield draw_overlay(picture, masks, [(result["expression"], f": {describe(result)}") for result in results])
+    elif name == "mask":
+        yield from masks
+    elif name == "cutout":
+        for mask in masks:
+            yield cut_out(picture, np.asarray(mask) > 0)
+    else:
+        yield blur_background(picture, np.asarray(reduce(ImageChops.lighter, masks)) > 0)
 
 
 def explain_results(

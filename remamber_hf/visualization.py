@@ -13,6 +13,7 @@
 # limitations under the License.
 """Pictures that people look at: masks over a picture with a legend, and sheets of many samples."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,6 +36,8 @@ SYSTEM_FONTS = (
 NO_LETTER = "\U0010ffff"  # no font has one; what is drawn for it is the box
 BLUR_SHARE = 1 / 60  # of the picture's longer side: the blur's radius
 MASK_OPACITY = 0.4
+STRIPE_LINES = 4  # widths of an outline that a stripe is wide, where masks overlap
+BAND_PIXELS = 2**20  # that an overlay is drawn of at a time
 TILE_WIDTH, TILE_GAP, TILE_INDENT, TILE_TEXT_SIZE = 320, 16, 16, 14  # pixels
 TILE_LINE_WIDTH = 2  # pixels
 FADE = 0.6  # share of white outside the mask
@@ -102,13 +105,17 @@ def blur_background(picture: Image.Image, mask: np.ndarray) -> Image.Image:
     return Image.fromarray(mixed.clip(0, 255).round().astype(np.uint8))
 
 
-def draw_overlay(picture: Image.Image, masks: list[np.ndarray], labels: list[tuple[str, str]]) -> Image.Image:
+def draw_overlay(
+    picture: Image.Image, masks: Sequence[np.ndarray | Image.Image], labels: list[tuple[str, str]]
+) -> Image.Image:
     """
     The picture with each mask tinted and outlined in its colour, and a legend below.
 
+    Where masks overlap, their colours stand beside each other in stripes: mixed they would be one that no legend has.
+
     Args:
         picture: RGB.
-        masks: bool (height, width), of the picture's size.
+        masks: bool (height, width) or a PIL image of mode "L", of the picture's size.
         labels: text and ending of the legend's line for each mask.
 
     Returns:
@@ -116,17 +123,56 @@ def draw_overlay(picture: Image.Image, masks: list[np.ndarray], labels: list[tup
     """
     factor = max(1, min(-(-MIN_OVERLAY_WIDTH // picture.width), MAX_ENLARGED_SIDE // max(picture.size)))
     size = (picture.width * factor, picture.height * factor)
-    canvas = np.asarray(picture.resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+    overlay = picture.resize(size, Image.Resampling.BICUBIC) if factor > 1 else picture.copy()
     line_width = max(1, min(size) // 200)
-    for index, mask in enumerate(masks):
-        mask = np.kron(mask, np.ones((factor, factor), dtype=bool))
-        colour = np.array(colour_of(index), dtype=np.float32)
-        opacity = np.where(mask, MASK_OPACITY, 0.0)
-        canvas = canvas + opacity[..., None] * (colour - canvas)
-        canvas[outline_of(mask, line_width)] = colour
-        canvas[outline_of(~mask, line_width)] = 255  # a white line around it, should the object have that colour too
-    overlay = Image.fromarray(canvas.round().astype(np.uint8))
+    # In bands: what is computed takes many times the memory of a picture. Outlines are found a margin further.
+    margin = -(-(line_width + 1) // factor)
+    num_rows = max(1, BAND_PIXELS // (size[0] * factor))
+    for top in range(0, picture.height if masks else 0, num_rows):
+        bottom = min(top + num_rows, picture.height)
+        first, last = max(top - margin, 0), min(bottom + margin, picture.height)
+        enlarged = [enlarge(rows_of(mask, first, last), factor) for mask in masks]
+        inner = slice((top - first) * factor, (bottom - first) * factor)
+        lines = [outline_of(mask, line_width)[inner] for mask in enlarged]
+        around = np.logical_or.reduce([outline_of(~mask, line_width)[inner] for mask in enlarged])
+        stripes = find_stripes((bottom - top) * factor, size[0], top * factor, STRIPE_LINES * line_width)
+        place = (0, top * factor, size[0], bottom * factor)
+        canvas = np.array(overlay.crop(place), dtype=np.float32)
+        for index, tinted in enumerate(share_pixels([mask[inner] for mask in enlarged], stripes)):
+            canvas[tinted] += MASK_OPACITY * (np.array(colour_of(index), dtype=np.float32) - canvas[tinted])
+        canvas[around] = 255  # a white line around each, should the object have that colour too
+        for index, line in enumerate(share_pixels(lines, stripes)):
+            canvas[line] = colour_of(index)
+        overlay.paste(Image.fromarray(canvas.round().astype(np.uint8)), place)
     return add_legend(overlay, [LegendEntry(colour_of(index), *label) for index, label in enumerate(labels)])
+
+
+def rows_of(mask: np.ndarray | Image.Image, first: int, last: int) -> np.ndarray:
+    """Rows of a mask, bool."""
+    if isinstance(mask, Image.Image):
+        return np.asarray(mask.crop((0, first, mask.width, last))) > 0
+    return mask[first:last]
+
+
+def enlarge(mask: np.ndarray, factor: int) -> np.ndarray:
+    return mask if factor == 1 else mask.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def find_stripes(height: int, width: int, top: int, stripe_width: int) -> np.ndarray:
+    """The number of the diagonal stripe that each pixel lies in, int64 (height, width), from row `top` on."""
+    return (np.arange(top, top + height)[:, None] + np.arange(width)) // stripe_width
+
+
+def share_pixels(masks: list[np.ndarray], stripes: np.ndarray) -> list[np.ndarray]:
+    """Gives each pixel to one of the masks that hold it, in turns from stripe to stripe."""
+    counts = np.sum(masks, axis=0, dtype=np.int64)
+    turn = stripes % np.maximum(counts, 1)
+    rank = np.zeros_like(counts)
+    shares = []
+    for mask in masks:
+        shares.append(mask & (rank == turn))
+        rank += mask
+    return shares
 
 
 def outline_of(mask: np.ndarray, width: int) -> np.ndarray:

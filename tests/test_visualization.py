@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageFont
 
+from remamber_hf import visualization
 from remamber_hf.visualization import (
     MASK_OPACITY,
     PALETTE,
@@ -14,6 +15,7 @@ from remamber_hf.visualization import (
     cut_out,
     draw_overlay,
     find_font,
+    outline_of,
 )
 
 
@@ -96,3 +98,34 @@ def test_an_empty_mask_blurs_everything_and_a_full_one_nothing():
     mask = np.ones((60, 80), dtype=bool)
     assert (np.asarray(blur_background(picture, mask)) == np.asarray(picture)).all()
     assert np.asarray(blur_background(picture, ~mask)).std() < np.asarray(picture).std()
+
+
+def test_overlapping_masks_have_no_colour_that_the_legend_lacks():
+    picture = Image.new("RGB", (500, 300), (100, 100, 100))
+    other = np.roll(square_mask(), (30, 60), (0, 1))
+    overlay = np.asarray(draw_overlay(picture, [square_mask(), other], [("a", ""), ("b", "")]))[:300].astype(int)
+    tints = [np.round(100 + MASK_OPACITY * (np.array(colour_of(index)) - 100)).astype(int) for index in (0, 1)]
+    own = [*tints, colour_of(0), colour_of(1), (100, 100, 100), (255, 255, 255)]
+    assert {tuple(colour) for colour in overlay.reshape(-1, 3)} == {tuple(map(int, colour)) for colour in own}
+    both = overlay[135:195, 215:345]  # inside of both
+    shares = [(both == tint).all(-1).mean() for tint in tints]
+    assert sum(shares) == 1 and min(shares) > 0.4
+    for mask, index in ((square_mask(), 0), (other, 1)):  # no outline is hidden, nor those of equal masks
+        assert (overlay[outline_of(mask, 1)] == colour_of(index)).all(-1).mean() > 0.95
+    equal = np.asarray(draw_overlay(picture, [square_mask()] * 3, [("a", "")] * 3))[:300]
+    for index in range(3):
+        assert (equal[outline_of(square_mask(), 1)] == colour_of(index)).all(-1).mean() > 0.2
+
+
+def test_an_overlay_that_is_drawn_in_bands_is_the_same(monkeypatch):
+    random = np.random.default_rng(0)
+    picture = Image.fromarray(random.integers(0, 256, (130, 90, 3), dtype=np.uint8))
+    for size in ((90, 130), (900, 650)):
+        resized = picture.resize(size)
+        masks = [Image.fromarray(random.random((13, 9)) > 0.5).resize(size) for _ in range(4)]
+        masks = [mask.convert("L") for mask in masks]
+        labels = [(str(number), "") for number in range(4)]
+        monkeypatch.setattr(visualization, "BAND_PIXELS", 2**40)
+        whole = draw_overlay(resized, [np.asarray(mask) > 0 for mask in masks], labels)
+        monkeypatch.setattr(visualization, "BAND_PIXELS", 20_000)
+        assert draw_overlay(resized, masks, labels).tobytes() == whole.tobytes()
