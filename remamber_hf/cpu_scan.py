@@ -23,9 +23,12 @@ import itertools
 import os
 import platform
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.library import CustomOpDef
 
 
 INSTALL = "pip install --force-reinstall --no-deps .  (in a copy of remamber_hf's source, with GCC or Clang installed)"
@@ -124,6 +127,19 @@ def why_not(device: torch.device) -> str:
     return "" if library else reason
 
 
+def _loaded_library() -> ctypes.CDLL:
+    """
+    The library that runs here.
+
+    Raises:
+        RuntimeError: if there is none; a program that was exported where there is one asks no `why_not`.
+    """
+    library, reason = load_library()
+    if library is None:
+        raise RuntimeError(f"The scan's C++ kernel cannot run: {reason}.")
+    return library
+
+
 # ------------------------------------------------------------------------------------------------------------ the call
 
 
@@ -156,9 +172,9 @@ def _parallel() -> int | None:
         return None
 
 
-def _run(entry, tensors: dict[str, torch.Tensor | None], sizes: dict[str, int]) -> None:
+def _run(entry: Callable[..., int], tensors: dict[str, torch.Tensor], sizes: dict[str, int]) -> None:
     """Call a C function; every tensor must be contiguous and live until it returns."""
-    pointers = {name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
+    pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     if entry(ctypes.byref(_Arguments(**pointers, parallel=_parallel(), **sizes))):
         raise RuntimeError("The C++ scan ran out of memory for its buffers; use a smaller batch or fewer threads.")
 
@@ -188,7 +204,7 @@ def operator_name(name: str) -> str:
     return next(f"{namespace}::{copy}" for copy in copies if not hasattr(operators, copy))
 
 
-def register_backward(scan_op, backward_op) -> None:
+def register_backward(scan_op: CustomOpDef, backward_op: CustomOpDef) -> None:
     """
     Make `backward_op` the backward pass of `scan_op`; both are custom operators, here or in `selective_scan.py`.
 
@@ -197,14 +213,14 @@ def register_backward(scan_op, backward_op) -> None:
     tensors.
     """
 
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
         *tensors, ctx.option = inputs
         ctx.save_for_backward(*tensors, output[1])
 
-    def backward(ctx, grad_y, _):
+    def backward(ctx: Any, grad_y: torch.Tensor, _: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         return *backward_op(grad_y, *ctx.saved_tensors, ctx.option), None
 
-    def fake_backward(grad_y, *arguments):
+    def fake_backward(grad_y: torch.Tensor, *arguments: Any) -> list[torch.Tensor]:
         *tensors, _, _ = arguments
         return [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
 
@@ -215,9 +231,17 @@ def register_backward(scan_op, backward_op) -> None:
 # ------------------------------------------------------------------------------------------------ cross-selective-scan
 
 
-def _map_arguments(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+def _map_arguments(
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    directions: list[int],
+) -> tuple[ctypes.CDLL, dict[str, torch.Tensor], dict[str, int]]:
     """The library, what both passes give it, and the shape of the states that enter blocks."""
-    library, _ = load_library()
+    library = _loaded_library()
     batch, height, width, channels = x.shape
     parts, _, rank = dt_proj_weight.shape
     states = A.shape[-1]
@@ -263,11 +287,19 @@ def _cross_selective_scan_op(
 
 
 @_cross_selective_scan_op.register_fake
-def _(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+def _(
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    directions: list[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
     return _map_outputs(x, dt_proj_weight, A)
 
 
-def _map_outputs(x, dt_proj_weight, A):
+def _map_outputs(x: torch.Tensor, dt_proj_weight: torch.Tensor, A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     batch, height, width, channels = x.shape
     y = A.new_empty(x.shape)
     return y, A.new_empty(dt_proj_weight.shape[0], batch, _num_blocks(height * width), A.shape[-1], channels)
@@ -309,19 +341,36 @@ def _sum_groups(gradients: torch.Tensor) -> torch.Tensor:
 register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
 
 
-def cross_selective_scan_cpu(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+def cross_selective_scan_cpu(
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    directions: Sequence[int],
+) -> torch.Tensor:
     """`cross_selective_scan` by the C++ kernel: x and projections in any type but float64, weights in float32."""
-    directions = [int(direction) for direction in directions]
+    codes = [int(direction) for direction in directions]
     x, projections = _readable(x), _readable(projections)
-    return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)[0]
+    return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, codes)[0]
 
 
 # ------------------------------------------------------------------------------------------------------ selective scan
 
 
-def _sequence_arguments(u, delta, A, B, C, D, delta_bias, delta_softplus):
+def _sequence_arguments(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    delta_bias: torch.Tensor,
+    delta_softplus: bool,
+) -> tuple[ctypes.CDLL, dict[str, torch.Tensor], dict[str, int]]:
     """The library, and what both passes give it: groups are the parts of a map of one row."""
-    library, _ = load_library()
+    library = _loaded_library()
     batch, channels, length = u.shape
     groups, states = B.shape[1:3]
     tensors = {
@@ -367,11 +416,20 @@ def _selective_scan_op(
 
 
 @_selective_scan_op.register_fake
-def _(u, delta, A, B, C, D, delta_bias, delta_softplus):
+def _(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    delta_bias: torch.Tensor,
+    delta_softplus: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
     return _sequence_outputs(u, A, B)
 
 
-def _sequence_outputs(u, A, B):
+def _sequence_outputs(u: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     batch, channels, length = u.shape
     groups, states = B.shape[1:3]
     return A.new_empty(u.shape), A.new_empty(groups, batch, _num_blocks(length), states, channels // groups)
@@ -412,7 +470,16 @@ def _selective_scan_backward_op(
 register_backward(_selective_scan_op, _selective_scan_backward_op)
 
 
-def selective_scan_cpu(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):
+def selective_scan_cpu(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None = None,
+    delta_bias: torch.Tensor | None = None,
+    delta_softplus: bool = False,
+) -> torch.Tensor:
     """`selective_scan` by the C++ kernel, for any type but float64."""
     zeros = A.new_zeros(A.shape[0], dtype=torch.float32)
     D = zeros if D is None else D.float()

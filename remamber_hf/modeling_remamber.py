@@ -17,11 +17,12 @@ Maps are (batch, height, width, channels) inside; what the public classes return
 """
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from os import PathLike
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +34,11 @@ from transformers.backbone_utils import filter_output_hidden_states
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
+from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_remamber import LEGACY_END_TOKEN, ReMamberConfig
+from .configuration_remamber import LEGACY_END_TOKEN, ReMamberConfig, VMambaConfig
 from .modeling_vmamba import (
     SS2D,
     VMambaModel,
@@ -47,7 +49,15 @@ from .modeling_vmamba import (
 )
 
 
-def resize(hidden_states: torch.Tensor, size: tuple[int, int], align_corners: bool) -> torch.Tensor:
+def text_config_of(config: ReMamberConfig) -> CLIPTextConfig:
+    return config.text_config  # type: ignore[return-value]  # no dict and not None once the config is made
+
+
+def vision_config_of(config: ReMamberConfig) -> VMambaConfig:
+    return config.vision_config  # type: ignore[return-value]  # as above
+
+
+def resize(hidden_states: torch.Tensor, size: tuple[int, ...], align_corners: bool) -> torch.Tensor:
     """Resize a map (batch, height, width, channels) bilinearly to `size` (height, width)."""
     resized = F.interpolate(channels_first(hidden_states), size, mode="bilinear", align_corners=align_corners)
     return channels_last(resized)
@@ -68,18 +78,22 @@ def batch_norm(norm: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
     `norm` may be what took a batch norm's place: one over all processes, an adapter's wrapper, the identity.
     """
     features = channels_first(hidden_states)
-    is_own = isinstance(norm, _BatchNorm) and norm.training
-    if is_own and (not norm.weight.requires_grad or (type(norm) is nn.BatchNorm2d and features[:, 0].numel() == 1)):
+    if (
+        isinstance(norm, _BatchNorm)
+        and norm.training
+        and (not norm.weight.requires_grad or (type(norm) is nn.BatchNorm2d and features[:, 0].numel() == 1))
+    ):
         normalized = F.batch_norm(features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     else:
         normalized = norm(features)
     return channels_last(normalized)
 
 
-def fold_batch_norms(module: nn.Module) -> None:
+def fold_batch_norms(module: "ConvMixer | ConvNormReLU") -> None:
     """Fold the batch norms of `module` into the layers before them, as its `batch_norms` (layer: norm) says."""
     for layer_name, norm_name in module.batch_norms.items():
-        layer, norm = module.get_submodule(layer_name), module.get_submodule(norm_name)
+        layer: Any = module.get_submodule(layer_name)  # or what took its place
+        norm: Any = module.get_submodule(norm_name)
         fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
         statistics = norm.running_mean, norm.running_var, norm.eps
         layer.weight, layer.bias = fuse(layer.weight, layer.bias, *statistics, norm.weight, norm.bias)
@@ -95,7 +109,7 @@ class TextImageCorrelation(nn.Module):
     def __init__(self, config: ReMamberConfig, hidden_size: int):
         super().__init__()
         self.vision_proj = nn.Linear(hidden_size, config.correlation_size)
-        self.text_proj = nn.Linear(config.text_config.hidden_size, config.correlation_size)
+        self.text_proj = nn.Linear(text_config_of(config).hidden_size, config.correlation_size)
         self.conv = nn.Conv2d(config.text_length, config.correlation_size, 3, padding=1)
         self.out_proj = nn.Linear(config.correlation_size, hidden_size)
 
@@ -114,7 +128,7 @@ class GlobalText(nn.Module):
 
     def __init__(self, config: ReMamberConfig, hidden_size: int):
         super().__init__()
-        self.proj = nn.Linear(config.text_config.hidden_size, hidden_size)
+        self.proj = nn.Linear(text_config_of(config).hidden_size, hidden_size)
 
     def forward(self, text: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(batch, text channels) → (batch, height, width, hidden_size)."""
@@ -234,7 +248,7 @@ def convolve_resized(
     return convolve(conv, hidden_states if skip is None else torch.cat([hidden_states, skip], dim=-1))
 
 
-def is_cheaper_before_resize(conv: nn.Module, hidden_states: torch.Tensor) -> bool:
+def is_cheaper_before_resize(conv: nn.Module, hidden_states: torch.Tensor) -> TypeGuard[nn.Conv2d]:
     # Of anything else, a subclass or a wrapper, the weight may not be all; an offloaded one is fetched by a call, for
     # which a hook waits too.
     if type(conv) is not nn.Conv2d or not hidden_states.device.type == conv.weight.device.type == "cpu":
@@ -258,6 +272,7 @@ def convolve_before_resize(
         output = channels_last(F.conv2d(channels_first(skip), skip_weight, conv.bias, padding=1))
     weight = conv.weight[:, :channels].permute(2, 3, 0, 1).flatten(0, 2)  # (9 * output channels, channels)
     parts = F.linear(hidden_states, weight)
+    resized: Iterable[torch.Tensor]
     if conv.out_channels == 1:  # nine values per pixel are resized together, nine wide maps one after the other
         resized = resize(parts, size, align_corners=True).split(1, dim=-1)
     else:
@@ -309,7 +324,7 @@ class ConvMaskHead(nn.Module):
 
     def __init__(self, config: ReMamberConfig):
         super().__init__()
-        stage1, stage2, stage3, stage4 = config.vision_config.hidden_sizes
+        stage1, stage2, stage3, stage4 = vision_config_of(config).hidden_sizes
         width = config.conv_head_ratio * stage1
         self.mixers = nn.ModuleList(ConvMixer(size, width) for size in (stage4, width + stage3, width + stage2))
         self.neck = nn.ModuleList([ConvNormReLU(width + stage1, width), ConvNormReLU(width, width)])
@@ -371,7 +386,7 @@ class MambaDecoderLevel(nn.Module):
         hidden_states = self.blocks(self.in_proj(torch.cat([hidden_states, global_text, local_text], dim=-1)))
         # A linear layer and a resize commute; before the resize it sees a quarter of the pixels.
         hidden_states = self.upsample_proj(hidden_states)
-        if skip is None:
+        if skip is None or self.skip_fusion is None:
             return self.upsample_norm(double(hidden_states, align_corners=True))
         hidden_states = self.upsample_norm(resize(hidden_states, skip.shape[1:3], align_corners=True))
         return self.skip_fusion(torch.cat([hidden_states, skip], dim=-1)) + skip
@@ -382,7 +397,7 @@ class MambaMaskHead(nn.Module):
 
     def __init__(self, config: ReMamberConfig):
         super().__init__()
-        hidden_sizes = config.vision_config.hidden_sizes[::-1]
+        hidden_sizes = vision_config_of(config).hidden_sizes[::-1]
         self.levels = nn.ModuleList(
             MambaDecoderLevel(config, hidden_size, depth, has_skip=level < len(hidden_sizes) - 1)
             for level, (hidden_size, depth) in enumerate(zip(hidden_sizes, config.decoder_depths))
@@ -403,6 +418,9 @@ MASK_HEADS = {"conv": ConvMaskHead, "mamba": MambaMaskHead}
 
 
 # ------------------------------------------------------------------------------------------------------- the models
+
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 @dataclass
@@ -438,13 +456,13 @@ class ReMamberSegmentationOutput(ModelOutput):
 
 
 class ReMamberPreTrainedModel(VMambaPreTrainedModel):
-    config: ReMamberConfig
+    config: ReMamberConfig  # type: ignore[assignment]  # what the two configs share is SS2DConfig
     base_model_prefix = "remamber"
     _auto_map = {
         "AutoModel": "modeling_remamber.ReMamberModel",
         "AutoModelForImageSegmentation": "modeling_remamber.ReMamberForImageSegmentation",
     }
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     _no_split_modules = [
         "VSSBlock",
         "MambaTwisterBlock",
@@ -495,6 +513,16 @@ def check_image_index(
         "image_index does not fit the pictures: give the picture of each expression, counted from 0; leave none over.",
         lambda: f"image_index is {reprlib.repr(image_index.tolist())} for {num_pictures} pictures; {advice}",
     )
+
+
+def check_tensor(name: str, value: object) -> torch.Tensor:
+    """`value`, a tensor; ValueError for anything else."""
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(
+            f"{name} came as {type(value).__name__}; give tensors, as the processor makes them with "
+            "return_tensors='pt'."
+        )
+    return value
 
 
 def check_tokens(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, embedding: nn.Module) -> None:
@@ -560,15 +588,15 @@ class ReMamberModel(ReMamberPreTrainedModel):
 
     def __init__(self, config: ReMamberConfig):
         super().__init__(config)
-        self.text_encoder = CLIPTextModel(config.text_config)
-        self.backbone = VMambaModel(config.vision_config)
-        self.fusions = nn.ModuleList(TextFusion(config, size) for size in config.vision_config.hidden_sizes)
+        self.text_encoder = CLIPTextModel(text_config_of(config))
+        self.backbone = VMambaModel(vision_config_of(config))
+        self.fusions = nn.ModuleList(TextFusion(config, size) for size in vision_config_of(config).hidden_sizes)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.text_encoder.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Module):
+    def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_encoder.set_input_embeddings(value)
 
     @can_return_tuple
@@ -607,13 +635,9 @@ class ReMamberModel(ReMamberPreTrainedModel):
                 "input_ids are missing, the tokens of an expression; give a picture and a text to the processor, or "
                 "to pipeline('referring-image-segmentation')."
             )
-        given = {"pixel_values": pixel_values, "input_ids": input_ids, "attention_mask": attention_mask}
-        for name, value in given.items():
-            if not isinstance(value, torch.Tensor) and (name != "attention_mask" or value is not None):
-                raise ValueError(
-                    f"{name} came as {type(value).__name__}; give tensors, as the processor makes them with "
-                    "return_tensors='pt'."
-                )
+        pixel_values, input_ids = check_tensor("pixel_values", pixel_values), check_tensor("input_ids", input_ids)
+        if attention_mask is not None:
+            attention_mask = check_tensor("attention_mask", attention_mask)
         if input_ids.ndim != 2:
             raise ValueError(
                 f"input_ids has shape {tuple(input_ids.shape)}; it must be (num_expressions, text_length). Batches "
@@ -637,22 +661,22 @@ class ReMamberModel(ReMamberPreTrainedModel):
             check_image_index(image_index, num_images, num_pictures, num_expressions)
             image_index = image_index.long()  # bytes would be a mask
         if attention_mask is None:
-            attention_mask = mask_after_end(input_ids, self.config.text_config.eos_token_id)
+            end_token_id: Any = text_config_of(self.config).eos_token_id  # transformers allows None and a list
+            attention_mask = mask_after_end(input_ids, end_token_id)
         # Left to itself the text encoder looks whether all are 1, and a GPU runs dry until the answer is there.
         like_embeddings = input_ids.new_empty((*input_ids.shape, 0), dtype=self.text_encoder.dtype)
-        attention_mask = create_causal_mask(
+        causal_mask = create_causal_mask(
             self.text_encoder.config,
             like_embeddings,
             attention_mask,
             past_key_values=None,
             allow_is_causal_skip=False,
         )
-        text = self.text_encoder(
-            input_ids=input_ids, attention_mask=attention_mask, output_attentions=output_attentions
-        )
+        text = self.text_encoder(input_ids=input_ids, attention_mask=causal_mask, output_attentions=output_attentions)
 
         maps = [channels_first(self.backbone.stem(pixel_values))]
         hidden_states = channels_last(maps[-1])  # goes on from what is returned, so that the two have one gradient
+        stage: Any  # a VMambaStage, of which a ModuleList does not tell
         for index, (stage, fusion) in enumerate(zip(self.backbone.stages, self.fusions)):
             hidden_states = stage.blocks(hidden_states)
             if index == 0 and image_index is not None:
@@ -669,8 +693,8 @@ class ReMamberModel(ReMamberPreTrainedModel):
 
 
 def load_part(
-    part_class: type[PreTrainedModel], source: str | PathLike | PreTrainedModel, model_types: tuple[str, ...]
-) -> PreTrainedModel:
+    part_class: type[Model], source: str | PathLike[str] | PreTrainedModel, model_types: tuple[str, ...]
+) -> Model:
     """
     The pretrained `part_class` that `source`, a model or the name or folder of one, is or holds.
 
@@ -693,9 +717,10 @@ def load_part(
     return load_whole(part_class, source)
 
 
-def load_whole(model_class: type[PreTrainedModel], name: str | PathLike, **kwargs) -> PreTrainedModel:
+def load_whole(model_class: type[Model], name: str | PathLike[str], **kwargs: Any) -> Model:
     """A pretrained model; ValueError if weights are missing, where transformers makes random ones and goes on."""
-    model, report = model_class.from_pretrained(name, output_loading_info=True, **kwargs)
+    loaded: Any = model_class.from_pretrained(name, output_loading_info=True, **kwargs)  # not annotated as a pair
+    model, report = loaded
     if report["missing_keys"]:
         raise ValueError(f"it lacks the weights of {sorted(report['missing_keys'])[0]} and is no whole model.")
     return model
@@ -713,7 +738,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
 
     @classmethod
     def from_text_vision_pretrained(
-        cls, text: str | PathLike | CLIPTextModel, vision: str | PathLike | VMambaModel, **config_fields
+        cls, text: str | PathLike[str] | CLIPTextModel, vision: str | PathLike[str] | VMambaModel, **config_fields: Any
     ) -> "ReMamberForImageSegmentation":
         """
         A model to train: pretrained text encoder and backbone, fresh fusion and mask head.
@@ -728,12 +753,12 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         """
         text_encoder = load_part(CLIPTextModel, text, ("clip_text_model", "clip"))
         backbone = load_part(VMambaModel, vision, ("vmamba",))
-        configs = {"text_config": deepcopy(text_encoder.config), "vision_config": deepcopy(backbone.config)}
-        if configs["text_config"].eos_token_id == LEGACY_END_TOKEN and isinstance(text, (str, PathLike)):
+        text_config, vision_config = deepcopy(text_encoder.config), deepcopy(backbone.config)
+        if text_config.eos_token_id == LEGACY_END_TOKEN and isinstance(text, (str, PathLike)):
             tokenizer = CLIPTokenizer.from_pretrained(text)
             if len(tokenizer) > 2:  # as many as transformers makes of nothing
-                configs["text_config"].eos_token_id = tokenizer.eos_token_id
-        model = cls(ReMamberConfig(**configs, **config_fields))
+                text_config.eos_token_id = tokenizer.eos_token_id
+        model = cls(ReMamberConfig(text_config=text_config, vision_config=vision_config, **config_fields))
         model.remamber.text_encoder.load_state_dict(text_encoder.state_dict())
         model.remamber.backbone.load_state_dict(backbone.state_dict())
         return model
@@ -783,7 +808,8 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         )
         feature_maps = tuple(channels_last(feature_map) for feature_map in outputs.feature_maps)
         logits = self.mask_head(feature_maps, outputs.text_hidden_states)
-        logits = channels_first(resize(logits, pixel_values.shape[-2:], align_corners=True))
+        size = check_tensor("pixel_values", pixel_values).shape[-2:]
+        logits = channels_first(resize(logits, size, align_corners=True))
         loss = None if labels is None else segmentation_loss(logits, labels)
         return ReMamberSegmentationOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -828,7 +854,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             )
         return super().train(mode)
 
-    def save_pretrained(self, save_directory: str | PathLike, *args, **kwargs):
+    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
         """
         Write the model and its code as every model does, and the pipeline's code, which `config.json` then names.
 

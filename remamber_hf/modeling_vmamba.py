@@ -19,6 +19,7 @@ classes take and return is channels-first, as everywhere in transformers.
 
 import math
 from os import PathLike
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -229,7 +230,7 @@ class VMambaPreTrainedModel(PreTrainedModel):
     config: VMambaConfig
     base_model_prefix = "vmamba"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _no_split_modules = ["VSSBlock"]
@@ -252,7 +253,7 @@ class VMambaPreTrainedModel(PreTrainedModel):
         # In custom code transformers skips the init of modules that own no parameters, the text encoder's too.
         return False
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
@@ -262,7 +263,7 @@ class VMambaPreTrainedModel(PreTrainedModel):
         owner = next(base for base in type(self).__mro__ if "_auto_map" in vars(base))
         return self._auto_class is not None and type(self).__module__ == owner.__module__
 
-    def save_pretrained(self, save_directory: str | PathLike, *args, **kwargs):
+    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
         """
         Save config, weights and, as `register_for_auto_class` was called on import, the code files.
 
@@ -292,7 +293,7 @@ class VMambaPreTrainedModel(PreTrainedModel):
                 module.scan_backend = name
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):  # PyTorch's own default, as published
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             if module.bias is not None:
@@ -303,7 +304,7 @@ class VMambaPreTrainedModel(PreTrainedModel):
         if isinstance(module, SS2D):
             self._init_scan(module)
 
-    def _init_scan(self, module: SS2D):
+    def _init_scan(self, module: SS2D) -> None:
         """Mamba's initial values (arXiv 2312.00752, section 3.6)."""
         config = module.config
         inner_size, rank = module.dt_proj_weight.shape[1:]
@@ -337,6 +338,7 @@ class VMambaModel(VMambaPreTrainedModel):
         """Maps (batch, channels, height, width) after the stem and after the blocks of each stage."""
         maps = [channels_first(self.stem(pixel_values))]
         hidden_states = channels_last(maps[-1])  # goes on from what is returned, so that the two have one gradient
+        stage: Any  # a VMambaStage, of which a ModuleList does not tell
         for stage in self.stages:
             maps.append(channels_first(stage.blocks(hidden_states)))
             hidden_states = stage.downsample(channels_last(maps[-1]))
@@ -386,7 +388,8 @@ class VMambaBackbone(BackboneMixin, VMambaModel):
         """
         maps = self.encode(pixel_values)
         feature_maps = tuple(maps[self.stage_names.index(name)] for name in self.out_features)
-        return BackboneOutput(feature_maps=feature_maps, hidden_states=tuple(maps))
+        # Annotated as a tuple of one.
+        return BackboneOutput(feature_maps=feature_maps, hidden_states=tuple(maps))  # type: ignore[arg-type]
 
 
 class VMambaForImageClassification(VMambaPreTrainedModel):
@@ -396,7 +399,8 @@ class VMambaForImageClassification(VMambaPreTrainedModel):
         super().__init__(config)
         self.vmamba = VMambaModel(config)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        # A config has names of two labels where it is given none, so their number is not None.
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)  # type: ignore[arg-type]
         self.post_init()
 
     @can_return_tuple

@@ -28,7 +28,7 @@ import functools
 import importlib
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -206,7 +206,7 @@ def cross_selective_scan(
         return scan(x, projections, dt_proj_weight.to(dtype), dt_proj_bias.to(dtype), A, D, directions)
 
 
-def _without_autocast(tensor: torch.Tensor):
+def _without_autocast(tensor: torch.Tensor) -> AbstractContextManager[object]:
     """A context in which autocast is off; the meta device has none."""
     device_type = tensor.device.type
     return torch.autocast(device_type, enabled=False) if device_type != "meta" else nullcontext()
@@ -225,7 +225,16 @@ def _scan_dtype(x: torch.Tensor) -> torch.dtype:
 # ---------------------------------------------------------------------------------------------------- the reference
 
 
-def selective_scan_reference(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):
+def selective_scan_reference(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None = None,
+    delta_bias: torch.Tensor | None = None,
+    delta_softplus: bool = False,
+) -> torch.Tensor:
     """The recurrence of `selective_scan`, one time step at a time."""
     dtype = _scan_dtype(u)
     u, delta, A, B, C = u.to(dtype), delta.to(dtype), A.to(dtype), B.to(dtype), C.to(dtype)
@@ -259,11 +268,11 @@ def cross_scan(maps: torch.Tensor, directions: tuple[Direction, ...]) -> torch.T
     return torch.stack(sequences, dim=1)
 
 
-def cross_merge(sequences: torch.Tensor, size: tuple[int, int], directions: tuple[Direction, ...]) -> torch.Tensor:
+def cross_merge(sequences: torch.Tensor, size: tuple[int, ...], directions: tuple[Direction, ...]) -> torch.Tensor:
     """
     Put `sequences` (batch, K, channels, height * width) back in pixel order and sum: (batch, height, width, channels).
     """
-    merged = 0
+    merged = sequences.new_zeros(())
     for sequence, direction in zip(sequences.unbind(1), directions):
         sequence = sequence.flip(-1) if direction.is_reversed else sequence
         plane = sequence.transpose(1, 2).unflatten(1, size[::-1] if direction.is_column else size)
@@ -272,7 +281,14 @@ def cross_merge(sequences: torch.Tensor, size: tuple[int, int], directions: tupl
 
 
 def _cross_selective_scan_composed(
-    scan: Callable, x, projections, dt_proj_weight, dt_proj_bias, A, D, directions
+    scan: Callable[..., torch.Tensor],
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    directions: tuple[Direction, ...],
 ) -> torch.Tensor:
     """cross-scan → time-step projection → `scan` with one group per direction → cross-merge."""
     rank, state_size = dt_proj_weight.shape[-1], A.shape[-1]
@@ -291,7 +307,7 @@ cross_selective_scan_reference = functools.partial(_cross_selective_scan_compose
 
 
 @functools.cache
-def _load_mamba_ssm() -> tuple[Callable | None, str]:
+def _load_mamba_ssm() -> tuple[Callable[..., torch.Tensor] | None, str]:
     """mamba-ssm's `selective_scan_fn` and an empty string, or `None` and the reason why it cannot be used."""
     try:
         importlib.import_module("selective_scan_cuda")  # mamba-ssm imports without it, and then fails when called
@@ -300,11 +316,22 @@ def _load_mamba_ssm() -> tuple[Callable | None, str]:
         return None, f"{type(error).__name__}: {error}; install it with: {MAMBA_SSM_INSTALL}"
 
 
-def selective_scan_mamba_ssm(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):
+def selective_scan_mamba_ssm(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None = None,
+    delta_bias: torch.Tensor | None = None,
+    delta_softplus: bool = False,
+) -> torch.Tensor:
     """`selective_scan` by mamba-ssm's CUDA kernel, in float32."""
-    kernel, _ = _load_mamba_ssm()
+    kernel, why_not = _load_mamba_ssm()
+    if kernel is None:
+        raise RuntimeError(f"mamba-ssm's kernel cannot run: {why_not}.")
     u, delta, A, B, C = (tensor.float().contiguous() for tensor in (u, delta, A, B, C))
-    D, delta_bias = (tensor if tensor is None else tensor.float() for tensor in (D, delta_bias))
+    D, delta_bias = (None if tensor is None else tensor.float() for tensor in (D, delta_bias))
     return kernel(u, delta, A, B, C, D, delta_bias=delta_bias, delta_softplus=delta_softplus)
 
 
@@ -371,7 +398,16 @@ def _sum_states(values: torch.Tensor) -> torch.Tensor:
     return values.squeeze(3) if values.shape[3] == 1 else values.sum(3)
 
 
-def _block_forward(u, delta, A, B, C, D, carry, is_reversed):
+def _block_forward(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    carry: torch.Tensor,
+    is_reversed: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Output of one block, and the state that leaves it."""
     decay = torch.exp_(delta.unsqueeze(3) * A)
     drive = (delta * u).unsqueeze(3) * B.unsqueeze(4)
@@ -380,7 +416,18 @@ def _block_forward(u, delta, A, B, C, D, carry, is_reversed):
     return _sum_states(states.mul_(C.unsqueeze(4))).addcmul_(D, u), carry
 
 
-def _block_backward(grad_y, u, delta, A, B, C, D, carry, grad_carry, is_reversed):
+def _block_backward(
+    grad_y: torch.Tensor,
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    carry: torch.Tensor,
+    grad_carry: torch.Tensor,
+    is_reversed: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of u, delta, A, B, C, D and of the state that enters, from those of output and leaving state."""
     decay = torch.exp_(delta.unsqueeze(3) * A)
     drive = (delta * u).unsqueeze(3) * B.unsqueeze(4)
@@ -406,10 +453,23 @@ def _softplus_backward(grad_delta: torch.Tensor, delta: torch.Tensor) -> torch.T
     return grad_delta.mul_(torch.expm1(-delta).neg_())
 
 
+BlockInputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # u, …, D
+
+
 class _SequenceBlocks:
     """Blocks of `selective_scan`'s tensors, laid out as (batch, time, groups, …)."""
 
-    def __init__(self, u, delta, A, B, C, D, delta_bias, delta_softplus):
+    def __init__(
+        self,
+        u: torch.Tensor,
+        delta: torch.Tensor,
+        A: torch.Tensor,
+        B: torch.Tensor,
+        C: torch.Tensor,
+        D: torch.Tensor,
+        delta_bias: torch.Tensor,
+        delta_softplus: bool,
+    ):
         batch, channels, self.length = u.shape
         self.groups, self.state_size = B.shape[1:3]
         self.inner = channels // self.groups
@@ -431,7 +491,7 @@ class _SequenceBlocks:
         block = tensor[..., start : start + self.block].permute(0, 3, 1, 2)
         return block.to(self.dtype).contiguous()
 
-    def inputs(self, start: int):
+    def inputs(self, start: int) -> BlockInputs:
         delta = self.sequence(self.delta, start) + self.delta_bias
         delta = F.softplus(delta) if self.delta_softplus else delta
         B, C = self.projection(self.B, start), self.projection(self.C, start)
@@ -462,9 +522,19 @@ def _selective_scan_op(
 
 
 @_selective_scan_op.register_fake
-def _(u, delta, A, B, C, D, delta_bias, delta_softplus):
+def _(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    delta_bias: torch.Tensor,
+    delta_softplus: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
     batch, channels, length = u.shape
     groups, state_size = B.shape[1:3]
+    num_blocks: int | torch.SymInt
     if _has_unknown_size(u):
         num_blocks = torch.library.get_ctx().new_dynamic_size()
     else:
@@ -512,7 +582,16 @@ def _selective_scan_backward_op(
 register_backward(_selective_scan_op, _selective_scan_backward_op)
 
 
-def selective_scan_torch(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):
+def selective_scan_torch(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None = None,
+    delta_bias: torch.Tensor | None = None,
+    delta_softplus: bool = False,
+) -> torch.Tensor:
     """`selective_scan` in blocks of PyTorch operations, on any device."""
     A = A.to(_scan_dtype(u))
     zeros = A.new_zeros(A.shape[0])
@@ -534,7 +613,16 @@ def _lines(plane: torch.Tensor, direction: Direction) -> torch.Tensor:
 class _MapBlocks:
     """Blocks of whole lines of `cross_selective_scan`'s tensors, laid out as (batch, time, one group, …)."""
 
-    def __init__(self, x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+    def __init__(
+        self,
+        x: torch.Tensor,
+        projections: torch.Tensor,
+        dt_proj_weight: torch.Tensor,
+        dt_proj_bias: torch.Tensor,
+        A: torch.Tensor,
+        D: torch.Tensor,
+        directions: list[int],
+    ):
         batch, self.height, self.width, channels = x.shape
         num_directions, _, self.rank = dt_proj_weight.shape
         self.state_size = A.shape[-1]
@@ -561,7 +649,7 @@ class _MapBlocks:
         block = _lines(plane, self.directions[index])[:, lines]
         return block.flatten(1, 2).unsqueeze(2).to(self.A.dtype)
 
-    def inputs(self, index: int, lines: slice):
+    def inputs(self, index: int, lines: slice) -> tuple[BlockInputs, torch.Tensor]:
         u = self.sequence(self.x, index, lines)
         projection = self.sequence(self.projections[..., index, :], index, lines)
         dt, B, C = projection.split([self.rank, self.state_size, self.state_size], dim=-1)
@@ -599,8 +687,17 @@ def _cross_selective_scan_op(
 
 
 @_cross_selective_scan_op.register_fake
-def _(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+def _(
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    directions: list[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
     y = torch.empty_like(x, dtype=A.dtype, memory_format=torch.contiguous_format)
+    num_blocks: int | torch.SymInt
     if _has_unknown_size(x):
         num_blocks = torch.library.get_ctx().new_dynamic_size()
     else:
@@ -626,7 +723,7 @@ def _cross_selective_scan_backward_op(
     grad_x, grad_projections = A.new_zeros(x.shape), A.new_zeros(projections.shape)
     grad_weight, grad_bias = A.new_zeros(dt_proj_weight.shape), A.new_zeros(dt_proj_bias.shape)
     grad_A, grad_D = torch.zeros_like(blocks.A), torch.zeros_like(blocks.D)
-    carries = list(carries)
+    entering = list(carries)
     for index in reversed(range(len(directions))):
         is_reversed = blocks.directions[index].is_reversed
         grad_carry = A.new_zeros(blocks.state_shape)
@@ -634,7 +731,7 @@ def _cross_selective_scan_backward_op(
             inputs, dt = blocks.inputs(index, lines)
             grad_block = blocks.sequence(grad_y, index, lines)
             du, ddelta, dA, dB, dC, dD, grad_carry = _block_backward(
-                grad_block, *inputs, carries.pop(), grad_carry, is_reversed
+                grad_block, *inputs, entering.pop(), grad_carry, is_reversed
             )
             ddelta = _softplus_backward(ddelta, inputs[1])
             blocks.add_(grad_x, index, lines, du)
@@ -653,10 +750,18 @@ def _cross_selective_scan_backward_op(
 register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
 
 
-def cross_selective_scan_torch(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+def cross_selective_scan_torch(
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    directions: tuple[Direction, ...],
+) -> torch.Tensor:
     """`cross_selective_scan` in blocks of PyTorch operations, on any device."""
-    directions = [int(direction) for direction in directions]
-    return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)[0]
+    codes = [int(direction) for direction in directions]
+    return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, codes)[0]
 
 
 # ------------------------------------------------------------------------------------- table of backends and dispatch

@@ -28,6 +28,8 @@ All tiles are (time steps, channels) in float32, read from the map where it lies
 Δ = 0, so that a state passes them unchanged.
 """
 
+from typing import Any
+
 import torch
 
 
@@ -313,7 +315,7 @@ def _scan_chunks_backward(
 class _Launch:
     """Sizes, grids and constants of the launches for one map."""
 
-    def __init__(self, x, dt_proj_weight, A, directions):
+    def __init__(self, x: torch.Tensor, dt_proj_weight: torch.Tensor, A: torch.Tensor, directions: list[int]):
         self.batch, self.height, self.width, self.channels = x.shape
         self.parts, _, self.rank = dt_proj_weight.shape
         self.N = A.shape[-1]
@@ -323,7 +325,16 @@ class _Launch:
         self.sizes = (self.parts, self.height, self.width, self.channels, self.rank)
         self.constants = {"N": self.N, "STEPS": STEPS, "CHANNELS": CHANNELS, "RANKS": RANKS, "num_warps": NUM_WARPS}
 
-    def summarise(self, kernel, values, projections, dt_proj_weight, dt_proj_bias, A, is_reversed):
+    def summarise(
+        self,
+        kernel: Any,
+        values: torch.Tensor,
+        projections: torch.Tensor,
+        dt_proj_weight: torch.Tensor,
+        dt_proj_bias: torch.Tensor,
+        A: torch.Tensor,
+        is_reversed: bool,
+    ) -> torch.Tensor:
         """States, or their gradients, between chunks (batch, K, chunks, N, channels)."""
         totals = A.new_empty(self.batch, self.parts, self.chunks, self.channels)
         summaries = A.new_empty(self.batch, self.parts, self.chunks, self.N, self.channels)
@@ -338,7 +349,7 @@ class _Launch:
         )  # fmt: skip
         return chained
 
-    def scan(self, kernel, tensors, part):
+    def scan(self, kernel: Any, tensors: tuple[torch.Tensor, ...], part: int) -> None:
         kernel[(self.chunks, self.blocks, self.batch)](
             *tensors, part, self.orders, *self.sizes, IS_FIRST=part == 0, **self.constants
         )
@@ -348,7 +359,16 @@ def num_chunks(x: torch.Tensor) -> int:
     return -(-x.shape[1] * x.shape[2] // STEPS)
 
 
-def scan_map(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions) -> tuple[torch.Tensor, torch.Tensor]:
+def scan_map(
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    *,
+    directions: list[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Output (batch, height, width, channels), and the states that leave each chunk; all tensors are contiguous."""
     launch = _Launch(x, dt_proj_weight, A, directions)
     with torch.cuda.device_of(x):
@@ -361,7 +381,16 @@ def scan_map(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions) -> 
 
 
 def scan_map_backward(
-    grad_y, x, projections, dt_proj_weight, dt_proj_bias, A, D, states, directions
+    grad_y: torch.Tensor,
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    states: torch.Tensor,
+    *,
+    directions: list[int],
 ) -> list[torch.Tensor]:
     """Gradients of x, projections, dt_proj_weight, dt_proj_bias, A, D in float32."""
     launch = _Launch(x, dt_proj_weight, A, directions)

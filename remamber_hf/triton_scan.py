@@ -20,6 +20,7 @@ of what they compute, thousands of times slower.
 
 import functools
 import os
+from collections.abc import Sequence
 
 import torch
 
@@ -57,11 +58,19 @@ def _cross_selective_scan_op(
     from .triton_kernels import scan_map
 
     tensors = (x, projections, dt_proj_weight, dt_proj_bias, A, D)
-    return scan_map(*(tensor.contiguous() for tensor in tensors), directions)
+    return scan_map(*(tensor.contiguous() for tensor in tensors), directions=directions)
 
 
 @_cross_selective_scan_op.register_fake
-def _(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+def _(
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    directions: list[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
     from .triton_kernels import num_chunks
 
     states = A.new_empty(x.shape[0], len(directions), num_chunks(x), A.shape[-1], x.shape[-1])
@@ -84,14 +93,22 @@ def _cross_selective_scan_backward_op(
     from .triton_kernels import scan_map_backward
 
     tensors = (grad_y, x, projections, dt_proj_weight, dt_proj_bias, A, D, states)
-    gradients = scan_map_backward(*(tensor.contiguous() for tensor in tensors), directions)
+    gradients = scan_map_backward(*(tensor.contiguous() for tensor in tensors), directions=directions)
     return [gradient.to(tensor.dtype).contiguous() for gradient, tensor in zip(gradients, tensors[1:7])]
 
 
 register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
 
 
-def cross_selective_scan_triton(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions):
+def cross_selective_scan_triton(
+    x: torch.Tensor,
+    projections: torch.Tensor,
+    dt_proj_weight: torch.Tensor,
+    dt_proj_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    directions: Sequence[int],
+) -> torch.Tensor:
     """`cross_selective_scan` by the Triton kernels: x and projections in any type but float64, weights in float32."""
-    directions = [int(direction) for direction in directions]
-    return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, directions)[0]
+    codes = [int(direction) for direction in directions]
+    return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, codes)[0]

@@ -39,7 +39,7 @@ from PIL import Image
 try:
     import fcntl
 except ImportError:  # Windows, where nothing is locked and so nothing that was left is removed
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 STANDARD = Path("-")  # stands for standard input or output
@@ -110,7 +110,7 @@ def make_unfinished(
 
 
 @contextmanager
-def weights_as_umask_says(folder: str | os.PathLike) -> Iterator[None]:
+def weights_as_umask_says(folder: str | os.PathLike[str]) -> Iterator[None]:
     """
     What is written inside in `folder` as *.safetensors gets the permissions of other files, and links are followed.
 

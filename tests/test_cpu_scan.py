@@ -261,18 +261,36 @@ def test_the_operators_of_sequences_are_registered_correctly():
     torch.library.opcheck(cpu_scan._selective_scan_backward_op, arguments)
 
 
+class Scan(torch.nn.Module):
+    def forward(self, x, x_proj_weight, dt_proj_weight, dt_proj_bias, A_log, D):
+        return cross_selective_scan(x, x_proj_weight, dt_proj_weight, dt_proj_bias, A_log, D)
+
+
 @needs_library
 def test_the_kernel_is_exported_as_one_operator():
-    class Scan(torch.nn.Module):
-        def forward(self, x, x_proj_weight, dt_proj_weight, dt_proj_bias, A_log, D):
-            return cross_selective_scan(x, x_proj_weight, dt_proj_weight, dt_proj_bias, A_log, D)
-
     inputs = random_map(5, 7)
     program = torch.export.export(Scan(), (), inputs)
     graphs = [module.graph for module in program.graph_module.modules() if hasattr(module, "graph")]
     targets = [str(node.target) for graph in graphs for node in graph.nodes]
     assert targets.count("remamber_hf.cross_selective_scan_cpu.default") == 1
     torch.testing.assert_close(program.module()(**inputs), cross_selective_scan(**inputs, backend="reference"))
+
+
+@needs_library
+def test_an_exported_program_says_so_where_the_kernel_is_missing(monkeypatch):
+    inputs = random_map(5, 7)
+    program = torch.export.export(Scan(), (), inputs)
+    monkeypatch.setattr(cpu_scan, "load_library", lambda: (None, "it was not built"))
+    with pytest.raises(RuntimeError, match=r"^The scan's C\+\+ kernel cannot run: it was not built\.$"):
+        program.module()(**inputs)
+
+
+@needs_library
+def test_sequences_say_so_too_where_the_kernel_is_missing(monkeypatch):
+    monkeypatch.setattr(cpu_scan, "load_library", lambda: (None, "it was not built"))
+    inputs = random_sequences(5)
+    with pytest.raises(RuntimeError, match=r"^The scan's C\+\+ kernel cannot run: it was not built\.$"):
+        cpu_scan.selective_scan_cpu(**inputs)
 
 
 @needs_library

@@ -480,6 +480,11 @@ def test_mamba_ssm_by_name_is_refused_where_it_is_not_installed(no_gpu_kernel):
         scan_module._find_backend("mamba_ssm", torch.device("cuda"), torch.float32)
 
 
+def test_mamba_ssm_that_is_called_past_the_table_says_that_it_is_missing(no_gpu_kernel):
+    with pytest.raises(RuntimeError, match="mamba-ssm's kernel cannot run: .*install it with: MAMBA_KEEP_CUDA_BUILD"):
+        scan_module.selective_scan_mamba_ssm(**random_sequences(3))
+
+
 def test_mamba_ssm_without_its_extension_is_as_good_as_none(stand_in_kernel, monkeypatch):
     monkeypatch.setitem(sys.modules, "selective_scan_cuda", None)
     kernel, reason = scan_module._load_mamba_ssm()
