@@ -13,10 +13,16 @@
 # limitations under the License.
 """Configurations of VMamba and ReMamber; the defaults are the published base models."""
 
+from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
+
+import reprlib
 from copy import deepcopy
-from typing import Literal
+from math import isfinite
+from types import NoneType
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.clip.configuration_clip import CLIPTextConfig
@@ -28,11 +34,64 @@ LEGACY_END_TOKEN = 2
 CLIP_VOCABULARY = 49408  # tokens
 
 
+# The largest values of fields that say how much is made before a weight is read; far above any model that was trained.
+LARGEST = {
+    "channel_scan_size": 256,
+    "conv_head_ratio": 64,
+    "conv_kernel_size": 255,
+    "correlation_size": 2**16,
+    "expand": 64,
+    "hidden_size": 2**16,
+    "intermediate_size": 2**18,
+    "max_position_embeddings": 2**16,
+    "mlp_ratio": 64,
+    "num_attention_heads": 1024,
+    "num_channels": 2**12,
+    "num_fusion_blocks": 128,
+    "num_hidden_layers": 128,
+    "num_labels": 10**6,
+    "projection_dim": 2**16,
+    "state_size": 1024,
+    "time_step_rank": 2**16,
+    "vocab_size": 10**7,
+}
+LARGEST_HIDDEN_SIZE, LARGEST_DEPTH, MOST_STAGES = LARGEST["hidden_size"], 128, 16
+TEXT_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "projection_dim",
+)
+
+
 def _require_positive(config: PreTrainedConfig, *names: str) -> None:
+    """ValueError unless each field is a number above 0, and not above what `LARGEST` has for it."""
     for name in names:
         value = getattr(config, name)
-        if value <= 0:
-            raise ValueError(f"{name} is {value}; it must be greater than 0.")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise ValueError(f"{name} is {reprlib.repr(value)}; it must be greater than 0.")
+        if value > LARGEST.get(name, value):
+            raise ValueError(f"{name} is {reprlib.repr(value)}; it must not be greater than {LARGEST[name]:,}.")
+
+
+def _check_num_labels(fields: dict[str, Any]) -> None:
+    """ValueError for a number of labels of which transformers would make as many names."""
+    value = fields.get("num_labels")
+    if value is not None and (not isinstance(value, int) or not 0 <= value <= LARGEST["num_labels"]):
+        raise ValueError(f"num_labels is {reprlib.repr(value)}; give a number up to {LARGEST['num_labels']:,}.")
+
+
+def _list_sizes(name: str, value: Any, largest: int) -> list[int]:
+    """A field that has a number for each stage, as a list; ValueError for anything else."""
+    is_list = isinstance(value, (list, tuple)) and len(value) <= MOST_STAGES
+    if not is_list or not all(isinstance(entry, int) and entry <= largest for entry in value):
+        raise ValueError(
+            f"{name} is {reprlib.repr(value)}; give a list of whole numbers up to {largest:,}, one for each stage."
+        )
+    return list(value)
 
 
 @strict
@@ -77,7 +136,9 @@ class SS2DConfig(PreTrainedConfig):
             _require_positive(self, "time_step_rank")
         if self.conv_kernel_size < 1 or self.conv_kernel_size % 2 == 0:
             raise ValueError(f"conv_kernel_size is {self.conv_kernel_size}; it must be odd, to keep the size of maps.")
-        if self.time_step_max < self.time_step_min:
+        if not (isfinite(self.initializer_range) and self.initializer_range >= 0):
+            raise ValueError(f"initializer_range is {self.initializer_range}; it must be at least 0.")
+        if not self.time_step_min <= self.time_step_max < float("inf"):
             raise ValueError(
                 f"time_step_max is {self.time_step_max}, time_step_min is {self.time_step_min}; "
                 "give a maximum that is not below the minimum."
@@ -113,7 +174,9 @@ class VMambaConfig(BackboneConfigMixin, SS2DConfig):
     _out_indices: list[int] | None = None
 
     def __post_init__(self, **kwargs):
-        self.hidden_sizes, self.depths = list(self.hidden_sizes), list(self.depths)
+        _check_num_labels(kwargs)
+        self.hidden_sizes = _list_sizes("hidden_sizes", self.hidden_sizes, LARGEST_HIDDEN_SIZE)
+        self.depths = _list_sizes("depths", self.depths, LARGEST_DEPTH)
         self.stage_names = ["stem"] + [f"stage{index}" for index in range(1, len(self.depths) + 1)]
         self.set_output_features_output_indices(
             out_indices=kwargs.pop("out_indices", None), out_features=kwargs.pop("out_features", None)
@@ -176,12 +239,20 @@ class ReMamberConfig(SS2DConfig):
     conv_head_ratio: int = 4
 
     def __post_init__(self, **kwargs):
-        self.decoder_depths = list(self.decoder_depths)
+        _check_num_labels(kwargs)
+        self.decoder_depths = _list_sizes("decoder_depths", self.decoder_depths, LARGEST_DEPTH)
+        for name, config_class in (("text_config", CLIPTextConfig), ("vision_config", VMambaConfig)):
+            value = getattr(self, name)
+            if not isinstance(value, (dict, config_class, NoneType)):
+                raise ValueError(
+                    f"{name} is {reprlib.repr(value)}; give the fields of a {config_class.__name__} as a dict."
+                )
         if self.text_config is None:
             self.text_config = CLIPTextConfig(
                 hidden_size=768, intermediate_size=3072, num_attention_heads=12, projection_dim=768, pad_token_id=49407
             )
         elif isinstance(self.text_config, dict):
+            _check_num_labels(self.text_config)
             self.text_config = CLIPTextConfig(**self.text_config)
         if self.text_config.eos_token_id == LEGACY_END_TOKEN:
             self.text_config = deepcopy(self.text_config)
@@ -204,6 +275,26 @@ class ReMamberConfig(SS2DConfig):
     @custom_pipelines.setter
     def custom_pipelines(self, value: dict):
         self.__dict__["custom_pipelines"] = value
+
+    def validate_text(self):
+        """What the text encoder would stop at later, or silently read past."""
+        text = self.text_config
+        _require_positive(text, *TEXT_SIZES, "layer_norm_eps")
+        if text.hidden_act not in ACT2FN:
+            raise ValueError(f"text_config.hidden_act is {reprlib.repr(text.hidden_act)}; give one such as 'gelu'.")
+        if text.hidden_size % text.num_attention_heads:
+            raise ValueError(
+                f"text_config.hidden_size is {text.hidden_size}, which {text.num_attention_heads} heads "
+                "(num_attention_heads) do not share; give a multiple."
+            )
+        for name in ("eos_token_id", "pad_token_id"):
+            value = getattr(text, name)
+            is_token = isinstance(value, int) and 0 <= value < text.vocab_size
+            if not is_token and (value is not None or name == "eos_token_id"):
+                raise ValueError(
+                    f"text_config.{name} is {reprlib.repr(value)}, and the vocabulary has {text.vocab_size} tokens; "
+                    "give the number of one of them."
+                )
 
     def validate_sizes(self):
         _require_positive(
