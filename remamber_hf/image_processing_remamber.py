@@ -162,16 +162,16 @@ def check_sizes(fields: Mapping[str, Any]) -> None:
     """ValueError unless every side in `size`, `crop_size` and `pad_size` is a whole number of pixels up to 8,192."""
     for name in ("size", "crop_size", "pad_size"):
         value = fields.get(name)
-        if isinstance(value, (SizeDict, Mapping)):
-            sides = dict(value).values() if isinstance(value, Mapping) else vars(value).values()
-        else:
-            sides = value if isinstance(value, (list, tuple)) else [value]
-        for side in sides:
-            is_side = isinstance(side, (int, np.integer)) and not isinstance(side, bool) and 0 < side <= LARGEST_SIDE
-            if side is not None and not is_side:
-                raise ValueError(
-                    f"{name} has a side of {describe(side)}; give whole numbers of pixels up to {LARGEST_SIDE:,}."
-                )
+        if isinstance(value, SizeDict):
+            value = vars(value)
+        elif not isinstance(value, Mapping):
+            is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+            value = dict(enumerate(value if is_pair else [value]))
+        for key, side in value.items():
+            largest = LARGEST_SIDE**2 if str(key).endswith("pixels") else LARGEST_SIDE
+            is_whole = isinstance(side, (int, np.integer)) and not isinstance(side, bool)
+            if side is not None and not (is_whole and 0 < side <= largest):
+                raise ValueError(f"{name} has {describe(side)}; give whole numbers of pixels, none above {largest:,}.")
 
 
 class ReMamberPreprocessing:

@@ -17,7 +17,7 @@ import reprlib
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, CLIPTokenizer
+from transformers import CLIPTokenizer, PreTrainedConfig
 from transformers.utils import find_adapter_config_file
 
 from .configuration_remamber import ReMamberConfig
@@ -51,22 +51,22 @@ def load_model(
         dtype: "auto" (as saved), "float32", "bfloat16" or "float16".
 
     Raises:
-        ValueError: if it is no ReMamber model, lacks weights or a tokenizer, its parts do not agree, or device or dtype is
-            not there. Code that comes with it is never run.
+        ValueError: if it is no ReMamber model, lacks weights or a tokenizer, its parts do not agree, or device or
+            dtype is not there. Code that comes with it is never run.
     """
     target = find_device(device)
     if dtype not in DTYPES:
         raise ValueError(f"the dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}.")
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+        config = ReMamberConfig.from_pretrained(name) if model_type == ReMamberConfig.model_type else None
         adapter = find_adapter_config_file(name)
     except (
         Exception
     ) as error:  # of any kind: its fields go to code of many authors; tokenizers raises Exception itself
         raise ValueError(f"{name} is no model that can be loaded: {_one_line(error)}") from error
-    if config.model_type != "remamber":
-        came = reprlib.repr(config.model_type)
-        raise ValueError(f"{name} is a model of type {came}; give one of type 'remamber'.")
+    if config is None:
+        raise ValueError(f"{name} is a model of type {reprlib.repr(model_type)}; give one of type 'remamber'.")
     if adapter is not None:
         raise ValueError(f"{name} holds adapters, which name another model; give the folder of the merged model.")
     if getattr(config, "quantization_config", None) is not None:
@@ -104,6 +104,8 @@ def check_together(name: str | Path, config: ReMamberConfig, processor: ReMamber
 
 def _one_line(error: Exception) -> str:
     """What an error of other libraries says, cut, without line breaks and what a terminal would not show."""
+    if "trust_remote_code" in str(error):  # an advice to run it
+        return "it needs code that comes with it, which is never run."
     text = " ".join(str(error).split()) or type(error).__name__
     text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     return text if len(text) <= LONGEST_CAUSE else f"{text[:LONGEST_CAUSE]} …"

@@ -127,8 +127,8 @@ class ReMamberProcessor(ProcessorMixin):
         length = self.text_length
         if not isinstance(length, int) or isinstance(length, bool) or not SHORTEST_TEXT <= length <= LONGEST_TEXT:
             raise ValueError(
-                f"text_length is {describe(length)}; start token, one word and end token need {SHORTEST_TEXT} or more, "
-                f"and {LONGEST_TEXT:,} are the most."
+                f"text_length is {describe(length)}; start token, one word and end token need {SHORTEST_TEXT} or "
+                f"more, at most {LONGEST_TEXT:,}."
             )
         if self.tokenizer.pad_token_id != self.tokenizer.eos_token_id:
             raise ValueError(
