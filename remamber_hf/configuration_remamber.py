@@ -126,11 +126,11 @@ class SS2DConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     scan_backend: Literal["auto", "reference", "torch", "cpu", "mamba_ssm", "triton"] = "auto"
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)  # type: ignore[no-untyped-call]
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
-    def validate_ss2d(self):
+    def validate_ss2d(self) -> None:
         _require_positive(self, "state_size", "expand", "layer_norm_eps", "time_step_min", "time_step_floor")
         if self.time_step_rank is not None:
             _require_positive(self, "time_step_rank")
@@ -173,7 +173,7 @@ class VMambaConfig(BackboneConfigMixin, SS2DConfig):
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         _check_num_labels(kwargs)
         self.hidden_sizes = _list_sizes("hidden_sizes", self.hidden_sizes, LARGEST_HIDDEN_SIZE)
         self.depths = _list_sizes("depths", self.depths, LARGEST_DEPTH)
@@ -181,14 +181,14 @@ class VMambaConfig(BackboneConfigMixin, SS2DConfig):
         self.set_output_features_output_indices(
             out_indices=kwargs.pop("out_indices", None), out_features=kwargs.pop("out_features", None)
         )
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
     def hidden_size(self) -> int:
         """Channels of the last stage."""
         return self.hidden_sizes[-1]
 
-    def validate_stages(self):
+    def validate_stages(self) -> None:
         if len(self.depths) != len(self.hidden_sizes):
             raise ValueError(
                 f"depths has {len(self.depths)} entries, hidden_sizes has {len(self.hidden_sizes)}; "
@@ -226,10 +226,10 @@ class ReMamberConfig(SS2DConfig):
     """
 
     model_type = "remamber"
-    sub_configs_defaults = {"text_config": CLIPTextConfig, "vision_config": VMambaConfig}
+    sub_configs_defaults = {"text_config": CLIPTextConfig, "vision_config": VMambaConfig}  # type: ignore[dict-item]
 
-    text_config: dict | CLIPTextConfig | None = None
-    vision_config: dict | VMambaConfig | None = None
+    text_config: dict[str, Any] | CLIPTextConfig | None = None
+    vision_config: dict[str, Any] | VMambaConfig | None = None
     text_length: int = 20
     channel_scan_size: int = 16
     correlation_size: int = 512
@@ -238,7 +238,7 @@ class ReMamberConfig(SS2DConfig):
     decoder_depths: list[int] | tuple[int, ...] = (2, 4, 2, 2)
     conv_head_ratio: int = 4
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         _check_num_labels(kwargs)
         self.decoder_depths = _list_sizes("decoder_depths", self.decoder_depths, LARGEST_DEPTH)
         for name, config_class in (("text_config", CLIPTextConfig), ("vision_config", VMambaConfig)):
@@ -261,10 +261,10 @@ class ReMamberConfig(SS2DConfig):
             self.vision_config = VMambaConfig()
         elif isinstance(self.vision_config, dict):
             self.vision_config = VMambaConfig(**self.vision_config)
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
-    def custom_pipelines(self) -> dict:
+    def custom_pipelines(self) -> dict[str, Any]:
         """
         Pipelines whose code is in the folder, but for tasks that are registered: `pipeline()` would not take the
         registered class before the folder's, and ask for `trust_remote_code`.
@@ -273,12 +273,13 @@ class ReMamberConfig(SS2DConfig):
         return {task: info for task, info in stored.items() if task not in PIPELINE_REGISTRY.supported_tasks}
 
     @custom_pipelines.setter
-    def custom_pipelines(self, value: dict):
+    def custom_pipelines(self, value: dict[str, Any]) -> None:
         self.__dict__["custom_pipelines"] = value
 
-    def validate_text(self):
+    def validate_text(self) -> None:
         """What the text encoder would stop at later, or silently read past."""
         text = self.text_config
+        assert isinstance(text, CLIPTextConfig)
         _require_positive(text, *TEXT_SIZES, "layer_norm_eps")
         if text.hidden_act not in ACT2FN:
             raise ValueError(f"text_config.hidden_act is {reprlib.repr(text.hidden_act)}; give one such as 'gelu'.")
@@ -296,7 +297,8 @@ class ReMamberConfig(SS2DConfig):
                     "give the number of one of them."
                 )
 
-    def validate_sizes(self):
+    def validate_sizes(self) -> None:
+        assert isinstance(self.text_config, CLIPTextConfig) and isinstance(self.vision_config, VMambaConfig)
         _require_positive(
             self, "text_length", "channel_scan_size", "correlation_size", "num_fusion_blocks", "conv_head_ratio"
         )

@@ -259,8 +259,8 @@ class VMambaPreTrainedModel(PreTrainedModel):
     @staticmethod
     def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs):
         # The one place between the model, still without data, and its files. A quantizer packs them in other shapes.
-        if load_config.hf_quantizer is None:
-            check_weight_files(model, checkpoint_files or (), load_config.ignore_mismatched_sizes)
+        if load_config.hf_quantizer is None and checkpoint_files:
+            check_weight_files(model, checkpoint_files, load_config.ignore_mismatched_sizes)
         return PreTrainedModel._load_pretrained_model(
             model, state_dict, checkpoint_files, load_config, *args, **kwargs
         )

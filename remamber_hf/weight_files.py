@@ -24,10 +24,10 @@ from torch import nn
 
 
 LARGEST_STRUCTURE = 64 * 2**20  # bytes of data.pkl, which holds names, shapes and options; published files have 0.2 MB
-MOST_MADE = 2**30  # bytes of weights that a model may have over those of its files: a fresh head
+MOST_MADE = 2**28  # weights that a model may have over the bytes of its files: a fresh head
 
 
-def check_torch_file(path: str | PathLike) -> None:
+def check_torch_file(path: str | PathLike[str]) -> None:
     """
     Refuse a file of `torch.save` whose content is larger than the file.
 
@@ -54,7 +54,7 @@ def check_torch_file(path: str | PathLike) -> None:
         raise ValueError(f"{Path(path).name} says that it holds more than its own size; it is broken.")
 
 
-def check_weight_files(model: nn.Module, files: Iterable[str | PathLike], is_other_shape_taken: bool) -> None:
+def check_weight_files(model: nn.Module, files: Iterable[str | PathLike[str]], is_other_shape_taken: bool) -> None:
     """
     Compare a model on the meta device with the headers of its files.
 
@@ -66,33 +66,32 @@ def check_weight_files(model: nn.Module, files: Iterable[str | PathLike], is_oth
     Raises:
         ValueError: if a tensor has another shape, or the model is far larger than its files, so mostly random.
     """
-    files = [Path(file) for file in files]
-    for file in files:
-        if file.suffix != ".safetensors":
-            check_torch_file(file)
+    paths = [Path(file) for file in files]
+    for path in paths:
+        if path.suffix != ".safetensors":
+            check_torch_file(path)
     needed = model.state_dict()
-    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in needed.values())
-    held_bytes = sum(file.stat().st_size for file in files)
-    if num_bytes > held_bytes + MOST_MADE:
+    num_values = sum(tensor.numel() for tensor in needed.values())
+    if num_values > MOST_MADE + sum(path.stat().st_size for path in paths):
         raise ValueError(
-            f"the configuration is of a model with {num_bytes / 2**30:,.1f} GiB of weights, and the files have "
-            f"{held_bytes / 2**30:,.1f} GiB; one of them is of another model."
+            f"the configuration is of a model with {num_values:,} weights, and the files have fewer bytes; one of them "
+            "is of another model."
         )
     if is_other_shape_taken:
         return
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    for file in files:
-        if file.suffix != ".safetensors":
+    for path in paths:
+        if path.suffix != ".safetensors":
             continue
         try:
-            with safe_open(file, "pt") as content:
+            with safe_open(path, "pt") as content:
                 shapes = {name: tuple(content.get_slice(name).get_shape()) for name in content.keys()}
         except SafetensorError as error:
-            raise ValueError(f"{file.name} is no readable safetensors file: {reprlib.repr(str(error))}.") from None
+            raise ValueError(f"{path.name} is no readable safetensors file: {reprlib.repr(str(error))}.") from None
         for name, shape in shapes.items():
             known = next((key for key in (name, prefix + name, name.removeprefix(prefix)) if key in needed), None)
             if known is not None and tuple(needed[known].shape) != shape:
                 raise ValueError(
-                    f"{known} has shape {shape} in {file.name}, and the configuration needs "
+                    f"{known} has shape {shape} in {path.name}, and the configuration needs "
                     f"{tuple(needed[known].shape)}; one of them is of another model."
                 )
