@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: setup demo test test-slow test-triton test-torchvision test-sanitizers test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
+.PHONY: setup demo test test-slow test-triton test-torchvision test-sanitizers test-lowest test-newest test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
 
 setup: .venv/ready
 
@@ -45,6 +45,33 @@ test-torchvision: .venv/torchvision  ## what prepares pictures, with torchvision
 test-sanitizers: setup  ## the C++ kernel under address, undefined-behaviour and thread sanitizers; 10 minutes
 	$(BIN)/python -m pytest -q -rs -m slow tests/sanitizers
 
+# The ends of the ranges in setup.cfg, each in an environment of its own; PyTorch is the one of constraints.txt in both.
+# NEIGHBOUR_TESTS is what touches transformers, datasets, accelerate, peft or evaluate; give fewer on the command line.
+NEIGHBOUR_TESTS ?= tests/test_auto_classes.py tests/test_configuration_remamber.py tests/test_convert_checkpoint.py \
+	tests/test_image_processing_remamber.py tests/test_loading.py tests/test_modeling_remamber.py \
+	tests/test_modeling_vmamba.py tests/test_pipeline_remamber.py tests/test_processing_remamber.py tests/test_segment.py \
+	tests/data tests/idioms tests/metrics tests/training/test_resume.py tests/training/test_trainer.py
+
+.venv-lowest/ready: setup.cfg setup.py constraints.txt tests/lowest_versions.py
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/lowest_versions.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv-lowest/constraints.txt --editable ".[test]"
+	touch $@
+
+.venv-newest/ready: setup.cfg setup.py constraints.txt
+	$(PYTHON) -m venv .venv-newest
+	grep "^torch==" constraints.txt > .venv-newest/constraints.txt
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+		--constraint .venv-newest/constraints.txt --editable ".[test]"
+	touch $@
+
+test-lowest: .venv-lowest/ready  ## what touches our neighbours, with the lowest versions that setup.cfg allows
+	.venv-lowest/bin/python -m pytest -q -rs $(NEIGHBOUR_TESTS)
+
+test-newest: .venv-newest/ready  ## the same with the newest versions that it allows
+	.venv-newest/bin/python -m pytest -q -rs $(NEIGHBOUR_TESTS)
+
 test-gpu: setup  ## everything on the GPUs of this machine, with the PyTorch and mamba-ssm that .venv has
 	$(BIN)/python -m pytest -q -rs tests/gpu
 
@@ -83,6 +110,7 @@ test-space: .venv/space-ready  ## the Space in a browser; needs Chromium
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .hf_tests build demo *.egg-info
+	rm -rf .venv .venv-lowest .venv-newest .hf_tests build demo *.egg-info

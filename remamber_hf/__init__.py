@@ -13,10 +13,11 @@
 # limitations under the License.
 """ReMamber for Hugging Face transformers: referring image segmentation with Mamba."""
 
+from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
+
 from transformers import (
     AutoBackbone,
     AutoConfig,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForImageClassification,
     AutoModelForImageSegmentation,
@@ -24,6 +25,7 @@ from transformers import (
 )
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import PrefixChange, WeightRenaming
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
@@ -35,17 +37,19 @@ from .pipeline_remamber import TASK, ReferringSegmentationPipeline
 from .processing_remamber import ReMamberProcessor
 
 
-AutoConfig.register("vmamba", VMambaConfig)
-AutoConfig.register("remamber", ReMamberConfig)
-AutoModel.register(VMambaConfig, VMambaModel)
-AutoModel.register(ReMamberConfig, ReMamberModel)
-AutoBackbone.register(VMambaConfig, VMambaBackbone)
-AutoModelForImageClassification.register(VMambaConfig, VMambaForImageClassification)
-AutoModelForImageSegmentation.register(ReMamberConfig, ReMamberForImageSegmentation)
+# exist_ok: transformers may have models of these names one day; whoever imports this package means the ones here.
+AutoConfig.register("vmamba", VMambaConfig, exist_ok=True)
+AutoConfig.register("remamber", ReMamberConfig, exist_ok=True)
+AutoModel.register(VMambaConfig, VMambaModel, exist_ok=True)
+AutoModel.register(ReMamberConfig, ReMamberModel, exist_ok=True)
+AutoBackbone.register(VMambaConfig, VMambaBackbone, exist_ok=True)
+AutoModelForImageClassification.register(VMambaConfig, VMambaForImageClassification, exist_ok=True)
+AutoModelForImageSegmentation.register(ReMamberConfig, ReMamberForImageSegmentation, exist_ok=True)
+# AutoImageProcessor.register would first import transformers' own, and add ours to them.
 IMAGE_PROCESSORS = {"torchvision": ReMamberImageProcessor, "pil": ReMamberImageProcessorPil}
-AutoImageProcessor.register(ReMamberConfig, image_processor_classes=IMAGE_PROCESSORS)
-AutoImageProcessor.register(VMambaConfig, image_processor_classes=IMAGE_PROCESSORS)
-AutoProcessor.register(ReMamberConfig, ReMamberProcessor)
+IMAGE_PROCESSOR_MAPPING.register(ReMamberConfig, IMAGE_PROCESSORS, exist_ok=True)
+IMAGE_PROCESSOR_MAPPING.register(VMambaConfig, IMAGE_PROCESSORS, exist_ok=True)
+AutoProcessor.register(ReMamberConfig, ReMamberProcessor, exist_ok=True)
 PIPELINE_REGISTRY.register_pipeline(TASK, ReferringSegmentationPipeline, pt_model=AutoModelForImageSegmentation)
 
 
@@ -63,6 +67,11 @@ class RenamedBack(PrefixChange):
 
 # Under DETR and its kin transformers renames every out_proj of a checkpoint, a backbone's too: it would be random.
 register_checkpoint_conversion_mapping("VMambaBackbone", [RenamedBack("ss2d.o_proj", "ss2d.out_proj")], overwrite=True)
+
+# And it would rename ours as its own, if it had models of these names.
+for name in ("vmamba", "remamber", "VMambaModel", "VMambaForImageClassification", "ReMamberModel"):
+    register_checkpoint_conversion_mapping(name, [], overwrite=True)
+register_checkpoint_conversion_mapping("ReMamberForImageSegmentation", [], overwrite=True)
 
 # save_pretrained then writes the code files beside the weights, so that trust_remote_code loads them anywhere.
 VMambaConfig.register_for_auto_class()

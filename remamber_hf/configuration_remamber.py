@@ -13,10 +13,16 @@
 # limitations under the License.
 """Configurations of VMamba and ReMamber; the defaults are the published base models."""
 
+from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
+
+import reprlib
 from copy import deepcopy
-from typing import Literal
+from math import isfinite
+from types import NoneType
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.clip.configuration_clip import CLIPTextConfig
@@ -32,11 +38,64 @@ CLIP_VOCABULARY = 49408  # tokens
 SET_SCAN_BACKEND = "call model.set_scan_backend(name) on the loaded model"
 
 
+# The largest values of fields that say how much is made before a weight is read; far above any model that was trained.
+LARGEST = {
+    "channel_scan_size": 256,
+    "conv_head_ratio": 64,
+    "conv_kernel_size": 255,
+    "correlation_size": 2**16,
+    "expand": 64,
+    "hidden_size": 2**16,
+    "intermediate_size": 2**18,
+    "max_position_embeddings": 2**16,
+    "mlp_ratio": 64,
+    "num_attention_heads": 1024,
+    "num_channels": 2**12,
+    "num_fusion_blocks": 128,
+    "num_hidden_layers": 128,
+    "num_labels": 10**6,
+    "projection_dim": 2**16,
+    "state_size": 1024,
+    "time_step_rank": 2**16,
+    "vocab_size": 10**7,
+}
+LARGEST_HIDDEN_SIZE, LARGEST_DEPTH, MOST_STAGES = LARGEST["hidden_size"], 128, 16
+TEXT_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "projection_dim",
+)
+
+
 def _require_positive(config: PreTrainedConfig, *names: str) -> None:
+    """ValueError unless each field is a number above 0, and not above what `LARGEST` has for it."""
     for name in names:
         value = getattr(config, name)
-        if value <= 0:
-            raise ValueError(f"{name} is {value}; it must be greater than 0.")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise ValueError(f"{name} is {reprlib.repr(value)}; it must be greater than 0.")
+        if value > LARGEST.get(name, value):
+            raise ValueError(f"{name} is {reprlib.repr(value)}; it must not be greater than {LARGEST[name]:,}.")
+
+
+def _check_num_labels(fields: dict[str, Any]) -> None:
+    """ValueError for a number of labels of which transformers would make as many names."""
+    value = fields.get("num_labels")
+    if value is not None and (not isinstance(value, int) or not 0 <= value <= LARGEST["num_labels"]):
+        raise ValueError(f"num_labels is {reprlib.repr(value)}; give a number up to {LARGEST['num_labels']:,}.")
+
+
+def _list_sizes(name: str, value: Any, largest: int) -> list[int]:
+    """A field that has a number for each stage, as a list; ValueError for anything else."""
+    is_list = isinstance(value, (list, tuple)) and len(value) <= MOST_STAGES
+    if not is_list or not all(isinstance(entry, int) and entry <= largest for entry in value):
+        raise ValueError(
+            f"{name} is {reprlib.repr(value)}; give a list of whole numbers up to {largest:,}, one for each stage."
+        )
+    return list(value)
 
 
 @strict
@@ -85,17 +144,19 @@ class SS2DConfig(PreTrainedConfig):
     def scan_backend(self, name: str):
         raise ValueError(f"scan_backend={name!r} is not part of the configuration; {SET_SCAN_BACKEND}.")
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)  # type: ignore[no-untyped-call]
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
-    def validate_ss2d(self):
+    def validate_ss2d(self) -> None:
         _require_positive(self, "state_size", "expand", "layer_norm_eps", "time_step_min", "time_step_floor")
         if self.time_step_rank is not None:
             _require_positive(self, "time_step_rank")
         if self.conv_kernel_size < 1 or self.conv_kernel_size % 2 == 0:
             raise ValueError(f"conv_kernel_size is {self.conv_kernel_size}; it must be odd, to keep the size of maps.")
-        if self.time_step_max < self.time_step_min:
+        if not (isfinite(self.initializer_range) and self.initializer_range >= 0):
+            raise ValueError(f"initializer_range is {self.initializer_range}; it must be at least 0.")
+        if not self.time_step_min <= self.time_step_max < float("inf"):
             raise ValueError(
                 f"time_step_max is {self.time_step_max}, time_step_min is {self.time_step_min}; "
                 "give a maximum that is not below the minimum."
@@ -130,20 +191,22 @@ class VMambaConfig(BackboneConfigMixin, SS2DConfig):
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 
-    def __post_init__(self, **kwargs):
-        self.hidden_sizes, self.depths = list(self.hidden_sizes), list(self.depths)
+    def __post_init__(self, **kwargs: Any) -> None:
+        _check_num_labels(kwargs)
+        self.hidden_sizes = _list_sizes("hidden_sizes", self.hidden_sizes, LARGEST_HIDDEN_SIZE)
+        self.depths = _list_sizes("depths", self.depths, LARGEST_DEPTH)
         self.stage_names = ["stem"] + [f"stage{index}" for index in range(1, len(self.depths) + 1)]
         self.set_output_features_output_indices(
             out_indices=kwargs.pop("out_indices", None), out_features=kwargs.pop("out_features", None)
         )
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
     def hidden_size(self) -> int:
         """Channels of the last stage."""
         return self.hidden_sizes[-1]
 
-    def validate_stages(self):
+    def validate_stages(self) -> None:
         if len(self.depths) != len(self.hidden_sizes):
             raise ValueError(
                 f"depths has {len(self.depths)} entries, hidden_sizes has {len(self.hidden_sizes)}; "
@@ -180,10 +243,10 @@ class ReMamberConfig(SS2DConfig):
     """
 
     model_type = "remamber"
-    sub_configs_defaults = {"text_config": CLIPTextConfig, "vision_config": VMambaConfig}
+    sub_configs_defaults = {"text_config": CLIPTextConfig, "vision_config": VMambaConfig}  # type: ignore[dict-item]
 
-    text_config: dict | CLIPTextConfig | None = None
-    vision_config: dict | VMambaConfig | None = None
+    text_config: dict[str, Any] | CLIPTextConfig | None = None
+    vision_config: dict[str, Any] | VMambaConfig | None = None
     text_length: int = 20
     channel_scan_size: int = 16
     correlation_size: int = 512
@@ -192,13 +255,21 @@ class ReMamberConfig(SS2DConfig):
     decoder_depths: list[int] | tuple[int, ...] = (2, 4, 2, 2)
     conv_head_ratio: int = 4
 
-    def __post_init__(self, **kwargs):
-        self.decoder_depths = list(self.decoder_depths)
+    def __post_init__(self, **kwargs: Any) -> None:
+        _check_num_labels(kwargs)
+        self.decoder_depths = _list_sizes("decoder_depths", self.decoder_depths, LARGEST_DEPTH)
+        for name, config_class in (("text_config", CLIPTextConfig), ("vision_config", VMambaConfig)):
+            value = getattr(self, name)
+            if not isinstance(value, (dict, config_class, NoneType)):
+                raise ValueError(
+                    f"{name} is {reprlib.repr(value)}; give the fields of a {config_class.__name__} as a dict."
+                )
         if self.text_config is None:
             self.text_config = CLIPTextConfig(
                 hidden_size=768, intermediate_size=3072, num_attention_heads=12, projection_dim=768, pad_token_id=49407
             )
         elif isinstance(self.text_config, dict):
+            _check_num_labels(self.text_config)
             self.text_config = CLIPTextConfig(**self.text_config)
         if self.text_config.eos_token_id == LEGACY_END_TOKEN:
             self.text_config = deepcopy(self.text_config)
@@ -207,10 +278,10 @@ class ReMamberConfig(SS2DConfig):
             self.vision_config = VMambaConfig()
         elif isinstance(self.vision_config, dict):
             self.vision_config = VMambaConfig(**self.vision_config)
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
-    def custom_pipelines(self) -> dict:
+    def custom_pipelines(self) -> dict[str, Any]:
         """
         Pipelines whose code is in the folder, but for tasks that are registered: `pipeline()` would not take the
         registered class before the folder's, and ask for `trust_remote_code`.
@@ -219,10 +290,32 @@ class ReMamberConfig(SS2DConfig):
         return {task: info for task, info in stored.items() if task not in PIPELINE_REGISTRY.supported_tasks}
 
     @custom_pipelines.setter
-    def custom_pipelines(self, value: dict):
+    def custom_pipelines(self, value: dict[str, Any]) -> None:
         self.__dict__["custom_pipelines"] = value
 
-    def validate_sizes(self):
+    def validate_text(self) -> None:
+        """What the text encoder would stop at later, or silently read past."""
+        text = self.text_config
+        assert isinstance(text, CLIPTextConfig)
+        _require_positive(text, *TEXT_SIZES, "layer_norm_eps")
+        if text.hidden_act not in ACT2FN:
+            raise ValueError(f"text_config.hidden_act is {reprlib.repr(text.hidden_act)}; give one such as 'gelu'.")
+        if text.hidden_size % text.num_attention_heads:
+            raise ValueError(
+                f"text_config.hidden_size is {text.hidden_size}, which {text.num_attention_heads} heads "
+                "(num_attention_heads) do not share; give a multiple."
+            )
+        for name in ("eos_token_id", "pad_token_id"):
+            value = getattr(text, name)
+            is_token = isinstance(value, int) and 0 <= value < text.vocab_size
+            if not is_token and (value is not None or name == "eos_token_id"):
+                raise ValueError(
+                    f"text_config.{name} is {reprlib.repr(value)}, and the vocabulary has {text.vocab_size} tokens; "
+                    "give the number of one of them."
+                )
+
+    def validate_sizes(self) -> None:
+        assert isinstance(self.text_config, CLIPTextConfig) and isinstance(self.vision_config, VMambaConfig)
         _require_positive(
             self, "text_length", "channel_scan_size", "correlation_size", "num_fusion_blocks", "conv_head_ratio"
         )

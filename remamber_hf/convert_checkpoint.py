@@ -16,6 +16,7 @@
 import math
 import pickle
 import re
+import reprlib
 import struct
 import warnings
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from typing import Annotated
 
 import torch
 import typer
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPTokenizer
 from transformers.initialization import no_init_weights
 
@@ -33,6 +35,7 @@ from .loading import load_tokenizer
 from .modeling_remamber import ReMamberForImageSegmentation
 from .modeling_vmamba import VMambaForImageClassification, VMambaPreTrainedModel
 from .processing_remamber import ReMamberProcessor
+from .weight_files import check_torch_file
 from .whole_files import check_new_folder, make_whole_folder
 
 
@@ -119,6 +122,7 @@ def convert_state_dict(
     Raises:
         ValueError: if the tensors are of no known model, or some are missing, unknown or of another shape.
     """
+    check_tensors(state_dict)
     state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     # A constant that older versions of transformers stored; it is no weight.
     state_dict = {name: tensor for name, tensor in state_dict.items() if not name.endswith(".position_ids")}
@@ -129,13 +133,16 @@ def convert_state_dict(
             config, model_class = _read_vmamba_config(state_dict, prefix=""), VMambaForImageClassification
             config.num_labels = len(state_dict["classifier.head.weight"])
         else:
-            known = ", ".join(list(state_dict)[:3])
+            known = reprlib.repr(list(state_dict)[:3])
             raise ValueError(
                 "these are no tensors of ReMamber_Conv, ReMamber_Mamba or a VMamba ImageNet classifier "
-                f"(the first are: {known or 'none'}); give one of those three."
+                f"(the first are: {known}); give one of those three."
             )
     except KeyError as error:
         raise ValueError(f"the tensor {error} is missing; the checkpoint is incomplete or of another model.") from None
+    except (ArithmeticError, IndexError, StrictDataclassError) as error:
+        cause = reprlib.repr(" ".join(str(error).split()))
+        raise ValueError(f"the shapes of the tensors are of no model that there is ({cause}).") from None
 
     converted = {convert_name(name): tensor for name, tensor in state_dict.items()}
     with torch.device("meta"):
@@ -154,8 +161,32 @@ def convert_state_dict(
     return config, converted
 
 
+def check_tensors(state_dict: dict[str, torch.Tensor]) -> None:
+    """ValueError unless all are finite weights under a text, each with the numbers that its shape says."""
+    for name, tensor in state_dict.items():
+        if not isinstance(name, str):
+            raise ValueError(f"a tensor has the name {reprlib.repr(name)}, which is no text; that is no state dict.")
+        shown = reprlib.repr(name)
+        if name.endswith((".position_ids", ".num_batches_tracked")):
+            continue
+        if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_floating_point():
+            raise ValueError(f"{shown} is of {tensor.dtype}, {tensor.layout}; weights are dense and floating point.")
+        if tensor.is_meta:
+            raise ValueError(f"{shown} is on the meta device, without data; save the checkpoint with its weights.")
+        if tensor.numel() == 0:
+            raise ValueError(f"{shown} has shape {tuple(tensor.shape)} and no values; the checkpoint is broken.")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{shown} has shape {tuple(tensor.shape)} and fewer values than that.")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{shown} has values that are not finite (NaN or infinite); its training had failed.")
+
+
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "none"
+    return (
+        ", ".join(map(reprlib.repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        if names
+        else "none"
+    )
 
 
 def _count(state_dict: dict[str, torch.Tensor], pattern: str) -> int:
@@ -258,6 +289,7 @@ BROKEN_FILE_ERRORS = (
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
@@ -283,6 +315,7 @@ def load_checkpoint(path: str | Path, use_ema: bool = False) -> dict[str, torch.
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file; give the .pth file of a published checkpoint.")
+    check_torch_file(path)
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except BROKEN_FILE_ERRORS:
@@ -294,7 +327,7 @@ def load_checkpoint(path: str | Path, use_ema: bool = False) -> dict[str, torch.
     except BROKEN_FILE_ERRORS as error:
         # Only this of torch's message: the rest advises to load the file unsafely.
         refused = re.search(r"GLOBAL (\S+)", str(error))
-        cause = f" (it names {refused[1]})" if refused else ""
+        cause = f" (it names {reprlib.repr(refused[1])})" if refused else ""
         raise ValueError(
             f"{path} is no readable checkpoint: it is of another kind, truncated or holds unsafe objects{cause}."
         ) from None

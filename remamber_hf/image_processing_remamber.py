@@ -1,7 +1,9 @@
 """ReMamber's preprocessing and postprocessing: picture → pixel values, segmentation map → labels, logits → masks."""
 
+from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
+
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -152,6 +154,26 @@ def check_target_sizes(target_sizes, num_expressions: int) -> list[tuple[int, in
     return [(int(height), int(width)) for height, width in sizes]
 
 
+TORCHVISION_CODE = "image_processing_remamber.ReMamberImageProcessor"  # in the auto_map of a saved folder
+LARGEST_SIDE = 8192  # pixels of what a model reads
+
+
+def check_sizes(fields: Mapping[str, Any]) -> None:
+    """ValueError unless every side in `size`, `crop_size` and `pad_size` is a whole number of pixels up to 8,192."""
+    for name in ("size", "crop_size", "pad_size"):
+        value = fields.get(name)
+        if isinstance(value, SizeDict):
+            value = vars(value)
+        elif not isinstance(value, Mapping):
+            is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+            value = dict(enumerate(value if is_pair else [value]))
+        for key, side in value.items():
+            largest = LARGEST_SIDE**2 if str(key).endswith("pixels") else LARGEST_SIDE
+            is_whole = isinstance(side, (int, np.integer)) and not isinstance(side, bool)
+            if side is not None and not (is_whole and 0 < side <= largest):
+                raise ValueError(f"{name} has {describe(side)}; give whole numbers of pixels, none above {largest:,}.")
+
+
 class ReMamberPreprocessing:
     """RGB → squash-resize to 480 x 480 → / 255 → ImageNet normalization; map → nearest resize → 0/1 labels.
 
@@ -199,6 +221,14 @@ class ReMamberPreprocessing:
         """
         return super().preprocess(images, segmentation_maps, image_index, **kwargs)
 
+    def to_dict(self) -> dict:
+        """As every image processor's. The folder names the twin that runs wherever it is loaded, with Pillow alone."""
+        fields = super().to_dict()
+        auto_map = fields.get("auto_map") or {}
+        if auto_map.get("AutoImageProcessor") == TORCHVISION_CODE:
+            fields["auto_map"] = {**auto_map, "AutoImageProcessor": f"{TORCHVISION_CODE}Pil"}
+        return fields
+
     def fetch_images(self, images) -> list:
         """The pictures as a list; what names a picture is opened, PIL images, arrays and tensors stay as they are."""
         kept = (Image.Image, np.ndarray, torch.Tensor)
@@ -210,6 +240,7 @@ class ReMamberPreprocessing:
     def _preprocess_image_like_inputs(
         self, images, segmentation_maps=None, image_index=None, return_tensors=None, **kwargs
     ) -> BatchFeature:
+        check_sizes(kwargs)
         self._check_geometry(kwargs)
         kwargs["resample"] = find_resampling(kwargs["resample"])
         if kwargs.get("data_format") not in (None, "channels_first", ChannelDimension.FIRST):
@@ -382,6 +413,7 @@ class ReMamberImageProcessor(ReMamberPreprocessing, TorchvisionBackend):
 
     def __init__(self, **kwargs: Unpack[ImagesKwargs]):
         requires_backends(self, ["torchvision"])
+        check_sizes(kwargs)
         super().__init__(**kwargs)
 
 
@@ -391,6 +423,10 @@ class ReMamberImageProcessorPil(ReMamberPreprocessing, PilBackend):
     A PIL image stays one until it is resized, and 8-bit pixels are rescaled and normalized by looking up their 256
     values: the numbers of `PilBackend` with fewer copies.
     """
+
+    def __init__(self, **kwargs: Unpack[ImagesKwargs]):
+        check_sizes(kwargs)
+        super().__init__(**kwargs)
 
     def process_image(self, image, do_convert_rgb: bool | None = None, **kwargs):
         if do_convert_rgb and isinstance(image, Image.Image):

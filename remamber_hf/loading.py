@@ -13,12 +13,14 @@
 # limitations under the License.
 """A model with its processor, or as a pipeline, ready for inference; where the bundled model lies."""
 
+import reprlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, CLIPTokenizer
+from transformers import CLIPTokenizer, PreTrainedConfig
+from transformers.utils import find_adapter_config_file
 
+from .configuration_remamber import ReMamberConfig
 from .modeling_remamber import ReMamberForImageSegmentation, load_whole
 from .pipeline_remamber import TASK, ReferringSegmentationPipeline
 from .processing_remamber import ReMamberProcessor
@@ -28,6 +30,7 @@ BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "shapes"
 BUNDLED_PICTURES = Path(__file__).parent / "examples"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+LONGEST_CAUSE = 300  # characters
 
 
 def load_pipeline(name: str | Path, device: str = "auto", dtype: str = "auto") -> ReferringSegmentationPipeline:
@@ -48,24 +51,64 @@ def load_model(
         dtype: "auto" (as saved), "float32", "bfloat16" or "float16".
 
     Raises:
-        ValueError: if it is no ReMamber model, lacks weights or a tokenizer, or device or dtype is not there.
+        ValueError: if it is no ReMamber model, lacks weights or a tokenizer, its parts do not agree, or device or
+            dtype is not there. Code that comes with it is never run.
     """
     target = find_device(device)
     if dtype not in DTYPES:
         raise ValueError(f"the dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}.")
     try:
-        config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name} is no model that can be loaded: {error}") from None
-    if config.model_type != "remamber":
-        raise ValueError(f"{name} is a model of type {config.model_type!r}; give one of type 'remamber'.")
+        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+        config = ReMamberConfig.from_pretrained(name) if model_type == ReMamberConfig.model_type else None
+        adapter = find_adapter_config_file(name)
+    except (
+        Exception
+    ) as error:  # of any kind: its fields go to code of many authors; tokenizers raises Exception itself
+        raise ValueError(f"{name} is no model that can be loaded: {_one_line(error)}") from error
+    if config is None:
+        raise ValueError(f"{name} is a model of type {reprlib.repr(model_type)}; give one of type 'remamber'.")
+    if adapter is not None:
+        raise ValueError(f"{name} holds adapters, which name another model; give the folder of the merged model.")
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError(f"{name} has quantized weights (quantization_config); give the model from before.")
     try:
-        model = load_whole(ReMamberForImageSegmentation, name, dtype=dtype)
-        processor = ReMamberProcessor.from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{name} cannot be loaded: {error}") from None
+        model = load_whole(ReMamberForImageSegmentation, name, config=config, dtype=dtype, trust_remote_code=False)
+        processor = ReMamberProcessor.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:
+        raise ValueError(f"{name} cannot be loaded: {_one_line(error)}") from error
     check_tokenizer(name, processor.tokenizer)
+    check_together(name, config, processor)
     return model.to(target), processor
+
+
+def check_together(name: str | Path, config: ReMamberConfig, processor: ReMamberProcessor) -> None:
+    """ValueError unless the processor of a model gives what its configuration reads."""
+    if processor.text_length != config.text_length:
+        raise ValueError(
+            f"{name}: text_length is {processor.text_length} in processor_config.json and {config.text_length} in "
+            "config.json; they must agree."
+        )
+    tokenizer, text = processor.tokenizer, config.text_config
+    last = max(tokenizer.get_vocab().values())
+    if last >= text.vocab_size:
+        raise ValueError(
+            f"{name}: the tokenizer counts up to {last:,}, and the model has {text.vocab_size:,} tokens "
+            "(text_config.vocab_size); give the tokenizer that it was trained with."
+        )
+    if tokenizer.eos_token_id != text.eos_token_id:
+        raise ValueError(
+            f"{name}: the end token is {tokenizer.eos_token_id} in the tokenizer and {text.eos_token_id} in "
+            "config.json (text_config.eos_token_id); they must agree."
+        )
+
+
+def _one_line(error: Exception) -> str:
+    """What an error of other libraries says, cut, without line breaks and what a terminal would not show."""
+    if "trust_remote_code" in str(error):  # an advice to run it
+        return "it needs code that comes with it, which is never run."
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return text if len(text) <= LONGEST_CAUSE else f"{text[:LONGEST_CAUSE]} …"
 
 
 def load_tokenizer(name: str | Path) -> CLIPTokenizer:
@@ -76,9 +119,9 @@ def load_tokenizer(name: str | Path) -> CLIPTokenizer:
         ValueError: if there is none.
     """
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"the tokenizer {str(name)!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+        tokenizer = CLIPTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:
+        raise ValueError(f"the tokenizer {str(name)!r} cannot be loaded: {_one_line(error)}") from error
     check_tokenizer(name, tokenizer)
     return tokenizer
 

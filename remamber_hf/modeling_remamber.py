@@ -16,6 +16,8 @@
 Maps are (batch, height, width, channels) inside; what the public classes return is channels-first.
 """
 
+from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
+
 import reprlib
 from collections.abc import Callable, Iterable
 from copy import deepcopy

@@ -17,6 +17,8 @@ Maps are (batch, height, width, channels) from the stem on; 1×1 convolutions ar
 classes take and return is channels-first, as everywhere in transformers.
 """
 
+from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
+
 import math
 from os import PathLike
 from typing import Any
@@ -37,6 +39,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_remamber import SS2DConfig, VMambaConfig
 from .selective_scan import Direction, check_backend_name, cross_selective_scan
+from .weight_files import check_weight_files
 from .whole_files import weights_as_umask_says
 
 
@@ -256,6 +259,15 @@ class VMambaPreTrainedModel(PreTrainedModel):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
+
+    @staticmethod
+    def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs):
+        # The one place between the model, still without data, and its files. A quantizer packs them in other shapes.
+        if load_config.hf_quantizer is None and checkpoint_files:
+            check_weight_files(model, checkpoint_files, load_config.ignore_mismatched_sizes)
+        return PreTrainedModel._load_pretrained_model(
+            model, state_dict, checkpoint_files, load_config, *args, **kwargs
+        )
 
     @property
     def is_saved_with_code(self) -> bool:

@@ -13,6 +13,8 @@
 # limitations under the License.
 """`pipeline("referring-image-segmentation")`: a picture and expressions in, a mask for each expression out."""
 
+from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
+
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sized

@@ -1,5 +1,7 @@
 """ReMamber's processor: pictures and expressions → model inputs; logits → full-size masks."""
 
+from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
+
 import copy
 from collections.abc import Iterable, Mapping
 
@@ -113,6 +115,7 @@ ONLY_TEXT_OPTIONS = {
 
 TRUNCATIONS = (None, True, False, "longest_first", "only_first", "do_not_truncate")
 PADDINGS = (None, True, False, "longest", "max_length", "do_not_pad")
+LONGEST_TEXT = 2**16  # tokens: the most that a configuration allows a text encoder
 SHORTEST_TEXT = 3  # tokens: the start, a word, the end
 
 
@@ -143,9 +146,11 @@ class ReMamberProcessor(ProcessorMixin):
 
     def _check_own(self):
         """Refuses what the processor cannot be, when it is made or set later."""
-        if self.text_length < SHORTEST_TEXT:
+        length = self.text_length
+        if not isinstance(length, int) or isinstance(length, bool) or not SHORTEST_TEXT <= length <= LONGEST_TEXT:
             raise ValueError(
-                f"text_length is {self.text_length}; start token, one word and end token need {SHORTEST_TEXT} or more."
+                f"text_length is {describe(length)}; start token, one word and end token need {SHORTEST_TEXT} or "
+                f"more, at most {LONGEST_TEXT:,}."
             )
         if self.tokenizer.pad_token_id != self.tokenizer.eos_token_id:
             raise ValueError(
@@ -223,6 +228,8 @@ class ReMamberProcessor(ProcessorMixin):
         max_length = given.get("max_length")
         if max_length is not None and (not isinstance(max_length, int) or max_length < SHORTEST_TEXT):
             raise ValueError(f"max_length is {describe(max_length)}; give {SHORTEST_TEXT} or more.")
+        if max_length is not None and max_length > LONGEST_TEXT:
+            raise ValueError(f"max_length is {describe(max_length)}; give {LONGEST_TEXT:,} or less.")
         self._check_own()
 
     @property
@@ -274,6 +281,9 @@ class ReMamberProcessor(ProcessorMixin):
         return self._auto_class is None and type(self).__module__ != __name__
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        # How the tokenizer was loaded is no matter of who loads it next.
+        for name in ("is_local", "local_files_only"):
+            self.tokenizer.init_kwargs.pop(name, None)
         if self._is_without_code():  # what the folder says that the tokenizer came from: no code is written here
             self.tokenizer.init_kwargs.pop("auto_map", None)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)

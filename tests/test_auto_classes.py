@@ -42,9 +42,22 @@ from remamber_hf import (
 
 
 ROOT = Path(__file__).parents[1]
-CODE_OF_SCAN = {"selective_scan.py", "cpu_scan.py", "triton_scan.py", "triton_kernels.py"}
+CODE_OF_SCAN = {
+    "oldest_transformers.py",
+    "weight_files.py",
+    "selective_scan.py",
+    "cpu_scan.py",
+    "triton_scan.py",
+    "triton_kernels.py",
+}
 CODE_OF_VMAMBA = {"configuration_remamber.py", "modeling_vmamba.py", "whole_files.py"} | CODE_OF_SCAN
-CODE_OF_PIPELINE = {"pictures.py", "image_processing_remamber.py", "processing_remamber.py", "pipeline_remamber.py"}
+CODE_OF_PIPELINE = {
+    "oldest_transformers.py",
+    "pictures.py",
+    "image_processing_remamber.py",
+    "processing_remamber.py",
+    "pipeline_remamber.py",
+}
 CODE_OF_REMAMBER = CODE_OF_VMAMBA | CODE_OF_PIPELINE | {"modeling_remamber.py"}
 
 

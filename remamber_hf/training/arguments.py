@@ -160,7 +160,7 @@ class ReMamberTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         if self.deepspeed is not None and not is_deepspeed_available():
-            raise ValueError("deepspeed is given, which needs a package: pip install 'remamber_hf[deepspeed]'.")
+            raise ValueError("deepspeed is given, which needs a package: pip install deepspeed.")
         super().__post_init__()
         self.freeze = [self.freeze] if isinstance(self.freeze, str) else list(self.freeze or [])
         for name in ("text_encoder_learning_rate", "backbone_learning_rate", "ema_decay"):

@@ -103,7 +103,7 @@ def save_curves(log_history: list[dict], path: Path) -> None:
         path: picture to write.
     """
     if find_spec("matplotlib") is None:
-        logger.warning_once(f"{path.name} is not drawn: pip install 'remamber_hf[train]'")
+        logger.warning_once(f"{path.name} is not drawn: pip install matplotlib")
         return
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -36,7 +36,7 @@ def add_lora(model: ReMamberForImageSegmentation, fields: dict):
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
-        raise ValueError("--lora needs peft: pip install 'remamber_hf[lora]'.") from None
+        raise ValueError("--lora needs peft: pip install peft.") from None
     try:
         return get_peft_model(model, LoraConfig(**fields))
     except (TypeError, ValueError) as error:

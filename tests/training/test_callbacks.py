@@ -178,5 +178,5 @@ def test_without_matplotlib_the_missing_package_is_named(state, tmp_path, monkey
     monkeypatch.setattr(logging.getLogger("remamber_hf"), "propagate", True)
     with caplog.at_level(logging.WARNING):
         Curves().on_train_end(*state)
-    assert "curves.png is not drawn: pip install 'remamber_hf[train]'" in caplog.text
+    assert "curves.png is not drawn: pip install matplotlib" in caplog.text
     assert not list(tmp_path.iterdir())
