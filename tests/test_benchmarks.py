@@ -6,6 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from remamber_hf import cpu_scan
+
+
+pytestmark = pytest.mark.skipif(cpu_scan.load_library()[0] is None, reason=cpu_scan.load_library()[1])
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 

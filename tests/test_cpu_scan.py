@@ -46,6 +46,7 @@ def library(request, monkeypatch):
 def no_library(monkeypatch, tmp_path):
     """No library is built; what was found out before is forgotten, and forgotten again afterwards."""
     monkeypatch.setattr(cpu_scan, "FOLDER", tmp_path)
+    monkeypatch.delenv(cpu_scan.KERNEL_VARIABLE, raising=False)
     cpu_scan.load_library.cache_clear()
     logging.warning_once.cache_clear()
     yield

@@ -28,6 +28,7 @@ COMMAND = Path(remamber_hf.__file__).parents[1] / "remamber_command.py"
 def no_library(monkeypatch, tmp_path):
     """No library of the C++ kernel is built; what was found out before is forgotten, and forgotten again after."""
     monkeypatch.setattr(cpu_scan, "FOLDER", tmp_path)
+    monkeypatch.delenv(cpu_scan.KERNEL_VARIABLE, raising=False)
     cpu_scan.load_library.cache_clear()
     yield
     cpu_scan.load_library.cache_clear()

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,3 +187,18 @@ def test_strips_give_what_the_whole_gives(monkeypatch):
     monkeypatch.setattr(pictures, "STRIP_PIXELS", 100)
     for source, expected in zip(sources, whole):
         np.testing.assert_array_equal(np.asarray(open_picture(source)), expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not list a process's open files")
+def test_nothing_that_was_read_or_refused_stays_open(tmp_path):
+    path, broken = tmp_path / "picture.gif", tmp_path / "broken.png"
+    frames = [Image.new("L", (8, 8), grey) for grey in (0, 100)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])  # Pillow itself leaves animations open
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+    before, pictures = os.listdir("/proc/self/fd"), []
+    pictures.append(read_picture(path))
+    for source in (broken, str(broken)):
+        with pytest.raises(ValueError) as caught:
+            read_picture(source)
+        pictures.append(caught.value)
+    assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -13,6 +13,7 @@
 # limitations under the License.
 """Low-rank adapters (LoRA, arXiv 2106.09685) through peft: put in before training, merged into the weights after."""
 
+import warnings
 from pathlib import Path
 
 from ..modeling_remamber import ReMamberForImageSegmentation
@@ -38,7 +39,10 @@ def add_lora(model: ReMamberForImageSegmentation, fields: dict):
     except ImportError:
         raise ValueError("--lora needs peft: pip install peft.") from None
     try:
-        return get_peft_model(model, LoraConfig(**fields))
+        with warnings.catch_warnings():
+            # peft asks for it by a name that transformers leaves in version 6, and nobody who trains can mend that.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return get_peft_model(model, LoraConfig(**fields))
     except (TypeError, ValueError) as error:
         raise ValueError(f"--lora is refused by peft: {error}") from None
 
