@@ -122,7 +122,9 @@ def convert_state_dict(
     Raises:
         ValueError: if the tensors are of no known model, or some are missing, unknown or of another shape.
     """
-    check_tensors(state_dict)
+    for name in state_dict:
+        if not isinstance(name, str):
+            raise ValueError(f"a tensor has the name {reprlib.repr(name)}, which is no text; that is no state dict.")
     state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     # A constant that older versions of transformers stored; it is no weight.
     state_dict = {name: tensor for name, tensor in state_dict.items() if not name.endswith(".position_ids")}
@@ -133,14 +135,14 @@ def convert_state_dict(
             config, model_class = _read_vmamba_config(state_dict, prefix=""), VMambaForImageClassification
             config.num_labels = len(state_dict["classifier.head.weight"])
         else:
-            known = reprlib.repr(list(state_dict)[:3])
+            known = ", ".join(map(_show, list(state_dict)[:3]))
             raise ValueError(
                 "these are no tensors of ReMamber_Conv, ReMamber_Mamba or a VMamba ImageNet classifier "
-                f"(the first are: {known}); give one of those three."
+                f"(the first are: {known or 'none'}); give one of those three."
             )
     except KeyError as error:
         raise ValueError(f"the tensor {error} is missing; the checkpoint is incomplete or of another model.") from None
-    except (ArithmeticError, IndexError, StrictDataclassError) as error:
+    except (ArithmeticError, IndexError, TypeError, StrictDataclassError) as error:
         cause = reprlib.repr(" ".join(str(error).split()))
         raise ValueError(f"the shapes of the tensors are of no model that there is ({cause}).") from None
 
@@ -161,29 +163,32 @@ def convert_state_dict(
     return config, converted
 
 
+def _show(name: object) -> str:
+    """A name as it is, or cut and escaped where a terminal would not show it whole."""
+    is_plain = isinstance(name, str) and name.isprintable() and len(name) < 120
+    return str(name) if is_plain else reprlib.repr(name)
+
+
 def check_tensors(state_dict: dict[str, torch.Tensor]) -> None:
-    """ValueError unless all are finite weights under a text, each with the numbers that its shape says."""
+    """ValueError unless all are finite weights, each with as many numbers as its shape says."""
     for name, tensor in state_dict.items():
-        if not isinstance(name, str):
-            raise ValueError(f"a tensor has the name {reprlib.repr(name)}, which is no text; that is no state dict.")
-        shown = reprlib.repr(name)
         if name.endswith((".position_ids", ".num_batches_tracked")):
             continue
         if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_floating_point():
-            raise ValueError(f"{shown} is of {tensor.dtype}, {tensor.layout}; weights are dense and floating point.")
+            raise ValueError(f"{name} is of {tensor.dtype}, {tensor.layout}; weights are dense and floating point.")
         if tensor.is_meta:
-            raise ValueError(f"{shown} is on the meta device, without data; save the checkpoint with its weights.")
+            raise ValueError(f"{name} is on the meta device, without data; save the checkpoint with its weights.")
         if tensor.numel() == 0:
-            raise ValueError(f"{shown} has shape {tuple(tensor.shape)} and no values; the checkpoint is broken.")
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)} and no values; the checkpoint is broken.")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise ValueError(f"{shown} has shape {tuple(tensor.shape)} and fewer values than that.")
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)} and fewer values than that.")
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"{shown} has values that are not finite (NaN or infinite); its training had failed.")
+            raise ValueError(f"{name} has values that are not finite (NaN or infinite); its training had failed.")
 
 
 def _some(names: list[str]) -> str:
     return (
-        ", ".join(map(reprlib.repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        ", ".join(map(_show, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         if names
         else "none"
     )
@@ -327,7 +332,7 @@ def load_checkpoint(path: str | Path, use_ema: bool = False) -> dict[str, torch.
     except BROKEN_FILE_ERRORS as error:
         # Only this of torch's message: the rest advises to load the file unsafely.
         refused = re.search(r"GLOBAL (\S+)", str(error))
-        cause = f" (it names {reprlib.repr(refused[1])})" if refused else ""
+        cause = f" (it names {_show(refused[1])})" if refused else ""
         raise ValueError(
             f"{path} is no readable checkpoint: it is of another kind, truncated or holds unsafe objects{cause}."
         ) from None
@@ -377,7 +382,9 @@ def convert_checkpoint(
     """
     check_new_folder(output_dir)
     try:
-        config, state_dict = convert_state_dict(load_checkpoint(checkpoint, use_ema))
+        tensors = load_checkpoint(checkpoint, use_ema)
+        check_tensors({_show(name): tensor for name, tensor in tensors.items()})
+        config, state_dict = convert_state_dict(tensors)
     except ValueError as error:
         message = str(error)
         raise ValueError(message if str(checkpoint) in message else f"{checkpoint}: {message}") from None

@@ -58,7 +58,10 @@ def load_model(
     if dtype not in DTYPES:
         raise ValueError(f"the dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}.")
     try:
-        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+        fields = PreTrainedConfig.get_config_dict(name)[0]
+        if not fields:
+            raise ValueError("it has no config.json, or an empty one.")
+        model_type = fields.get("model_type")
         config = ReMamberConfig.from_pretrained(name) if model_type == ReMamberConfig.model_type else None
         adapter = find_adapter_config_file(name)
     except (

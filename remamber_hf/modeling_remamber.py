@@ -671,7 +671,7 @@ class ReMamberModel(ReMamberPreTrainedModel):
             self.text_encoder.config,
             like_embeddings,
             attention_mask,
-            past_key_values=None,
+            None,  # no cache; by place, as its name changes with transformers 5.24
             allow_is_causal_skip=False,
         )
         text = self.text_encoder(input_ids=input_ids, attention_mask=causal_mask, output_attentions=output_attentions)

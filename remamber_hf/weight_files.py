@@ -74,7 +74,7 @@ def check_weight_files(model: nn.Module, files: Iterable[str | PathLike[str]], i
     num_values = sum(tensor.numel() for tensor in needed.values())
     if num_values > MOST_MADE + sum(path.stat().st_size for path in paths):
         raise ValueError(
-            f"the configuration is of a model with {num_values:,} weights, and the files have fewer bytes; one of them "
+            f"the configuration makes {num_values:,} weights, more than the bytes of its files; one of them "
             "is of another model."
         )
     if is_other_shape_taken:

@@ -533,3 +533,11 @@ def test_a_picture_from_the_web_that_never_ends_is_given_up(bound, monkeypatch):
         with pytest.raises(ValueError, match=r"picture.png cannot be fetched: it gave \d+ bytes and more"):
             read_picture(url)
         server.shutdown()
+
+
+def test_a_saved_folder_names_the_twin_that_loads_with_and_without_torchvision():
+    processor = ReMamberImageProcessorPil()
+    for twin in ("ReMamberImageProcessor", "ReMamberImageProcessorPil"):
+        processor.auto_map = {"AutoImageProcessor": f"image_processing_remamber.{twin}"}
+        auto_map = processor.to_dict()["auto_map"]
+        assert auto_map == {"AutoImageProcessor": "image_processing_remamber.ReMamberImageProcessorPil"}

@@ -44,12 +44,11 @@ def saved(tmp_path_factory):
     return folder
 
 
-# An older version says "5.23" of itself as it says of itself what it is; what it lacks is not reached.
+# This version, which says that it is an older one and lacks what that lacks.
 IN_OLDER_TRANSFORMERS = """
-import sys, types
-import transformers
+import sys
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageSegmentation, AutoProcessor
-transformers.__version__ = "4.57.6"
+sys.modules["transformers"].__version__ = "4.57.6"
 sys.modules["transformers.backbone_utils"] = None
 sys.modules["transformers.image_processing_backends"] = None
 for auto in (AutoConfig, AutoModel, AutoModelForImageSegmentation, AutoProcessor, AutoImageProcessor):
