@@ -41,10 +41,12 @@ from ..data.refer import one_row_per_sentence
 from ..metrics.referring_iou.scores import count_pixels, referring_iou
 from ..modeling_remamber import ReMamberForImageSegmentation, segmentation_loss
 from ..processing_remamber import ReMamberProcessor
+from ..whole_files import make_whole_file
 from .arguments import ReMamberTrainingArguments
 from .checkpoints import (
     PROGRESS,
     STAGING,
+    files_in,
     newest_whole_checkpoint,
     publish,
     read_json,
