@@ -351,7 +351,7 @@ def with_room_for(size: int, arguments: list[str]):
     run_command(*arguments)
 
 
-@pytest.mark.parametrize("size", [100, 3000, 60_000, 120_000])
+@pytest.mark.parametrize("size", [5000, 20_000, 60_000, 120_000])
 @pytest.mark.parametrize("command", ["train", "export", "evaluate"])
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(trained, tmp_path, command, size):
     keep_freed_memory()  # which the command asks for, and the machinery would take for a program that is started
