@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: setup demo test test-slow test-triton test-torchvision test-sanitizers test-lowest test-newest test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
+.PHONY: setup demo test test-slow test-kill test-triton test-torchvision test-sanitizers test-lowest test-newest test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
 
 setup: .venv/ready
 
@@ -27,6 +27,9 @@ test-slow: setup
 .venv/triton: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[triton]"
 	touch $@
+
+test-kill: setup  ## kills training and the other commands at random moments; some minutes
+	$(BIN)/python -m pytest -q -rs -m slow tests/kill
 
 test-triton: .venv/triton  ## the GPU kernels without a GPU, in Triton's interpreter; Triton takes 1 GB of disk
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -rs tests/test_triton_scan.py

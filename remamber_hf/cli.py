@@ -16,6 +16,7 @@
 import sys
 
 import typer
+from safetensors import SafetensorError
 
 from .convert_checkpoint import convert
 from .data.commands import COMMANDS as DATA_COMMANDS
@@ -25,6 +26,9 @@ from .run_evaluation import evaluate
 from .run_training import main as run_training
 from .segment import segment
 
+
+# Of safetensors (too large, full, over the quota) and of torch.save.
+FAILED_WRITE = ("(os error 27)", "(os error 28)", "(os error 122)", "PytorchStreamWriter failed", "unexpected pos")
 
 app = typer.Typer(help="ReMamber: referring image segmentation.", no_args_is_help=True, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="REFER data sets.", no_args_is_help=True)
@@ -54,8 +58,19 @@ def main():
         app()
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split())
-        print(f"remamber: error: {message}", file=sys.stderr)
-        sys.exit(2)
+    except (RuntimeError, SafetensorError) as error:
+        if not is_failed_write(error):
+            raise
+        message = f"a file could not be written, is the disk full? ({' '.join(str(error).split())[:300]})"
+    else:
+        return
+    print(f"remamber: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def is_failed_write(error: Exception) -> bool:
+    """Whether a library says in an error of its own that the system took no more of a file."""
+    return any(words in str(error) for words in FAILED_WRITE)
 
 
 if __name__ == "__main__":

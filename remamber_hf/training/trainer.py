@@ -55,6 +55,7 @@ from .checkpoints import (
 )
 from .drawn_sentences import DrawnSentences
 from .ema import WeightAverage
+from .flops import count_forward
 from .nonfinite import NonFiniteSteps
 from .parameter_groups import decayed_parameter_names
 from .sampler import PictureGroupSampler
@@ -138,6 +139,7 @@ class ReferringSegmentationTrainer(Trainer):
         self.group_sampler: PictureGroupSampler | None = None
         self.average: WeightAverage | None = None
         self.nonfinite_steps = self._count_nonfinite_steps()
+        self.flops: dict[tuple, int] = {}  # of a forward pass, by the shapes of the batch
         self.is_staging = False
         self.checkpoint: str | None = None  # that training was resumed from
         self.grad_norm: float | None = None
@@ -313,6 +315,17 @@ class ReferringSegmentationTrainer(Trainer):
         """The batches of a step and the number of their objects; the last batch of an epoch may have fewer."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         return batches, sum(len(batch.get("labels", ())) for batch in batches)
+
+    def floating_point_ops(self, inputs) -> int:
+        """Operations of forward and backward pass, which takes twice as many; 0 where weights are in parts."""
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            return 0
+        shapes = tuple(tuple(inputs[name].shape) for name in ("pixel_values", "input_ids"))
+        if shapes not in self.flops:
+            batch = {name: value for name, value in inputs.items() if name not in (*NOT_FOR_THE_MODEL, "labels")}
+            with self.compute_loss_context_manager():
+                self.flops[shapes] = count_forward(self.model, self._prepare_inputs(batch))
+        return 3 * self.flops[shapes]
 
     def weighted_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return segmentation_loss(logits, labels, self.args.dice_weight, self.args.cross_entropy_weight)

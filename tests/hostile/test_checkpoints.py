@@ -6,15 +6,18 @@ import json
 import os
 import pickle
 import random
+import resource
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from machinery import attempt
+from machinery import attempt, run_command
 from safetensors.torch import load_file, save_file
 
+from remamber_hf.memory import keep_freed_memory
 from remamber_hf.run_training import main as train
 from remamber_hf.training.checkpoints import MANIFEST, write_manifest
 
@@ -336,3 +339,35 @@ def test_a_hostile_recipe_is_refused(tmp_path, name):
     outcome = attempt(train, [str(recipe), *more], folder=tmp_path, seconds=20)
     assert "executed" not in outcome.stdout
     outcome.check_refused(word, "recipe.yaml", megabytes=300)
+
+
+# ------------------------------------------------------------------------------------------------------ no more room
+
+
+def with_room_for(size: int, arguments: list[str]):
+    """Run the command where no file may grow beyond `size` bytes, as on a disk that is full."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    run_command(*arguments)
+
+
+@pytest.mark.parametrize("size", [5000, 20_000, 60_000, 120_000])
+@pytest.mark.parametrize("command", ["train", "export", "evaluate"])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(trained, tmp_path, command, size):
+    keep_freed_memory()  # which the command asks for, and the machinery would take for a program that is started
+    data, out = trained / "data" / "shapes", tmp_path / "out"
+    model = str(trained / "conv")
+    commands = {
+        "train": ["train", "--model", model, "--do_train", "--use_cpu", "--max_steps", "1", "--save_steps", "1"],
+        "export": ["data", "export"],
+        "evaluate": ["evaluate", model, "--num_workers", "0", "--splits", "val", "--device", "cpu"],
+    }
+    arguments = [*commands[command], "--data_dir", str(data), "--output_dir", str(out)]
+    outcome = attempt(with_room_for, size, arguments, gigabytes=6, seconds=60)
+    assert outcome.status == 2 or (outcome.status == 0 and size > 50_000), outcome.trace + outcome.stderr
+    message = [line for line in outcome.stderr.splitlines() if "remamber: error" in line]
+    assert "Traceback" not in outcome.stderr and len(message) == (outcome.status == 2), outcome.stderr
+    if outcome.status == 2:
+        assert len(message[0]) < 600 and not list(tmp_path.glob(".*"))
+        assert command == "train" or not out.exists()
+        assert not list(out.glob("**/*.safetensors")) and not list(out.glob("checkpoint-*"))
