@@ -60,6 +60,8 @@ for name, text in COMMANDS.items():
 
 def main():
     """Entry point: answers --help and --version itself, and leaves the rest to `remamber_hf.cli`."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the page has lines that a terminal's encoding may lack
     if set(sys.argv[1:]) <= {"--help", "--version"}:
         return front_page(prog_name="remamber")
     from remamber_hf.cli import main as run_command
