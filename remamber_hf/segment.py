@@ -228,7 +228,7 @@ def check_outputs(tasks: list[Task], outputs: dict[str, Path], is_many: bool) ->
         is_several = FORMATS[standard[0]].is_per_expression and len(tasks[0].expressions) > 1
         if is_many or is_several:
             raise ValueError(f"standard output takes one {standard[0]}, this makes several; name a file or folder.")
-    taken = {Path(task.source).resolve() for task in tasks if is_file_name(task.source)}
+    taken = {real(task.source) for task in tasks if is_file_name(task.source)}
     for name, path in outputs.items():
         if path == STANDARD:
             continue
@@ -245,7 +245,7 @@ def check_outputs(tasks: list[Task], outputs: dict[str, Path], is_many: bool) ->
             files += paths
             if is_many and outputs[name] != STANDARD:
                 for path in paths:
-                    if not path.resolve().is_relative_to(outputs[name].resolve()):
+                    if not real(path).is_relative_to(real(outputs[name])):
                         raise ValueError(f"{path} leads out of {outputs[name]} by a link; remove it or name another.")
     files += [outputs["json"]] if "json" in outputs else []
     for path in files:
@@ -253,9 +253,14 @@ def check_outputs(tasks: list[Task], outputs: dict[str, Path], is_many: bool) ->
             continue
         if path.is_dir():
             raise ValueError(f"{path} is a folder; name a file in it.")
-        if path.resolve() in taken:
+        if real(path) in taken:
             raise ValueError(f"{path} is the picture itself or is to be written twice; use another name.")
-        taken.add(path.resolve())
+        taken.add(real(path))
+
+
+def real(path: str | Path) -> Path:
+    """Where a path leads, also one that is not there; `Path.resolve` raises for a loop of links."""
+    return Path(os.path.realpath(path))
 
 
 def render(name: str, picture: Image.Image, results: list[dict]) -> Iterator[Image.Image]:

@@ -80,8 +80,8 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """The text of the refusal, as the exception has it or the command prints it."""
-        return self.text if self.status is None else self.stderr.strip()
+        """The text of the refusal, as the exception has it or the command prints it last, after any progress."""
+        return self.text if self.status is None else self.stderr.strip().rpartition("\n")[2]
 
     def check_harmless(self, megabytes: float = 500):
         """Assert that it ended by itself, in its memory, started nothing, called nobody and left nothing behind."""
@@ -246,7 +246,7 @@ def _note(seen: dict[str, list], event: str, values: tuple):
             seen["changed" if is_changed else "opened"].append(path)
     elif event in CHANGES:
         seen["changed"].append(str(values[0]))
-    elif event in STARTS:
+    elif event in STARTS and values[:1] != (None,):  # ctypes.CDLL(None) is this process itself
         seen["started"].append(f"{event} {str(values)[:200]}")
     elif event in CALLS:
         seen["called"].append(f"{event} {str(values)[:200]}")
