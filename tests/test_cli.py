@@ -136,7 +136,7 @@ def test_help_names_every_command(remamber):
 
 
 def test_the_bound_on_pixels_is_raised_by_a_variable_for_every_command(monkeypatch, capsys):
-    for bound, message in (("1000", "at most 1000 and 65535 a side are read"), ("many", "a whole number above 0")):
+    for bound, message in (("200000", "at most 200000 and 65535 a side are read"), ("many", "a whole number above 0")):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
         monkeypatch.setattr(cli, "keep_freed_memory", bool)  # it holds for the whole process
         monkeypatch.setenv("REMAMBER_MAX_PIXELS", bound)
