@@ -73,6 +73,8 @@ def wait_without_spinning():
 
 def main():
     """Entry point: answers --help and --version itself, and leaves the rest to `remamber_hf.cli`."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the page has lines that a terminal's encoding may lack
     if set(sys.argv[1:]) <= {"--help", "--version"}:
         return front_page(prog_name="remamber")
     wait_without_spinning()

@@ -13,7 +13,10 @@
 # limitations under the License.
 """The command `remamber`: finds the subcommand and turns bad input into one line and exit status 2."""
 
+import os
 import sys
+import warnings
+from contextlib import suppress
 
 import typer
 from safetensors import SafetensorError
@@ -22,6 +25,7 @@ from .convert_checkpoint import convert
 from .data.commands import COMMANDS as DATA_COMMANDS
 from .environment import env
 from .memory import keep_freed_memory
+from .pictures import printable, set_max_pixels
 from .run_evaluation import evaluate
 from .run_training import main as run_training
 from .segment import segment
@@ -54,23 +58,45 @@ for name, command in DATA_COMMANDS.items():
 def main():
     """Entry point: a ValueError or OSError is bad input, said in one line; anything else is a bug and shows where."""
     keep_freed_memory()
+    show_all_letters()
+    warnings.filterwarnings("ignore", module="PIL")  # about a damaged picture there is one line of ours
     try:
+        if bound := os.environ.get("REMAMBER_MAX_PIXELS"):
+            set_max_pixels(bound)
         app()
+    except BrokenPipeError:  # who reads the output has enough, as `head` has
+        leave_pipe()
     except (ValueError, OSError) as error:
-        message = " ".join(str(error).split())
+        message = str(error)
     except (RuntimeError, SafetensorError) as error:
         if not is_failed_write(error):
             raise
-        message = f"a file could not be written, is the disk full? ({' '.join(str(error).split())[:300]})"
+        message = f"a file could not be written, is the disk full? ({str(error)[:300]})"
     else:
         return
-    print(f"remamber: error: {message}", file=sys.stderr)
+    print(f"remamber: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 
 def is_failed_write(error: Exception) -> bool:
     """Whether a library says in an error of its own that the system took no more of a file."""
     return any(words in str(error) for words in FAILED_WRITE)
+
+
+def show_all_letters() -> None:
+    """Have letters that the terminal's encoding lacks printed as escapes: no report fails because of one."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def leave_pipe() -> None:
+    """End without a word, also when Python flushes what is left."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ import csv
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -36,15 +36,16 @@ from transformers.utils import logging
 from .data.refer import decode_text, read_regular_file
 from .explanation import draw_explanation, explain_mask
 from .loading import BUNDLED_MODEL, DEVICES, DTYPES, load_pipeline
-from .pictures import WEB, read_picture
+from .pictures import WEB, picture_endings, printable, read_bounded, read_picture, set_max_pixels
 from .pipeline_remamber import ReferringSegmentationPipeline
 from .visualization import blur_background, cut_out, draw_overlay
 from .whole_files import STANDARD, make_whole_file, save_picture
 
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
 MANY_FOLDER = Path("segmented")
 CSV_COLUMNS = ("file_name", "expression")  # those of `metadata.csv` in people's own data
+MAX_NAMED = 5  # of the files that are left out
+LONGEST_NAME = 100  # letters of a web address that name a file
 MAX_TOGETHER = 16  # expressions of a picture that go through the model at once, to bound the memory
 
 
@@ -119,12 +120,22 @@ def read_tasks(inputs: list[str], expressions: list[str], from_csv: Path | None)
 
 
 def list_pictures(source: str) -> list[str]:
-    """The pictures right in a folder, sorted, and anything else as it is; ValueError if the folder has none."""
+    """
+    The pictures right in a folder, sorted, and anything else as it is; ValueError if the folder has none.
+
+    A picture is what has an ending of a format that is read. Hidden files are none, as those that macOS puts beside
+    pictures (._a.png). What else is left out is named.
+    """
     if not os.path.isdir(source):
         return [source]
-    found = sorted(str(path) for path in Path(source).iterdir() if path.suffix.lower() in PICTURE_ENDINGS)
+    files = sorted(path for path in Path(source).iterdir() if not path.name.startswith(".") and not path.is_dir())
+    found = [str(path) for path in files if path.suffix.lower() in picture_endings()]
     if not found:
-        raise ValueError(f"the folder {source} has no pictures right in it: no {', '.join(PICTURE_ENDINGS)}.")
+        raise ValueError(f"the folder {source} has no pictures right in it, by their endings: .png, .jpg and others.")
+    others = [printable(path.name) for path in files if path.suffix.lower() not in picture_endings()]
+    if others:
+        names = ", ".join(others[:MAX_NAMED]) + (" …" if len(others) > MAX_NAMED else "")
+        typer.echo(f"remamber: note: {len(others)} files left out of {printable(source)}: {names}", err=True)
     return found
 
 
@@ -152,17 +163,31 @@ def read_csv(path: Path) -> dict[str, list[str]]:
 
 
 def name_outputs(sources: list[str]) -> list[Path]:
-    """Names for what is written about each picture: where it lies below the folder that holds them all, no ending."""
-    files = [Path(source).absolute() for source in sources if is_file_name(source)]
-    root = os.path.commonpath([file.parent for file in files]) if files else None
-    names = []
+    """
+    Names for what is written about each picture: where it lies below the folder that holds them all, no ending.
+
+    Where two would be the same, they keep the ending, and a number where that is the same too.
+    """
+    files = [os.path.abspath(source) for source in sources if is_file_name(source)]  # no ".." is left
+    root = os.path.commonpath([os.path.dirname(file) for file in files]) if files else None
+    whole = []
     for source in sources:
         if is_file_name(source):
-            names.append(Path(source).absolute().relative_to(root).with_suffix(""))
+            whole.append(Path(os.path.abspath(source)).relative_to(root))
         elif source == str(STANDARD):
-            names.append(Path("stdin"))
+            whole.append(Path("stdin"))
         else:
-            names.append(Path(PurePosixPath(urlsplit(source).path).stem or "picture"))
+            whole.append(Path(PurePosixPath(urlsplit(source).path).name[-LONGEST_NAME:] or "picture"))
+    counts = Counter(str(path.with_suffix("")).casefold() for path in whole)  # some systems take A and a for the same
+    names, taken = [], set()
+    for path in whole:
+        wanted = path if counts[str(path.with_suffix("")).casefold()] > 1 else path.with_suffix("")
+        name, index = wanted, 1
+        while str(name).casefold() in taken:
+            index += 1
+            name = wanted.with_name(f"{wanted.name}_{index}")
+        taken.add(str(name).casefold())
+        names.append(name)
     return names
 
 
@@ -204,7 +229,7 @@ def check_outputs(tasks: list[Task], outputs: dict[str, Path], is_many: bool) ->
         is_several = FORMATS[standard[0]].is_per_expression and len(tasks[0].expressions) > 1
         if is_many or is_several:
             raise ValueError(f"standard output takes one {standard[0]}, this makes several; name a file or folder.")
-    taken = {Path(task.source).resolve() for task in tasks}
+    taken = {real(task.source) for task in tasks if is_file_name(task.source)}
     for name, path in outputs.items():
         if path == STANDARD:
             continue
@@ -215,16 +240,28 @@ def check_outputs(tasks: list[Task], outputs: dict[str, Path], is_many: bool) ->
         endings = FORMATS[name].endings
         if path.suffix.lower() not in endings:
             raise ValueError(f"{path} names no format that fits; end it in {', '.join(endings)}.")
-    files = [path for task in tasks for paths in plan_files(task, outputs, is_many).values() for path in paths]
+    files = []
+    for task in tasks:
+        for name, paths in plan_files(task, outputs, is_many).items():
+            files += paths
+            if is_many and outputs[name] != STANDARD:
+                for path in paths:
+                    if not real(path).is_relative_to(real(outputs[name])):
+                        raise ValueError(f"{path} leads out of {outputs[name]} by a link; remove it or name another.")
     files += [outputs["json"]] if "json" in outputs else []
     for path in files:
         if path == STANDARD:
             continue
         if path.is_dir():
             raise ValueError(f"{path} is a folder; name a file in it.")
-        if path.resolve() in taken:
+        if real(path) in taken:
             raise ValueError(f"{path} is the picture itself or is to be written twice; use another name.")
-        taken.add(path.resolve())
+        taken.add(real(path))
+
+
+def real(path: str | Path) -> Path:
+    """Where a path leads, also one that is not there; `Path.resolve` raises for a loop of links."""
+    return Path(os.path.realpath(path))
 
 
 def render(name: str, picture: Image.Image, results: list[dict]) -> Iterator[Image.Image]:
@@ -276,13 +313,108 @@ def to_json(source: str, result: dict) -> str:
         "box": result["box"],
         "rle": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
     }
-    return json.dumps(record, ensure_ascii=False)
+    line = json.dumps(record, ensure_ascii=False)
+    # A name that is no UTF-8 has halves of surrogates.
+    return line if line.isascii() or is_encodable(line) else json.dumps(record)
+
+
+def is_encodable(text: str) -> bool:
+    """Whether it can be written as UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+class UnfinishedLines:
+    """
+    JSON Lines that are kept beside their file until all are there, so that an interrupted run goes on.
+
+    Each line of the file NAME.unfinished is [source, stamp, the JSON Lines about it]; the first says of which run.
+
+    Args:
+        path: of the file that they become.
+        settings: what decides on the lines, besides the pictures and expressions.
+    """
+
+    def __init__(self, path: Path, settings: list):
+        self.path = path
+        self.unfinished = path.with_name(f"{path.name}.unfinished")
+        self.first = json.dumps(["remamber segment", *settings]).encode() + b"\n"
+        self.end = 0  # of what is kept, in bytes
+        self.places: dict[str, int] = {}  # of each source's line, in bytes
+        self.file = None
+
+    def read(self, tasks: list[Task]) -> set[str]:
+        """The sources of which an interrupted run with the same settings has lines; pictures that changed are none."""
+        if not self.unfinished.is_file() or self.unfinished.is_symlink():
+            return set()
+        stamps = {task.source: stamp_of(task) for task in tasks}
+        with self.unfinished.open("rb") as file:
+            if file.readline() != self.first:
+                return set()
+            self.end = file.tell()
+            for line in file:
+                try:
+                    source, stamp, _ = json.loads(line)
+                except (ValueError, TypeError):
+                    break
+                if not line.endswith(b"\n"):  # half-written
+                    break
+                if stamps.get(source) == stamp:
+                    self.places[source] = self.end
+                self.end += len(line)
+        return set(self.places)
+
+    def add(self, task: Task, lines: list[str]) -> None:
+        """Keep the lines about one picture."""
+        self._open()
+        line = json.dumps([task.source, stamp_of(task), lines]).encode() + b"\n"
+        self.places[task.source] = self.end
+        self.file.write(line)
+        self.file.flush()
+        self.end += len(line)
+
+    def finish(self, tasks: list[Task]) -> None:
+        """Write the file, whole, in the order of the tasks."""
+        self._open()
+        with make_whole_file(self.path) as path, path.open("w", encoding="utf-8", newline="\n") as file:
+            for task in tasks:
+                if task.source in self.places:
+                    self.file.seek(self.places[task.source])
+                    file.writelines(f"{line}\n" for line in json.loads(self.file.readline())[2])
+        self.file.close()
+        self.unfinished.unlink()
+
+    def _open(self) -> None:
+        if self.file is None and self.end:
+            self.file = self.unfinished.open("r+b")
+            self.file.seek(self.end)
+            self.file.truncate()
+        elif self.file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.unfinished.unlink(missing_ok=True)
+            self.file = self.unfinished.open("x+b")
+            self.end = self.file.write(self.first)
+
+
+def stamp_of_model(model: str | None) -> list:
+    """The times at which the files of a model's folder were written."""
+    folder = BUNDLED_MODEL if model is None else Path(model)
+    return sorted([path.name, path.stat().st_mtime_ns] for path in folder.glob("*.*")) if folder.is_dir() else []
+
+
+def stamp_of(task: Task) -> list:
+    """What tells whether the lines about a picture are still right: the expressions, and its file's size and time."""
+    try:
+        status = os.stat(task.source)
+    except (OSError, ValueError):
+        return [task.expressions, None, None]
+    return [task.expressions, status.st_size, status.st_mtime_ns]
 
 
 # --------------------------------------------------------------------------------------------------------- the command
 def run_task(pipe: ReferringSegmentationPipeline, task: Task, threshold: float) -> tuple[Image.Image, list[dict]]:
     """The picture of a task, and what the pipeline returns for each of its expressions."""
-    picture = read_picture(BytesIO(sys.stdin.buffer.read()) if task.source == str(STANDARD) else task.source)
+    is_standard = task.source == str(STANDARD)
+    picture = read_picture(read_bounded(sys.stdin.buffer, "standard input") if is_standard else task.source)
     results = []
     for start in range(0, len(task.expressions), MAX_TOGETHER):
         texts = task.expressions[start : start + MAX_TOGETHER]
@@ -296,7 +428,7 @@ def note_cut_expressions(pipe: ReferringSegmentationPipeline, tasks: list[Task])
     for expression in dict.fromkeys(text for task in tasks for text in task.expressions):
         if pipe.processor.count_tokens(expression) > length:
             limit = f"the model reads {length} tokens, the rest is cut off"
-            typer.echo(f"remamber: note: {limit}: {expression}", err=True)
+            typer.echo(f"remamber: note: {limit}: {printable(expression)}", err=True)
 
 
 def complete(*values: str):
@@ -359,6 +491,14 @@ def segment(
     threshold: Annotated[
         float, typer.Option(metavar="NUMBER", help="Probability above which a pixel belongs to the object.")
     ] = 0.5,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Pixels that a picture may have; a larger one is refused.",
+            show_default="REMAMBER_MAX_PIXELS or Pillow's 89478485",
+        ),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(
@@ -396,7 +536,9 @@ def segment(
 
     Several files of a kind about one picture are numbered NAME_1, NAME_2 ….
     Files of the same name are replaced. A picture among many that cannot be
-    read is named and does not stop the rest.
+    read is named and does not stop the rest. JSON Lines about many pictures
+    that go to a file are kept when the run is interrupted; the same command
+    goes on from there.
 
     Exit status: 0 if all went well, 1 if some of many pictures failed, 2 if
     the arguments or the only picture are wrong.
@@ -405,6 +547,8 @@ def segment(
         raise ValueError(f"--format is {format!r}; use one of {', '.join(FORMATS)}.")
     if not 0 <= threshold <= 1:
         raise ValueError(f"--threshold is {threshold}; it must be in [0, 1].")
+    if max_pixels is not None:
+        set_max_pixels(max_pixels)
     tasks, is_many = read_tasks(inputs or [], expression or [], from_csv)
     if output is None:
         one = Path(f"{tasks[0].name}_{format}.png")
@@ -423,46 +567,58 @@ def segment(
 
     report = sys.stderr if STANDARD in outputs.values() else sys.stdout
     written, failed = {name: [] for name, path in outputs.items() if path != STANDARD}, 0
-    with ExitStack() as stack:
-        lines = sys.stdout
-        if outputs.get("json", STANDARD) != STANDARD:
-            lines = stack.enter_context(
-                stack.enter_context(make_whole_file(outputs["json"])).open("w", encoding="utf-8")
-            )
-        for task in tqdm(tasks, desc="segment", unit="picture", disable=None if is_many else True):
-            try:
-                picture, results = run_task(pipe, task, threshold)
-                for name, paths in plan_files(task, outputs, is_many).items():
-                    if name == "explain":
-                        pictures = explain_results(pipe, picture, results, threshold)
-                    else:
-                        pictures = render(name, picture, results)
-                    for path, rendered in zip(paths, pictures):
-                        save_picture(rendered, path)
-                    if name in written:
-                        written[name] += paths
-            except (ValueError, OSError) as error:
-                if not is_many or isinstance(error, BrokenPipeError):
-                    raise
-                failed += 1
-                message = " ".join(str(error).split())
-                about = "" if task.source in message else f"{task.source}: "
-                tqdm.write(f"remamber: failed: {about}{message}", file=sys.stderr)
-                continue
-            for result in results:
-                if "json" in outputs:
-                    tqdm.write(to_json(task.source, result), file=lines)
+    lines, done = None, set()
+    if outputs.get("json") == STANDARD and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # JSON Lines are, whatever the terminal takes
+    elif "json" in outputs:
+        lines = UnfinishedLines(outputs["json"], [str(model), stamp_of_model(model), dtype, threshold])
+        done = lines.read(tasks) if is_many else done
+        if done:
+            typer.echo(f"remamber: note: an interrupted run goes on; {len(done)} pictures are done", err=True)
+    for task in tqdm(tasks, desc="segment", unit="picture", disable=None if is_many else True):
+        planned = plan_files(task, outputs, is_many)
+        if task.source in done and all(path.exists() for paths in planned.values() for path in paths):
+            for name, paths in planned.items():
+                written[name] += paths
+            continue
+        try:
+            picture, results = run_task(pipe, task, threshold)
+            for name, paths in planned.items():
+                if name == "explain":
+                    pictures = explain_results(pipe, picture, results, threshold)
                 else:
-                    start = f"{task.source}: " if is_many else ""
-                    tqdm.write(f"{start}{result['expression']}: {describe(result)}", file=report)
-            lines.flush()
+                    pictures = render(name, picture, results)
+                for path, rendered in zip(paths, pictures):
+                    save_picture(rendered, path)
+                if name in written:
+                    written[name] += paths
+        except (ValueError, OSError) as error:
+            if not is_many or isinstance(error, BrokenPipeError):
+                raise
+            failed += 1
+            message = printable(" ".join(str(error).split()))
+            about = "" if printable(task.source) in message else f"{printable(task.source)}: "
+            tqdm.write(f"remamber: failed: {about}{message}", file=sys.stderr)
+            continue
+        if lines is not None:
+            lines.add(task, [to_json(task.source, result) for result in results])
+            continue
+        for result in results:
+            if "json" in outputs:
+                tqdm.write(to_json(task.source, result), file=sys.stdout)
+            else:
+                start = f"{task.source}: " if is_many else ""
+                tqdm.write(printable(f"{start}{result['expression']}: {describe(result)}"), file=report)
+        sys.stdout.flush()
+    if lines is not None:
+        lines.finish(tasks)
     if written:
         if is_many:
             parts = [f"{len(paths)} in {outputs[name]}" for name, paths in written.items() if name != "json"]
         else:
             parts = [str(path) for paths in written.values() for path in paths]
         parts += [str(outputs["json"])] if "json" in written else []
-        typer.echo(f"written: {', '.join(parts)}", file=report)
+        typer.echo(f"written: {printable(', '.join(parts))}", file=report)
     if failed:
         typer.echo(f"remamber: {failed} of {len(tasks)} pictures failed", err=True)
         raise typer.Exit(1)

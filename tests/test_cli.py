@@ -134,3 +134,14 @@ def test_help_names_every_command(remamber):
     status, output, _ = remamber("--help")
     assert status == 0
     assert all(name in output for name in ("segment", "convert", "train", "data"))
+
+
+def test_the_bound_on_pixels_is_raised_by_a_variable_for_every_command(monkeypatch, capsys):
+    for bound, message in (("200000", "at most 200000 and 65535 a side are read"), ("many", "a whole number above 0")):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+        monkeypatch.setattr(cli, "keep_freed_memory", bool)  # it holds for the whole process
+        monkeypatch.setenv("REMAMBER_MAX_PIXELS", bound)
+        monkeypatch.setattr(sys, "argv", ["remamber", "segment", str(EXAMPLE), "the square", "--device", "cpu"])
+        with pytest.raises(SystemExit) as raised:
+            cli.main()
+        assert raised.value.code == 2 and message in capsys.readouterr().err

@@ -4,6 +4,7 @@ import http.server
 import json
 import re
 import threading
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -300,3 +301,24 @@ def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
         else:
             exec(compile(code, "docs/pipeline.md", "exec"), namespace)
     assert namespace["found"]["box"]["xmin"] < namespace["found"]["box"]["xmax"]
+
+
+def test_masks_of_a_photograph_are_made_one_at_a_time():
+    """Probabilities at full resolution take four times a mask; those of all expressions never lie side by side."""
+    from remamber_hf.loading import BUNDLED_MODEL, load_pipeline
+
+    pipe = load_pipeline(BUNDLED_MODEL, "cpu")
+    alive, most = weakref.WeakSet(), []
+    post_process = pipe.processor.image_processor.post_process_referring_segmentation
+
+    def watch(logits, **options):
+        masks, probabilities = post_process(logits, **options)
+        alive.update(probability for probability in probabilities)
+        most.append(len(alive))
+        return masks, probabilities
+
+    pipe.processor.image_processor.post_process_referring_segmentation = watch
+    expressions = [f"the {number}. star" for number in range(6)]
+    found = pipe(Image.new("RGB", (300, 200)), expressions, return_box=True)
+    assert [result["expression"] for result in found] == expressions
+    assert len(most) == 6 and max(most) == 1

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
 from remamber_hf.segment import (
     Task,
     check_outputs,
+    name_outputs,
     read_tasks,
     segment,
 )
@@ -74,7 +77,8 @@ def test_a_broken_picture_among_many_is_named_and_the_rest_is_written(run, tmp_p
     (tmp_path / "photos" / "notes.txt").write_text("no picture by its name")
     result = run("photos", "none.png", "-e", SQUARE, "-e", TRIANGLE, "--mask", "masks")
     assert result.exit_code == 1
-    first, second, last = result.stderr.splitlines()
+    note, first, second, last = result.stderr.splitlines()
+    assert note == "remamber: note: 1 files left out of photos: notes.txt"
     assert first.startswith("remamber: failed: The picture 'photos/b.jpg' cannot be read")
     assert second.startswith("remamber: failed: There is no file 'none.png'")
     assert last == "remamber: 2 of 4 pictures failed"
@@ -107,35 +111,136 @@ def test_a_csv_gives_a_json_line_for_each_expression_with_the_mask_the_pipeline_
         assert record["score"] == pytest.approx(found["score"], abs=1e-4)
 
 
-def test_pictures_keep_their_folders_and_a_name_that_two_would_write_is_refused(run, tmp_path):
+def test_pictures_keep_their_folders_and_their_ending_where_only_it_tells_them_apart(run, tmp_path):
     for name in ("x/a.png", "y/a.png"):
         (tmp_path / name).parent.mkdir()
         Image.new("RGB", (32, 32)).save(tmp_path / name)
     result = run("x/a.png", "y/a.png", "-e", TRIANGLE, "--format", "mask", "-o", "masks")
     assert result.exit_code == 0
     assert files_in(tmp_path / "masks") == ["x/a_mask.png", "y/a_mask.png"]
-    Image.new("RGB", (32, 32)).save(tmp_path / "x/a.jpg")
-    with pytest.raises(ValueError, match="a_overlay.png is the picture itself or is to be written twice"):
-        run("x", "-e", TRIANGLE)
+    for name in ("a.jpg", "A_1.png", "a_1.bmp"):
+        Image.new("RGB", (32, 32)).save(tmp_path / "x" / name)
+    assert run("x", "-e", TRIANGLE).exit_code == 0
+    expected = ["A_1.png_overlay.png", "a.jpg_overlay.png", "a.png_overlay.png", "a_1.bmp_overlay.png"]
+    assert files_in(tmp_path / "segmented") == expected
 
 
-def test_json_lines_in_a_file_are_whole_or_absent(run, tmp_path, monkeypatch):
-    assert run(EXAMPLE, SQUARE, "--format", "json", "-o", "found.jsonl").stdout.endswith("written: found.jsonl\n")
-    assert json.loads((tmp_path / "found.jsonl").read_text())["expression"] == SQUARE
+def test_outputs_of_web_addresses_that_end_alike_are_numbered():
+    sources = ["https://a.example/1/cat.jpg", "https://a.example/2/cat.jpg", "http://b.example/cat.png", "http://c/.."]
+    names = [str(name) for name in name_outputs([*sources, "-"])]
+    assert names == ["cat.jpg", "cat.jpg_2", "cat.png", "..", "stdin"] and len(set(names)) == 5
+    assert str(name_outputs(["http://a.example/" + "x" * 1000])[0]) == "x" * 100
+
+
+def test_what_is_written_about_a_list_stays_in_the_folder(run, tmp_path):
+    (tmp_path / "list" / "x").mkdir(parents=True)
+    for name in ("p.png", "list/q.png", "list/x/r.png"):
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    names = ("x/../../p.png", "q.png", "./x/r.png")
+    (tmp_path / "list/wanted.csv").write_text("file_name,expression\n" + "".join(f"{name},a\n" for name in names))
+    before = set(files_in(tmp_path))
+    assert run("--from-csv", "list/wanted.csv", "-o", "out/deep").exit_code == 0
+    new = sorted(set(files_in(tmp_path)) - before)
+    assert new == [f"out/deep/{name}_overlay.png" for name in ("list/q", "list/x/r", "p")]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "list").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="linked/list/q_overlay.png leads out of linked by a link"):
+        run("--from-csv", "list/wanted.csv", "-o", "linked")
+    assert files_in(tmp_path / "elsewhere") == []
+
+
+def test_a_folder_is_read_for_all_that_pillow_opens_and_the_rest_is_named(run, tmp_path):
+    (tmp_path / "photos").mkdir()
+    picture = Image.new("RGB", (32, 32))
+    for ending, file_format in {"jfif": "JPEG", "jpe": "JPEG", "JP2": "JPEG2000", "png": "PNG", "tga": "TGA"}.items():
+        picture.save(tmp_path / "photos" / f"of_{ending}.{ending}", file_format)
+    (tmp_path / "photos" / "._a.png").write_bytes(b"of macOS")
+    for name in ("notes.txt", "plan.pdf", "a\x1b[31m.doc"):
+        (tmp_path / "photos" / name).write_text("no picture")
+    result = run("photos", "-e", TRIANGLE)
+    assert result.exit_code == 0
+    assert len(files_in(tmp_path / "segmented")) == 5
+    note = "remamber: note: 3 files left out of photos: a\\x1b[31m.doc, notes.txt, plan.pdf"
+    assert result.stderr.splitlines() == [note]
+
+
+def test_json_lines_are_utf_8_whatever_the_terminal_takes_and_expressions_are_shown_escaped(tmp_path):
+    text = "grün 船 \x1b[31m\u202e"
+    (tmp_path / "list.csv").write_text(f"file_name,expression\n{EXAMPLE},{text}\n", encoding="utf-8")
+    program = "import sys; from remamber_hf.cli import main; sys.argv[0] = 'remamber'; main()"
+    for encoding in ("cp1252", "ascii", "utf-16"):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        command = [
+            sys.executable,
+            "-c",
+            program,
+            "segment",
+            "--from-csv",
+            str(tmp_path / "list.csv"),
+            "--device",
+            "cpu",
+        ]
+        found = subprocess.run([*command, "--format", "json"], env=environment, capture_output=True, check=True)
+        assert json.loads(found.stdout.decode("utf-8"))["expression"] == text
+        if encoding == "ascii":
+            command += ["-o", str(tmp_path / "out")]
+            shown = subprocess.run(command, env=environment, capture_output=True, check=True).stdout.decode("ascii")
+            assert "gr\\xfcn \\u8239 \\x1b[31m\\u202e: " in shown and "\x1b" not in shown
+
+
+def test_an_interrupted_run_goes_on_and_gives_what_an_uninterrupted_one_gives(run, tmp_path, monkeypatch):
     module = importlib.import_module("remamber_hf.segment")
-    tasks = []
+    pictures = [BUNDLED_PICTURES / f"shapes_{number}.png" for number in (1, 2, 3, 5)]
+    broken = tmp_path / "broken.png"
+    broken.write_text("no picture")
+    arguments = [
+        pictures[0],
+        broken,
+        *pictures[1:],
+        "-e",
+        SQUARE,
+        "-e",
+        TRIANGLE,
+        "--format",
+        "json",
+        "--mask",
+        "masks",
+    ]
+    assert run(*arguments, "-o", "whole.jsonl").exit_code == 1
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    assert whole.count(b"\n") == 8
+    run_task, done = module.run_task, []
 
     def run_out_of_memory(pipe, task, threshold):
-        tasks.append(task)
-        if len(tasks) == 2:
+        if len(done) == 2:
             raise RuntimeError("out of memory")
-        return run_task(pipe, task, threshold)
+        result = run_task(pipe, task, threshold)
+        done.append(task.source)
+        return result
 
-    run_task = module.run_task
     monkeypatch.setattr(module, "run_task", run_out_of_memory)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        run(EXAMPLE, BUNDLED_PICTURES / "shapes_2.png", "-e", SQUARE, "--format", "json", "-o", "other.jsonl")
-    assert files_in(tmp_path) == ["found.jsonl"]
+    for half in (b'["/a.png", [', b'["a", 1, []]'):
+        for settings, expected in (([], 2), (["--threshold", "0.6"], 4), ([], 4)):
+            done.clear()
+            with pytest.raises(RuntimeError, match="out of memory"):
+                run(*arguments, "-o", "part.jsonl")
+            unfinished = tmp_path / "part.jsonl.unfinished"
+            assert not (tmp_path / "part.jsonl").exists() and unfinished.read_bytes().count(b"\n") == 3
+            unfinished.write_bytes(unfinished.read_bytes() + half)
+            if settings == [] and expected == 4:  # a picture that has changed since, or whose other files are gone
+                for path in (tmp_path / "masks").rglob("*.png"):
+                    path.unlink()
+            done.clear()
+            done.append("")  # two are missing, or all
+            monkeypatch.setattr(module, "run_task", lambda *args: done.append(args[1].source) or run_task(*args))
+            assert run(*arguments, "-o", "part.jsonl", *settings).exit_code == 1
+            assert len(done) == 1 + expected + 1  # and the broken one
+            if not settings:
+                assert (tmp_path / "part.jsonl").read_bytes() == whole
+            assert not unfinished.exists()
+            (tmp_path / "part.jsonl").unlink()
+            monkeypatch.setattr(module, "run_task", run_out_of_memory)
 
 
 def test_many_expressions_of_a_picture_go_through_the_model_in_parts(monkeypatch, pipe):
