@@ -19,7 +19,7 @@ import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .cpu_scan import load_library
-from .selective_scan import BACKENDS, fastest_backend
+from .selective_scan import BACKENDS, ScanBackend, fastest_backend
 
 
 PACKAGES = ("remamber_hf", "torch", "transformers", "accelerate", "datasets", "mamba-ssm")
@@ -39,7 +39,7 @@ AUTO_CASES = [("cpu", "float32"), ("cpu", "bfloat16"), ("cpu", "float64"), ("cud
 MIN_WIDTH = 100  # columns of a table that goes to a file
 
 
-def describe_environment() -> dict:
+def describe_environment() -> dict[str, Any]:
     """
     What a report of a bug should say, ready for JSON.
 
@@ -77,7 +77,7 @@ def describe_environment() -> dict:
     }
 
 
-def _why_not(backend, devices: dict) -> str:
+def _why_not(backend: ScanBackend, devices: dict[str, str | None]) -> str:
     device_type = backend.device_type or "cpu"
     reasons = [] if devices[device_type] else [f"PyTorch finds no {DEVICES[device_type]} device here"]
     return "; ".join(filter(None, [*reasons, backend.why_not(torch.device(device_type))]))
@@ -98,7 +98,9 @@ def _processor() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def env(as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for a report of a bug.")] = False):
+def env(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for a report of a bug.")] = False,
+) -> None:
     """Show versions, the scan backends that can run here, how to get the others, and what `auto` takes."""
     environment = describe_environment()
     if as_json:
@@ -113,7 +115,7 @@ def env(as_json: Annotated[bool, typer.Option("--json", help="One JSON object, f
             console.print(Text(f"{name} cannot run: {backend['why_not']}", style="yellow"), soft_wrap=True)
 
 
-def _facts_table(environment: dict) -> Table:
+def _facts_table(environment: dict[str, Any]) -> Table:
     machine, devices = environment["machine"], environment["devices"]
     table = Table(title="Installed", title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
@@ -131,7 +133,7 @@ def _facts_table(environment: dict) -> Table:
     return table
 
 
-def _backends_table(environment: dict) -> Table:
+def _backends_table(environment: dict[str, Any]) -> Table:
     table = Table(title="Scan backends", title_justify="left")
     table.add_column("name", no_wrap=True)
     table.add_column("runs on", no_wrap=True)
@@ -147,7 +149,7 @@ def _backends_table(environment: dict) -> Table:
     return table
 
 
-def _auto_table(environment: dict) -> Table:
+def _auto_table(environment: dict[str, Any]) -> Table:
     table = Table(title="What auto takes", title_justify="left")
     for header in ("device", "type", "backend"):
         table.add_column(header)

@@ -18,13 +18,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
-from .modeling_remamber import ReMamberForImageSegmentation, channels_first, resize
+from .modeling_remamber import ReMamberForImageSegmentation, resize
+from .modeling_vmamba import channels_first
 from .processing_remamber import ReMamberProcessor, encode
 from .visualization import colour_of, cut_text, fade, find_font, outline_of, wrap_text
 
@@ -92,9 +94,12 @@ def explain_mask(
     if model.training:
         raise ValueError("the model is in training mode, which changes its batch norms; call model.eval() first.")
     inputs = processor(images=picture, text=expression, return_tensors="pt").to(model.device)
-    text_modules = {f"stage {stage}": fusion for stage, fusion in enumerate(model.remamber.fusions, start=1)}
+    text_modules: dict[str, Any] = {
+        f"stage {stage}": fusion for stage, fusion in enumerate(model.remamber.fusions, start=1)
+    }
     if model.config.mask_head == "mamba":
-        text_modules |= {f"head level {level}": module for level, module in enumerate(model.mask_head.levels, start=1)}
+        levels: Any = model.mask_head.levels
+        text_modules |= {f"head level {level}": module for level, module in enumerate(levels, start=1)}
     modules = {name: module.local_text.conv for name, module in text_modules.items()}
     with torch.inference_mode():
         with recorded_inputs({**modules, "mask head": model.mask_head}) as recorded:
@@ -121,12 +126,12 @@ def explain_mask(
 
 
 @contextmanager
-def recorded_inputs(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple]]:
+def recorded_inputs(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Any, ...]]]:
     """Fills a dict with the positional arguments of each module's last call by this thread, while it is open."""
-    recorded = {}
+    recorded: dict[str, tuple[Any, ...]] = {}
     caller = threading.get_ident()
 
-    def record(name: str, arguments: tuple):
+    def record(name: str, arguments: tuple[Any, ...]) -> None:
         if threading.get_ident() == caller:  # others may be using the model
             recorded[name] = arguments
 
@@ -249,7 +254,7 @@ def shorten(value: float) -> str:
 
 def draw_heat(values: np.ndarray, low: float, high: float, size: tuple[int, int], mask: np.ndarray) -> Image.Image:
     """Values (height, width) as colours, cells left square-edged, with the outline of a mask, bool of any size."""
-    share = (values - low) / max(high - low, np.finfo(np.float32).tiny)
+    share = (values - low) / max(high - low, float(np.finfo(np.float32).tiny))
     steps = np.linspace(0, 1, len(HEAT))
     channels = [np.interp(share, steps, channel) for channel in zip(*HEAT)]
     heat = Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8))
@@ -302,4 +307,5 @@ def tile_side(num_columns: int, label_width: int) -> int:
 
 def fit(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(width, height) scaled to have `side` as the longer one."""
-    return tuple(max(1, round(side * length / max(size))) for length in size)
+    width, height = (max(1, round(side * length / max(size))) for length in size)
+    return width, height

@@ -46,7 +46,7 @@ STANDARD = Path("-")  # stands for standard input or output
 MARK = ".remamber-"  # in the name of what is unfinished
 
 
-def check_new_folder(folder: str | Path) -> None:
+def check_new_folder(folder: str | os.PathLike[str]) -> None:
     """FileExistsError unless a folder can be made there: nothing is there, or an empty folder."""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -54,7 +54,7 @@ def check_new_folder(folder: str | Path) -> None:
 
 
 @contextmanager
-def make_whole_folder(folder: str | Path) -> Iterator[Path]:
+def make_whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """
     A folder to fill beside `folder`, which it becomes if all goes well; else it is gone.
 
