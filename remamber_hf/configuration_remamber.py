@@ -129,23 +129,23 @@ class SS2DConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         backend = kwargs.pop("scan_backend", "auto")  # older folders have it
         if backend != "auto":
             logger.warning_once(f"scan_backend={backend!r} in a configuration is not read; {SET_SCAN_BACKEND}.")
         super().__post_init__(**kwargs)
 
     @property
-    def scan_backend(self):
+    def scan_backend(self) -> str:
         """No field: raises ValueError, also for `from_pretrained(…, scan_backend=…)`."""
         raise ValueError(f"scan_backend is not part of the configuration; {SET_SCAN_BACKEND}.")
 
     @scan_backend.setter
-    def scan_backend(self, name: str):
+    def scan_backend(self, name: str) -> None:
         raise ValueError(f"scan_backend={name!r} is not part of the configuration; {SET_SCAN_BACKEND}.")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__init_subclass__(**kwargs)
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
     def validate_ss2d(self) -> None:
@@ -199,7 +199,7 @@ class VMambaConfig(BackboneConfigMixin, SS2DConfig):
         self.set_output_features_output_indices(
             out_indices=kwargs.pop("out_indices", None), out_features=kwargs.pop("out_features", None)
         )
-        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__post_init__(**kwargs)
 
     @property
     def hidden_size(self) -> int:
@@ -278,7 +278,7 @@ class ReMamberConfig(SS2DConfig):
             self.vision_config = VMambaConfig()
         elif isinstance(self.vision_config, dict):
             self.vision_config = VMambaConfig(**self.vision_config)
-        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__post_init__(**kwargs)
 
     @property
     def custom_pipelines(self) -> dict[str, Any]:

@@ -261,7 +261,14 @@ class VMambaPreTrainedModel(PreTrainedModel):
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
     @staticmethod
-    def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs):
+    def _load_pretrained_model(
+        model: PreTrainedModel,
+        state_dict: Any,
+        checkpoint_files: list[str] | None,
+        load_config: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         # The one place between the model, still without data, and its files. A quantizer packs them in other shapes.
         if load_config.hf_quantizer is None and checkpoint_files:
             check_weight_files(model, checkpoint_files, load_config.ignore_mismatched_sizes)
