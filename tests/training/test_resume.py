@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -309,7 +310,7 @@ def test_a_checkpoint_that_replaces_another_leaves_the_old_one_whole_or_none(tmp
     for deadly in range(1, 10):
         folder, calls = tmp_path / str(deadly), 0
         final, staged = fake_checkpoint(folder, 4), folder / STAGING / "checkpoint-4"
-        staged.mkdir(parents=True)
+        shutil.copytree(final, staged)
         (staged / "model.safetensors").write_bytes(bytes(200))
         try:
             publish(staged, final)
