@@ -151,7 +151,8 @@ def read_curves(log_history: list[dict]) -> tuple[dict[str, list], dict[str, lis
             if math.isfinite(value):
                 # With the best checkpoint loaded at the end, the last step is evaluated again, on other weights.
                 curves.setdefault(label, {}).setdefault(entry["step"], value)
-    return tuple({label: sorted(points.items()) for label, points in curves.items()} for curves in (losses, scores))
+    in_order = [{label: sorted(points.items()) for label, points in curves.items()} for curves in (losses, scores)]
+    return in_order[0], in_order[1]
 
 
 def choose_samples(evaluation_rows: list[datasets.Dataset], count: int) -> datasets.Dataset:

@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -108,6 +109,14 @@ class ReferringSegmentationTrainer(Trainer):
         ValueError: if an argument is missing, cannot be served, or asks for what the model or the device cannot do.
     """
 
+    # What transformers leaves open is settled here; rows are of `datasets`, or of any data set with a length.
+    args: ReMamberTrainingArguments
+    model: nn.Module
+    processing_class: ReMamberProcessor
+    train_dataset: Any
+    eval_dataset: Any
+    lr_scheduler: Any
+
     def __init__(
         self,
         model=None,
@@ -176,7 +185,7 @@ class ReferringSegmentationTrainer(Trainer):
                 f"one process sees {self.args.n_gpu} GPUs; start one for each with `torchrun --nproc_per_node "
                 f"{self.args.n_gpu} -m remamber_hf.run_training …`, or show it one with CUDA_VISIBLE_DEVICES=0."
             )
-        kwargs = self.args.gradient_checkpointing_kwargs or self.args.activation_checkpointing_kwargs or {}
+        kwargs: Any = self.args.gradient_checkpointing_kwargs or self.args.activation_checkpointing_kwargs or {}
         if kwargs.get("use_reentrant") and not all(weight.requires_grad for weight in self.model.parameters()):
             raise ValueError(
                 "use_reentrant is true and weights are frozen, behind which the others would get no gradient; leave "
@@ -206,7 +215,9 @@ class ReferringSegmentationTrainer(Trainer):
 
     # ------------------------------------------------------------------------------------------------------ training
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, trial=None, **kwargs):
+    def train(  # type: ignore[override]  # the rest comes by name
+        self, resume_from_checkpoint: str | bool | None = None, trial=None, **kwargs
+    ):
         """
         Train, from the start or on from a checkpoint.
 
@@ -274,7 +285,7 @@ class ReferringSegmentationTrainer(Trainer):
                 for part, module in model_parts(opt_model).items()
                 for parameter in module.parameters()
             }
-            rates = {
+            rates: dict[str | None, float | None] = {
                 "backbone": self.args.backbone_learning_rate,
                 "text_encoder": self.args.text_encoder_learning_rate,
             }
@@ -286,7 +297,7 @@ class ReferringSegmentationTrainer(Trainer):
                     if parameters:
                         groups.append({**group, "params": parameters, "lr": rates.get(part) or group["lr"]})
             optimizer.param_groups = groups
-        return self.optimizer
+        return self.optimizer  # type: ignore[return-value]  # made by now
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """See `decayed_parameter_names`; all of them, as published, if the arguments say so."""
@@ -544,14 +555,15 @@ class ReferringSegmentationTrainer(Trainer):
 
     def _load_best_model(self):
         # Transformers would only warn, and keep the last weights.
-        if not Path(self.state.best_model_checkpoint).is_dir():
+        best = Path(str(self.state.best_model_checkpoint))  # there is one, or this is not called
+        if not best.is_dir():
             raise FileNotFoundError(
                 f"the best checkpoint, {self.state.best_model_checkpoint}, is gone; the last one in "
                 f"{self.args.output_dir} has the weights of the end."
             )
         super()._load_best_model()
         if self.average is not None:
-            self.average.load(Path(self.state.best_model_checkpoint) / AVERAGE)
+            self.average.load(best / AVERAGE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         try:
@@ -670,7 +682,10 @@ class StepHooks(TrainerCallback):
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
         trainer = self.trainer
         # Not `optimizer_step_was_skipped`: a fused optimizer skips an infinite gradient without telling.
-        if trainer.average is not None and self.is_finite and math.isfinite(trainer.grad_norm):
+        if trainer.average is None or not self.is_finite:
+            return
+        # DeepSpeed alone measures no norm, and has no average.
+        if math.isfinite(trainer.grad_norm):  # type: ignore[arg-type]
             trainer.average.update(model, state.global_step + 1)
 
 
@@ -731,7 +746,7 @@ def find_image_ids(rows) -> list[int]:
     """The picture of each row; ValueError if rows do not tell."""
     is_table = isinstance(rows, datasets.Dataset)
     if is_table:
-        image_ids = rows.with_format(None)["image_id"] if "image_id" in rows.column_names else [None]
+        image_ids: Any = rows.with_format(None)["image_id"] if "image_id" in rows.column_names else [None]
     else:
         image_ids = [rows[index].get("image_id") for index in range(len(rows))]
     if None in image_ids:
@@ -762,6 +777,7 @@ def model_parts(model: nn.Module) -> dict[str, nn.Module]:
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """The papers' metrics and the mean loss, from what `prediction_step` counted."""
-    intersections, losses = prediction.predictions
+    predictions: Any = prediction.predictions  # the pair that `prediction_step` returns
+    intersections, losses = predictions
     scores = referring_iou(np.asarray(intersections), np.asarray(prediction.label_ids))
     return {**scores, "loss": float(np.mean(losses, dtype=np.float64))}
