@@ -159,8 +159,27 @@ TORCHVISION_CODE = "image_processing_remamber.ReMamberImageProcessor"  # in the 
 LARGEST_SIDE = 8192  # pixels of what a model reads
 
 
-def check_sizes(fields: Mapping[str, Any]) -> None:
-    """ValueError unless every side in `size`, `crop_size` and `pad_size` is a whole number of pixels up to 8,192."""
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """
+    ValueError for fields of an image processor that are none, or that mean nothing.
+
+    Every side in `size`, `crop_size` and `pad_size` is a whole number of pixels up to 8,192; `rescale_factor`,
+    `image_mean` and `image_std` are finite, the last above 0.
+    """
+    for name in fields:
+        if callable(getattr(ReMamberPreprocessing, name, None)) or callable(getattr(PilBackend, name, None)):
+            raise ValueError(f"{name} is no field of an image processor; leave it out.")
+    for name in ("rescale_factor", "image_mean", "image_std"):
+        value = fields.get(name)
+        if value is None:
+            continue
+        try:
+            numbers = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            numbers = np.array(np.nan)
+        if not numbers.size or not np.isfinite(numbers).all() or (name == "image_std" and numbers.min() <= 0):
+            above = " above 0" if name == "image_std" else ""
+            raise ValueError(f"{name} is {describe(value)}; give finite numbers{above}.")
     for name in ("size", "crop_size", "pad_size"):
         value: Any = fields.get(name)
         if isinstance(value, SizeDict):
@@ -248,11 +267,13 @@ class ReMamberPreprocessing(BaseImageProcessor):
         return_tensors: str | TensorType | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        check_sizes(kwargs)
+        check_fields(kwargs)
         self._check_geometry(kwargs)
         kwargs["resample"] = find_resampling(kwargs["resample"])
         if kwargs.get("data_format") not in (None, "channels_first", ChannelDimension.FIRST):
-            raise ValueError(f"data_format is {kwargs['data_format']}; the model reads channels_first, leave it out.")
+            raise ValueError(
+                f"data_format is {describe(kwargs['data_format'])}; the model reads channels_first, leave it out."
+            )
         pictures = self.fetch_images(images)
         if kwargs["do_convert_rgb"]:
             if not kwargs["do_rescale"]:
@@ -431,7 +452,7 @@ class ReMamberImageProcessor(ReMamberPreprocessing, TorchvisionBackend):
 
     def __init__(self, **kwargs: Unpack[ImagesKwargs]):
         requires_backends(self, ["torchvision"])
-        check_sizes(kwargs)
+        check_fields(kwargs)
         super().__init__(**kwargs)
 
 
@@ -443,7 +464,7 @@ class ReMamberImageProcessorPil(ReMamberPreprocessing, PilBackend):
     """
 
     def __init__(self, **kwargs: Unpack[ImagesKwargs]):
-        check_sizes(kwargs)
+        check_fields(kwargs)
         super().__init__(**kwargs)
 
     def process_image(

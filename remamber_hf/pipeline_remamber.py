@@ -234,6 +234,7 @@ class ReferringSegmentationPipeline(Pipeline):
                 input_ids=torch.cat([item["input_ids"] for item in batch]),
                 attention_mask=torch.cat([item["attention_mask"] for item in batch]),
                 image_index=image_index,
+                return_dict=True,
             ).logits
         return [{**item, "logits": part} for item, part in zip(batch, logits.split(counts))]
 

@@ -281,7 +281,7 @@ class Evaluator:
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         is_mixed = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.model.device.type, self.dtype, enabled=is_mixed):
-            outputs = self.model(**inputs)
+            outputs = self.model(**inputs, return_dict=True)
         for logits, size in zip(outputs.logits.split(1), sizes, strict=True):  # one mask in memory at a time
             (mask,) = self.processor.post_process_referring_segmentation(
                 logits, target_sizes=[size], threshold=self.protocol.threshold, interpolation=self.protocol.resize

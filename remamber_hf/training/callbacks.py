@@ -73,7 +73,7 @@ def draw_predictions(model, processor: ReMamberProcessor, rows: datasets.Dataset
     for row in rows:
         picture, truth = to_rgb(row["image"]), row_mask(row)
         inputs = processor(images=picture, text=row["sentences"], return_tensors="pt").to(model.device, model.dtype)
-        outputs = model(**inputs)
+        outputs = model(**inputs, return_dict=True)
         outputs.logits = outputs.logits.nan_to_num()  # an overflow must not end a long run
         (mask,) = processor.post_process_referring_segmentation(outputs, target_sizes=[truth.shape])
         found = mask.cpu().numpy()

@@ -89,7 +89,7 @@ processor = AutoProcessor.from_pretrained({place}, trust_remote_code=True)
 picture = Image.open("picture.jpg").convert("RGB")
 inputs = processor(images=picture, text=["the right dog"], return_tensors="pt")
 with torch.no_grad():
-    outputs = model(**inputs)
+    outputs = model(**inputs, return_dict=True)
 size = (picture.height, picture.width)
 (mask,) = processor.post_process_referring_segmentation(outputs, target_sizes=[size])  # bool (height, width)
 ```

@@ -313,7 +313,7 @@ class ReferringSegmentationTrainer(Trainer):
             raise ValueError(f"a batch has no labels, but {', '.join(inputs)}; have the data collator make them.")
         inputs = {name: value for name, value in inputs.items() if name not in NOT_FOR_THE_MODEL}
         labels = inputs.pop("labels")
-        outputs = model(**inputs)
+        outputs = model(**inputs, return_dict=True)
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
             return (loss, outputs) if return_outputs else loss
@@ -415,7 +415,7 @@ class ReferringSegmentationTrainer(Trainer):
         is_own_loss = type(self).compute_loss is ReferringSegmentationTrainer.compute_loss
         with torch.no_grad(), self.compute_loss_context_manager():
             if is_own_loss and self.compute_loss_func is None:
-                outputs = model(**inputs)
+                outputs = model(**inputs, return_dict=True)
                 samples = zip(outputs.logits.split(1), labels.split(1))
                 losses = torch.stack([self.weighted_loss(*sample) for sample in samples])
             else:  # somebody else's loss, which is one for the batch
