@@ -185,8 +185,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         if isinstance(value, SizeDict):
             value = vars(value)
         elif not isinstance(value, Mapping):
-            is_pair = isinstance(value, (list, tuple)) and len(value) == 2
-            value = dict(enumerate(value if is_pair else [value]))
+            value = dict(enumerate(value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]))
         for key, side in value.items():
             largest = LARGEST_SIDE**2 if str(key).endswith("pixels") else LARGEST_SIDE
             is_whole = isinstance(side, (int, np.integer)) and not isinstance(side, bool)

@@ -209,7 +209,7 @@ def orientation_of(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         return int(orientation) if orientation in TRANSPOSITIONS else 1
-    except PILLOW_ERRORS:
+    except (*PILLOW_ERRORS, Warning):  # Pillow warns of what it cannot read; where warnings are errors, it raises
         return 1
 
 

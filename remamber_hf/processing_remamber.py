@@ -83,6 +83,9 @@ def encode(tokenizer: Any, expressions: list[str]) -> list[tuple[list[int], list
     Padding and truncation are a state of the tokenizer, which every call of it sets. Nothing is set here, and what
     another thread has set is undone, so that neither disturbs the other.
     """
+    if type(tokenizer).__module__.partition(".")[0] != "transformers":  # its class may do more
+        encodings = copy.deepcopy(tokenizer)(expressions, padding=False, truncation=False, verbose=False).encodings
+        return [(encoding.ids, encoding.offsets) for encoding in encodings]
     backend = tokenizer.backend_tokenizer
     encodings = backend.encode_batch(expressions)
     if any(encoding.overflowing for encoding in encodings):

@@ -33,7 +33,7 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import IterableDataset
 from transformers import EvalPrediction, Trainer, TrainerCallback
-from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, rotate_checkpoints
 from transformers.utils import logging
 
@@ -581,13 +581,12 @@ class ReferringSegmentationTrainer(Trainer):
             return super()._load_optimizer_and_scheduler(checkpoint)
         scheduler, optimizer = self.lr_scheduler, self.optimizer
         groups, schedule = settings_of(optimizer), scheduler.state_dict()
-        scheduled = getattr(scheduler, "optimizer", None)
+        saved_schedule = Path(checkpoint) / SCHEDULER_NAME
         try:
+            if saved_schedule.is_file() and not is_like(torch.load(saved_schedule, weights_only=True), schedule):
+                raise TypeError("the scheduler is that of another kind")
             super()._load_optimizer_and_scheduler(checkpoint)
             check_optimizer(optimizer, groups)
-            is_same = getattr(scheduler, "optimizer", None) is scheduled
-            if not (is_same and is_like(scheduler.state_dict(), schedule)):
-                raise TypeError("the scheduler is that of another kind")
         except ValueError as error:  # other groups of weights
             raise ValueError(
                 f"{checkpoint} was saved with other parts frozen; resume with the same ({str(error)[:200]})."

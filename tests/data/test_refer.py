@@ -754,7 +754,7 @@ def test_formats_and_errors_of_pictures_are_those_of_the_one_reader():
 def test_a_picture_of_more_pixels_than_are_read_is_reported(tiny, root, load, monkeypatch):
     tiny.write(root)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZES[0][0] * SIZES[0][1] - 1)
-    with pytest.raises(ValueError, match="ref 1001 .*: unreadable picture: .* 2400 pixels"):
+    with pytest.raises(ValueError, match="ref 1001 .*: unreadable picture: .*2400 pixels"):
         load()
 
 

@@ -9,6 +9,7 @@ import random
 import shutil
 import struct
 import sys
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -77,7 +78,6 @@ BAD_FIELDS = [
     ((), "time_step_max", [NAN, INFINITE]),
     ((), "layer_norm_eps", [NAN, 0.0, "x"]),
     ((), "initializer_range", [NAN, -1.0, "x"]),
-    ((), "scan_backend", ["os.system", 3, ["auto"]]),
     ((), "mask_head", ["none", 1]),
     ((), "text_length", [10**9, 0, -1, "20", 19]),
     ((), "channel_scan_size", [10**9, 0, 5]),
@@ -368,6 +368,12 @@ def change_first(weights: dict, name: str, tensor) -> dict:
     return {**weights, name: tensor}
 
 
+def quantized(tensor: torch.Tensor) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch leaves them, and files have them
+        return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
 NORM = "backbone.layers.0.blocks.0.norm.weight"
 EMBEDDING = "text_encoder.text_model.embeddings.token_embedding.weight"
 CHECKPOINTS = {
@@ -385,10 +391,7 @@ CHECKPOINTS = {
     "one of int8": lambda weights: {**weights, NORM: weights[NORM].to(torch.int8)},
     "one of bool": lambda weights: {**weights, NORM: weights[NORM].bool()},
     "one sparse": lambda weights: {**weights, EMBEDDING: weights[EMBEDDING].to_sparse()},
-    "one quantized": lambda weights: {
-        **weights,
-        EMBEDDING: torch.quantize_per_tensor(weights[EMBEDDING], 0.1, 0, torch.qint8),
-    },
+    "one quantized": lambda weights: {**weights, EMBEDDING: quantized(weights[EMBEDDING])},
     "one NaN": lambda weights: {**weights, NORM: weights[NORM] * NAN},
     "one infinite": lambda weights: {**weights, NORM: weights[NORM] + INFINITE},
     "one wide view": lambda weights: {**weights, EMBEDDING: torch.zeros(1).expand(10**6, 10**6)},
