@@ -50,6 +50,7 @@ test-sanitizers: setup  ## the C++ kernel under address, undefined-behaviour and
 
 # The ends of the ranges in setup.cfg, each in an environment of its own; PyTorch is the one of constraints.txt in both.
 # NEIGHBOUR_TESTS is what touches transformers, datasets, accelerate, peft or evaluate; give fewer on the command line.
+# What neighbours of such versions deprecate in each other is not ours; a FutureWarning stays an error.
 NEIGHBOUR_TESTS ?= tests/test_auto_classes.py tests/test_configuration_remamber.py tests/test_convert_checkpoint.py \
 	tests/test_image_processing_remamber.py tests/test_loading.py tests/test_modeling_remamber.py \
 	tests/test_modeling_vmamba.py tests/test_pipeline_remamber.py tests/test_processing_remamber.py tests/test_segment.py \
@@ -70,10 +71,10 @@ NEIGHBOUR_TESTS ?= tests/test_auto_classes.py tests/test_configuration_remamber.
 	touch $@
 
 test-lowest: .venv-lowest/ready  ## what touches our neighbours, with the lowest versions that setup.cfg allows
-	.venv-lowest/bin/python -m pytest -q -rs $(NEIGHBOUR_TESTS)
+	.venv-lowest/bin/python -m pytest -q -rs -W default::DeprecationWarning $(NEIGHBOUR_TESTS)
 
 test-newest: .venv-newest/ready  ## the same with the newest versions that it allows
-	.venv-newest/bin/python -m pytest -q -rs $(NEIGHBOUR_TESTS)
+	.venv-newest/bin/python -m pytest -q -rs -W default::DeprecationWarning $(NEIGHBOUR_TESTS)
 
 test-gpu: setup  ## everything on the GPUs of this machine, with the PyTorch and mamba-ssm that .venv has
 	$(BIN)/python -m pytest -q -rs tests/gpu

@@ -47,8 +47,9 @@ AutoModelForImageClassification.register(VMambaConfig, VMambaForImageClassificat
 AutoModelForImageSegmentation.register(ReMamberConfig, ReMamberForImageSegmentation, exist_ok=True)
 # AutoImageProcessor.register would first import transformers' own, and add ours to them.
 IMAGE_PROCESSORS = {"torchvision": ReMamberImageProcessor, "pil": ReMamberImageProcessorPil}
-IMAGE_PROCESSOR_MAPPING.register(ReMamberConfig, IMAGE_PROCESSORS, exist_ok=True)
-IMAGE_PROCESSOR_MAPPING.register(VMambaConfig, IMAGE_PROCESSORS, exist_ok=True)
+# Its annotation is of tokenizers' pairs; image processors come as a dict.
+IMAGE_PROCESSOR_MAPPING.register(ReMamberConfig, IMAGE_PROCESSORS, exist_ok=True)  # type: ignore[arg-type]
+IMAGE_PROCESSOR_MAPPING.register(VMambaConfig, IMAGE_PROCESSORS, exist_ok=True)  # type: ignore[arg-type]
 AutoProcessor.register(ReMamberConfig, ReMamberProcessor, exist_ok=True)
 PIPELINE_REGISTRY.register_pipeline(TASK, ReferringSegmentationPipeline, pt_model=AutoModelForImageSegmentation)
 

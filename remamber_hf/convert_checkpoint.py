@@ -20,8 +20,9 @@ import reprlib
 import struct
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -43,7 +44,7 @@ CLIP_TOKENIZER = "openai/clip-vit-large-patch14"
 CLIP_VOCABULARY = 49408  # tokens
 
 # Published name → ours. Every rule is applied in turn, so a later one sees what an earlier one wrote.
-NAME_RULES = [
+NAME_RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     # where a module lives
     (r"^(patch_embed|layers)\.", r"vmamba.\1."),
     (r"^classifier\.norm\.", r"norm."),
@@ -128,11 +129,12 @@ def convert_state_dict(
     state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     # A constant that older versions of transformers stored; it is no weight.
     state_dict = {name: tensor for name, tensor in state_dict.items() if not name.endswith(".position_ids")}
+    config: ReMamberConfig | VMambaConfig
     try:
         if "text_encoder.text_model.final_layer_norm.weight" in state_dict:
-            config, model_class = _read_remamber_config(state_dict), ReMamberForImageSegmentation
+            config = _read_remamber_config(state_dict)
         elif "classifier.head.weight" in state_dict:
-            config, model_class = _read_vmamba_config(state_dict, prefix=""), VMambaForImageClassification
+            config = _read_vmamba_config(state_dict, prefix="")
             config.num_labels = len(state_dict["classifier.head.weight"])
         else:
             known = ", ".join(map(_show, list(state_dict)[:3]))
@@ -148,7 +150,7 @@ def convert_state_dict(
 
     converted = {convert_name(name): tensor for name, tensor in state_dict.items()}
     with torch.device("meta"):
-        expected = model_class(config).state_dict()
+        expected = _make_model(config).state_dict()
     missing, unexpected = sorted(expected.keys() - converted.keys()), sorted(converted.keys() - expected.keys())
     if missing or unexpected:
         raise ValueError(f"tensors are missing: {_some(missing)}; unknown: {_some(unexpected)}.")
@@ -226,6 +228,12 @@ def _read_vmamba_config(state_dict: dict[str, torch.Tensor], prefix: str) -> VMa
     )
 
 
+def _make_model(config: ReMamberConfig | VMambaConfig) -> ReMamberForImageSegmentation | VMambaForImageClassification:
+    if isinstance(config, VMambaConfig):
+        return VMambaForImageClassification(config)
+    return ReMamberForImageSegmentation(config)
+
+
 def _read_text_config(state_dict: dict[str, torch.Tensor]) -> CLIPTextConfig:
     """Text encoder of CLIP: heads of width 64, the last two ids are start and end token."""
     prefix = "text_encoder.text_model"
@@ -247,7 +255,7 @@ def _read_text_config(state_dict: dict[str, torch.Tensor]) -> CLIPTextConfig:
 def _read_remamber_config(state_dict: dict[str, torch.Tensor]) -> ReMamberConfig:
     vision_config = _read_vmamba_config(state_dict, prefix="backbone.")
     correlation_size, text_length = state_dict["backbone.local_text_fusion.0.unsqueeze.0.weight"].shape[:2]
-    fields = {}
+    fields: dict[str, Any] = {}
     if "decoder.neck.0.weight" in state_dict:
         fields["mask_head"] = "conv"
         fields["conv_head_ratio"] = state_dict["decoder.neck.0.weight"].shape[0] // vision_config.hidden_sizes[0]
@@ -326,6 +334,7 @@ def load_checkpoint(path: str | Path, use_ema: bool = False) -> dict[str, torch.
     except BROKEN_FILE_ERRORS:
         names = []  # not in torch's zip format: what it is, the load below says
     try:
+        inert: list[Callable | tuple[Callable, str]]
         inert = [(_InertArray if name.startswith("numpy.") else _InertObject, name) for name in names]
         with torch.serialization.safe_globals(inert), warnings.catch_warnings(action="ignore"):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -346,7 +355,8 @@ def load_checkpoint(path: str | Path, use_ema: bool = False) -> dict[str, torch.
 
 
 def _load_tokenizer(name: str | None, config: ReMamberConfig) -> CLIPTokenizer | None:
-    vocab_size = config.text_config.vocab_size
+    text: Any = config.text_config  # CLIPTextConfig, once a configuration is made
+    vocab_size = text.vocab_size
     if name is None:
         if vocab_size != CLIP_VOCABULARY:
             return None
@@ -388,10 +398,9 @@ def convert_checkpoint(
     except ValueError as error:
         message = str(error)
         raise ValueError(message if str(checkpoint) in message else f"{checkpoint}: {message}") from None
-    is_classifier = isinstance(config, VMambaConfig)
-    clip_tokenizer = None if is_classifier else _load_tokenizer(tokenizer, config)
+    clip_tokenizer = None if isinstance(config, VMambaConfig) else _load_tokenizer(tokenizer, config)
     with no_init_weights():
-        model = (VMambaForImageClassification if is_classifier else ReMamberForImageSegmentation)(config)
+        model = _make_model(config)
     model.load_state_dict(state_dict, strict=True, assign=True)
 
     with make_whole_folder(output_dir) as unfinished:

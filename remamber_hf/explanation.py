@@ -103,7 +103,7 @@ def explain_mask(
     modules = {name: module.local_text.conv for name, module in text_modules.items()}
     with torch.inference_mode():
         with recorded_inputs({**modules, "mask head": model.mask_head}) as recorded:
-            outputs = model(**inputs)
+            outputs = model(**inputs, return_dict=True)
         feature_maps, text_hidden_states = recorded.pop("mask head")
         logits = []
         for num_kept in range(1, len(feature_maps)):

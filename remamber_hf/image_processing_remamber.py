@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
-from transformers.image_processing_utils import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
@@ -20,19 +20,19 @@ from transformers.image_utils import (
     SizeDict,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
-from transformers.utils import requires_backends
+from transformers.utils import TensorType, requires_backends
 
 from .pictures import describe, is_fraction, list_pictures, open_picture, palette_map, read_picture, to_picture, to_rgb
 
 
 # How `post_process_referring_segmentation` resizes logits; the published evaluation used "nearest".
-LOGIT_INTERPOLATIONS = {
+LOGIT_INTERPOLATIONS: dict[str, dict[str, Any]] = {
     "bilinear": {"mode": "bilinear", "align_corners": False},
     "nearest": {"mode": "nearest"},
 }
 
 
-def to_binary_map(segmentation_map, index: int) -> np.ndarray:
+def to_binary_map(segmentation_map: Any, index: int) -> np.ndarray:
     """Turns a PIL image, array or tensor into a uint8 map (height, width), 1 where the object is and 0 elsewhere.
 
     Raises:
@@ -60,7 +60,7 @@ def to_binary_map(segmentation_map, index: int) -> np.ndarray:
     return is_object.view(np.uint8)
 
 
-def list_maps(segmentation_maps) -> list:
+def list_maps(segmentation_maps: Any) -> list[Any]:
     """The maps of a single one, a batch (an array with one axis more), or an iterable of either, in their order."""
     if isinstance(segmentation_maps, Image.Image) or (
         isinstance(segmentation_maps, (np.ndarray, torch.Tensor)) and segmentation_maps.ndim == 2
@@ -92,7 +92,7 @@ def look_up(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
     return values
 
 
-def find_logits(outputs) -> torch.Tensor:
+def find_logits(outputs: Any) -> torch.Tensor:
     """The logits (num_expressions, 1, height, width) of a model's output; ValueError if there are none."""
     if isinstance(outputs, Mapping) or hasattr(outputs, "logits"):
         logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs.logits
@@ -103,24 +103,25 @@ def find_logits(outputs) -> torch.Tensor:
     if isinstance(logits, np.ndarray):
         logits = torch.from_numpy(logits)
     if not isinstance(logits, torch.Tensor) or logits.ndim != 4 or logits.shape[1] != 1:
-        came = f"have shape {tuple(logits.shape)}" if hasattr(logits, "shape") else "are missing"
+        shape = getattr(logits, "shape", None)
+        came = "are missing" if shape is None else f"have shape {tuple(shape)}"
         raise ValueError(f"logits {came}; give the model's output or logits (num_expressions, 1, height, width).")
     if not logits.is_floating_point():
         raise ValueError(f"logits are {logits.dtype}; give those of the model, from before any threshold.")
     return logits.detach()
 
 
-def find_resampling(resample):
+def find_resampling(resample: Any) -> Any:
     """A filter of Pillow's by its name; ValueError for an unknown one, for which transformers takes its own."""
     if not isinstance(resample, str):
         return resample
-    names = [filter_.name.lower() for filter_ in PILImageResampling]
+    names = [filter_.name.lower() for filter_ in Image.Resampling]
     if resample.lower() not in names:
         raise ValueError(f"resample is {describe(resample)}; give one of {', '.join(names)}.")
-    return PILImageResampling[resample.upper()]
+    return Image.Resampling[resample.upper()]
 
 
-def check_threshold(threshold):
+def check_threshold(threshold: Any) -> None:
     if isinstance(threshold, (torch.Tensor, np.ndarray)) and threshold.ndim == 0:
         threshold = threshold.item()
     is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
@@ -128,9 +129,9 @@ def check_threshold(threshold):
         raise ValueError(f"threshold is {describe(threshold)}; give a probability in [0, 1].")
 
 
-def check_target_sizes(target_sizes, num_expressions: int) -> list[tuple[int, int]]:
+def check_target_sizes(target_sizes: Any, num_expressions: int) -> list[tuple[int, int]]:
     is_array = isinstance(target_sizes, (torch.Tensor, np.ndarray))
-    sizes = target_sizes.tolist() if is_array else target_sizes
+    sizes: Any = target_sizes.tolist() if is_array else target_sizes
     if not isinstance(sizes, Iterable):
         raise ValueError(f"target_sizes is {describe(sizes)}; give (height, width) of each expression's picture.")
     sizes = [entry.item() if getattr(entry, "ndim", None) == 0 else entry for entry in sizes]
@@ -158,10 +159,29 @@ TORCHVISION_CODE = "image_processing_remamber.ReMamberImageProcessor"  # in the 
 LARGEST_SIDE = 8192  # pixels of what a model reads
 
 
-def check_sizes(fields: Mapping[str, Any]) -> None:
-    """ValueError unless every side in `size`, `crop_size` and `pad_size` is a whole number of pixels up to 8,192."""
-    for name in ("size", "crop_size", "pad_size"):
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """
+    ValueError for fields of an image processor that are none, or that mean nothing.
+
+    Every side in `size`, `crop_size` and `pad_size` is a whole number of pixels up to 8,192; `rescale_factor`,
+    `image_mean` and `image_std` are finite, the last above 0.
+    """
+    for name in fields:
+        if callable(getattr(ReMamberPreprocessing, name, None)) or callable(getattr(PilBackend, name, None)):
+            raise ValueError(f"{name} is no field of an image processor; leave it out.")
+    for name in ("rescale_factor", "image_mean", "image_std"):
         value = fields.get(name)
+        if value is None:
+            continue
+        try:
+            numbers = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            numbers = np.array(np.nan)
+        if not numbers.size or not np.isfinite(numbers).all() or (name == "image_std" and numbers.min() <= 0):
+            above = " above 0" if name == "image_std" else ""
+            raise ValueError(f"{name} is {describe(value)}; give finite numbers{above}.")
+    for name in ("size", "crop_size", "pad_size"):
+        value: Any = fields.get(name)
         if isinstance(value, SizeDict):
             value = vars(value)
         elif not isinstance(value, Mapping):
@@ -174,7 +194,7 @@ def check_sizes(fields: Mapping[str, Any]) -> None:
                 raise ValueError(f"{name} has {describe(side)}; give whole numbers of pixels, none above {largest:,}.")
 
 
-class ReMamberPreprocessing:
+class ReMamberPreprocessing(BaseImageProcessor):
     """RGB → squash-resize to 480 x 480 → / 255 → ImageNet normalization; map → nearest resize → 0/1 labels.
 
     What the two image processors share; a transformers backend follows it in their list of parents.
@@ -190,8 +210,10 @@ class ReMamberPreprocessing:
     do_normalize = True
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
+    do_center_crop: bool | None
+    do_pad: bool | None
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
@@ -221,7 +243,7 @@ class ReMamberPreprocessing:
         """
         return super().preprocess(images, segmentation_maps, image_index, **kwargs)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As every image processor's. The folder names the twin that runs wherever it is loaded, with Pillow alone."""
         fields = super().to_dict()
         auto_map = fields.get("auto_map") or {}
@@ -229,7 +251,7 @@ class ReMamberPreprocessing:
             fields["auto_map"] = {**auto_map, "AutoImageProcessor": f"{TORCHVISION_CODE}Pil"}
         return fields
 
-    def fetch_images(self, images) -> list:
+    def fetch_images(self, images: Any) -> list[Any]:
         """The pictures as a list; what names a picture is opened, PIL images, arrays and tensors stay as they are."""
         kept = (Image.Image, np.ndarray, torch.Tensor)
         pictures = list_pictures(images)
@@ -237,14 +259,21 @@ class ReMamberPreprocessing:
             raise ValueError("images is empty; give at least one picture.")
         return [picture if isinstance(picture, kept) else read_picture(picture) for picture in pictures]
 
-    def _preprocess_image_like_inputs(
-        self, images, segmentation_maps=None, image_index=None, return_tensors=None, **kwargs
+    def _preprocess_image_like_inputs(  # type: ignore[override]  # `preprocess` alone calls it
+        self,
+        images: ImageInput,
+        segmentation_maps: ImageInput | None = None,
+        image_index: Sequence[int] | None = None,
+        return_tensors: str | TensorType | None = None,
+        **kwargs: Any,
     ) -> BatchFeature:
-        check_sizes(kwargs)
+        check_fields(kwargs)
         self._check_geometry(kwargs)
         kwargs["resample"] = find_resampling(kwargs["resample"])
         if kwargs.get("data_format") not in (None, "channels_first", ChannelDimension.FIRST):
-            raise ValueError(f"data_format is {kwargs['data_format']}; the model reads channels_first, leave it out.")
+            raise ValueError(
+                f"data_format is {describe(kwargs['data_format'])}; the model reads channels_first, leave it out."
+            )
         pictures = self.fetch_images(images)
         if kwargs["do_convert_rgb"]:
             if not kwargs["do_rescale"]:
@@ -265,7 +294,7 @@ class ReMamberPreprocessing:
             data["labels"] = self._preprocess_maps(segmentation_maps, sizes, image_index, **kwargs)
         return BatchFeature(data, tensor_type=return_tensors)
 
-    def _check_geometry(self, kwargs: dict):
+    def _check_geometry(self, kwargs: Mapping[str, Any]) -> None:
         """Refuses, for one call, another place of the pictures than that from which masks are laid back."""
         own = self._geometry()
         names = own if kwargs["do_center_crop"] or kwargs["do_pad"] else ["do_center_crop", "do_pad"]
@@ -276,7 +305,7 @@ class ReMamberPreprocessing:
                     f"back on their pictures; set it there, as in image_processor.{name} = …"
                 )
 
-    def _geometry(self) -> dict:
+    def _geometry(self) -> dict[str, Any]:
         """What decides where a picture lies in what the model sees; sizes as `SizeDict`, however they were set."""
         sizes = {name: getattr(self, name) for name in ("size", "crop_size", "pad_size")}
         sizes = self._standardize_kwargs(**sizes, default_to_square=self.default_to_square)
@@ -285,7 +314,7 @@ class ReMamberPreprocessing:
         kept = {name: sizes[name] for name in ("size", "crop_size", "pad_size")}
         return {**kept, **{name: getattr(self, name) for name in ("do_resize", "do_center_crop", "do_pad")}}
 
-    def _rescale_of_fractions(self, pictures: list, kwargs: dict) -> dict:
+    def _rescale_of_fractions(self, pictures: list[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """What `do_rescale=False` asks for: fractions, which become 8-bit values on their way, stay fractions."""
         num_fractions = sum(is_fraction(picture) for picture in pictures)
         if num_fractions == len(pictures):
@@ -298,7 +327,13 @@ class ReMamberPreprocessing:
             )
         return {}
 
-    def _preprocess_maps(self, segmentation_maps, image_sizes, image_index, **kwargs) -> list[np.ndarray]:
+    def _preprocess_maps(
+        self,
+        segmentation_maps: ImageInput,
+        image_sizes: list[tuple[int, int]],
+        image_index: Sequence[int] | None,
+        **kwargs: Any,
+    ) -> list[np.ndarray]:
         """Checks the maps against their pictures and gives them the pictures' geometry, by Pillow in both twins."""
         maps = list_maps(segmentation_maps)
         image_index = range(len(image_sizes)) if image_index is None else image_index
@@ -317,7 +352,7 @@ class ReMamberPreprocessing:
                     "(height, width); give each map at the size of its image."
                 )
         for_maps = {"resample": PILImageResampling.NEAREST, "do_rescale": False, "do_normalize": False}
-        pil_twin = self if isinstance(self, PilBackend) else ReMamberImageProcessorPil()
+        pil_twin = self if isinstance(self, ReMamberImageProcessorPil) else ReMamberImageProcessorPil()
         labels = pil_twin._preprocess(
             [Image.fromarray(segmentation_map) for segmentation_map in maps],
             return_tensors=None,
@@ -327,7 +362,7 @@ class ReMamberPreprocessing:
 
     def post_process_referring_segmentation(
         self,
-        outputs,
+        outputs: Any,
         target_sizes: list[tuple[int, int]] | torch.Tensor | None = None,
         threshold: float = 0.5,
         interpolation: str = "bilinear",
@@ -379,7 +414,9 @@ class ReMamberPreprocessing:
                 probabilities.append(probability)
         return (masks, probabilities) if return_probabilities else masks
 
-    def _lay_back(self, logits: torch.Tensor, target_size: tuple[int, int], interpolation: dict) -> torch.Tensor:
+    def _lay_back(
+        self, logits: torch.Tensor, target_size: tuple[int, int], interpolation: dict[str, Any]
+    ) -> torch.Tensor:
         """Logits (1, 1, height, width) as probabilities (height, width) on a picture of `target_size`."""
         if not (self.do_center_crop or self.do_pad):
             return F.interpolate(logits, size=target_size, **interpolation)[0, 0].sigmoid_()  # of a photograph: large
@@ -405,7 +442,9 @@ class ReMamberPreprocessing:
         if size.height and size.width:
             return size.height, size.width
         blank = np.zeros((1, *picture_size), dtype=np.uint8)
-        return PilBackend.resize(self, blank, size, PILImageResampling.NEAREST).shape[-2:]
+        # It asks nothing of `self`.
+        resized = PilBackend.resize(self, blank, size, PILImageResampling.NEAREST)  # type: ignore[arg-type]
+        return resized.shape[1], resized.shape[2]
 
 
 class ReMamberImageProcessor(ReMamberPreprocessing, TorchvisionBackend):
@@ -413,7 +452,7 @@ class ReMamberImageProcessor(ReMamberPreprocessing, TorchvisionBackend):
 
     def __init__(self, **kwargs: Unpack[ImagesKwargs]):
         requires_backends(self, ["torchvision"])
-        check_sizes(kwargs)
+        check_fields(kwargs)
         super().__init__(**kwargs)
 
 
@@ -425,26 +464,41 @@ class ReMamberImageProcessorPil(ReMamberPreprocessing, PilBackend):
     """
 
     def __init__(self, **kwargs: Unpack[ImagesKwargs]):
-        check_sizes(kwargs)
+        check_fields(kwargs)
         super().__init__(**kwargs)
 
-    def process_image(self, image, do_convert_rgb: bool | None = None, **kwargs):
+    def process_image(
+        self,
+        image: Any,
+        do_convert_rgb: bool | None = None,
+        input_data_format: str | ChannelDimension | None = None,
+        **kwargs: Any,
+    ) -> Any:
         if do_convert_rgb and isinstance(image, Image.Image):
             return image
-        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+        return super().process_image(image, do_convert_rgb, input_data_format, **kwargs)
 
-    def _preprocess(self, images, *, do_rescale, do_normalize, do_pad, return_tensors, **kwargs) -> BatchFeature:
+    def _preprocess(  # type: ignore[override]  # all options come by name
+        self,
+        images: list[Any],
+        *,
+        do_rescale: bool,
+        do_normalize: bool,
+        do_pad: bool | None,
+        return_tensors: str | TensorType | None,
+        **kwargs: Any,
+    ) -> BatchFeature:
         size = kwargs["size"]
         if do_pad or not (kwargs["do_resize"] and size.height and size.width):
             images = [to_channels_first(image) for image in images]
         is_8_bit = all(isinstance(image, Image.Image) or image.dtype == np.uint8 for image in images)
-        values = {"do_rescale": do_rescale, "do_normalize": do_normalize}
+        values: dict[str, Any] = {"do_rescale": do_rescale, "do_normalize": do_normalize}
         # The padded border has to stay zero through the normalization.
         if do_pad or not is_8_bit or not (do_rescale or do_normalize):
             return super()._preprocess(images, **values, do_pad=do_pad, return_tensors=return_tensors, **kwargs)
-        raw = {"do_rescale": False, "do_normalize": False, "do_pad": False, "return_tensors": None}
+        raw: dict[str, Any] = {"do_rescale": False, "do_normalize": False, "do_pad": False, "return_tensors": None}
         images = super()._preprocess(images, **raw, **kwargs)["pixel_values"]
-        still = {"do_resize": False, "do_center_crop": False, "do_pad": False, "return_tensors": None}
+        still: dict[str, Any] = {"do_resize": False, "do_center_crop": False, "do_pad": False, "return_tensors": None}
         pixel_values = []
         for image in images:
             levels = np.tile(np.arange(256, dtype=np.uint8), (len(image), 1, 1))  # (channels, 1, 256)

@@ -15,6 +15,7 @@
 
 import reprlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CLIPTokenizer, PreTrainedConfig
@@ -63,7 +64,7 @@ def load_model(
             raise ValueError("it has no config.json, or an empty one.")
         model_type = fields.get("model_type")
         config = ReMamberConfig.from_pretrained(name) if model_type == ReMamberConfig.model_type else None
-        adapter = find_adapter_config_file(name)
+        adapter = find_adapter_config_file(str(name))
     except (
         Exception
     ) as error:  # of any kind: its fields go to code of many authors; tokenizers raises Exception itself
@@ -81,7 +82,7 @@ def load_model(
         raise ValueError(f"{name} cannot be loaded: {_one_line(error)}") from error
     check_tokenizer(name, processor.tokenizer)
     check_together(name, config, processor)
-    return model.to(target), processor
+    return model.to(target), processor  # type: ignore[arg-type]  # transformers' decorator hides `self`
 
 
 def check_together(name: str | Path, config: ReMamberConfig, processor: ReMamberProcessor) -> None:
@@ -91,7 +92,8 @@ def check_together(name: str | Path, config: ReMamberConfig, processor: ReMamber
             f"{name}: text_length is {processor.text_length} in processor_config.json and {config.text_length} in "
             "config.json; they must agree."
         )
-    tokenizer, text = processor.tokenizer, config.text_config
+    tokenizer: Any = processor.tokenizer
+    text: Any = config.text_config  # CLIPTextConfig, once a configuration is made
     last = max(tokenizer.get_vocab().values())
     if last >= text.vocab_size:
         raise ValueError(

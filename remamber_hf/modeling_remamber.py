@@ -674,7 +674,13 @@ class ReMamberModel(ReMamberPreTrainedModel):
             None,  # no cache; by place, as its name changes with transformers 5.24
             allow_is_causal_skip=False,
         )
-        text = self.text_encoder(input_ids=input_ids, attention_mask=causal_mask, output_attentions=output_attentions)
+        text = self.text_encoder(
+            input_ids=input_ids,
+            attention_mask=causal_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=False,
+            return_dict=True,
+        )
 
         maps = [channels_first(self.backbone.stem(pixel_values))]
         hidden_states = channels_last(maps[-1])  # goes on from what is returned, so that the two have one gradient
@@ -807,6 +813,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             output_hidden_states=True,
             output_attentions=output_attentions,
             num_images=num_images,
+            return_dict=True,
         )
         feature_maps = tuple(channels_last(feature_map) for feature_map in outputs.feature_maps)
         logits = self.mask_head(feature_maps, outputs.text_hidden_states)

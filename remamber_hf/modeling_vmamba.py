@@ -439,7 +439,7 @@ class VMambaForImageClassification(VMambaPreTrainedModel):
         Returns:
             `logits` (batch, num_labels).
         """
-        outputs = self.vmamba(pixel_values, output_hidden_states=True)
+        outputs = self.vmamba(pixel_values, output_hidden_states=True, return_dict=True)
         pooled = self.norm(channels_last(outputs.last_hidden_state)).mean(dim=(1, 2))
         logits = self.classifier(pooled)
         loss = None

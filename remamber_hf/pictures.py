@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from http.client import HTTPException
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, url2pathname, urlopen
 
@@ -69,7 +69,7 @@ SHORTEST_BASE64 = 64  # characters; no file of a picture is shorter
 class ShortRepr(reprlib.Repr):
     """`repr` of bounded length."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.maxstring = self.maxother = 100  # characters
 
@@ -78,7 +78,7 @@ class ShortRepr(reprlib.Repr):
         return repr(number) if number.bit_length() < 100 else f"<an integer of {number.bit_length()} bits>"
 
 
-def describe(value) -> str:
+def describe(value: object) -> str:
     """What came, for an error: short, whatever it is, and in letters that a terminal shows."""
     return printable(ShortRepr().repr(value))
 
@@ -137,7 +137,7 @@ def picture_endings() -> frozenset[str]:
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Opens a regular file to read.
 
     Raises:
@@ -167,7 +167,7 @@ def read_bounded(file: BinaryIO, what: str, max_bytes: int = DOWNLOAD_BYTES) -> 
 
 
 @contextmanager
-def open_image(source) -> Iterator[Image.Image]:
+def open_image(source: Any) -> Iterator[Image.Image]:
     """Opens a picture's file without decoding it; see `open_picture`, which says what is refused."""
     if isinstance(source, Image.Image):
         check_file(source)
@@ -213,7 +213,7 @@ def orientation_of(image: Image.Image) -> int:
         return 1
 
 
-def open_picture(source) -> Image.Image:
+def open_picture(source: Any) -> Image.Image:
     """Opens a picture as upright 8-bit RGB, of all formats that `FORMATS` names.
 
     The EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and of an animation
@@ -246,7 +246,7 @@ def open_picture(source) -> Image.Image:
         raise cannot_be_read(name, error) from error
 
 
-def cannot_be_read(name, error: Exception) -> ValueError:
+def cannot_be_read(name: object, error: Exception) -> ValueError:
     """The error for a picture, which says why."""
     reason = printable(" ".join(str(error).split()) or type(error).__name__)
     if len(reason) > 300:
@@ -254,12 +254,12 @@ def cannot_be_read(name, error: Exception) -> ValueError:
     return ValueError(f"The picture {describe_name(name)} cannot be read ({reason}); give a complete image file.")
 
 
-def describe_name(name) -> str:
+def describe_name(name: object) -> str:
     """A file's name for an error."""
     return repr(shorten(os.fsdecode(name))) if isinstance(name, (str, bytes)) else describe(name)
 
 
-def read_picture(source, timeout: float = DOWNLOAD_TIMEOUT) -> Image.Image:
+def read_picture(source: Any, timeout: float = DOWNLOAD_TIMEOUT) -> Image.Image:
     """Opens a picture from any source, as upright 8-bit RGB.
 
     Args:
@@ -295,7 +295,7 @@ def read_picture(source, timeout: float = DOWNLOAD_TIMEOUT) -> Image.Image:
     return open_picture(source)
 
 
-def is_stored_picture(source) -> bool:
+def is_stored_picture(source: object) -> bool:
     """Whether `source` is a picture as data sets store it: {"bytes": …, "path": …}."""
     return isinstance(source, Mapping) and len(source) > 0 and set(source) <= {"bytes", "path"}
 
@@ -335,7 +335,7 @@ def download(url: str, timeout: float) -> bytes:
     return bytes(content)
 
 
-def list_pictures(images) -> list:
+def list_pictures(images: Any) -> list[Any]:
     """The pictures of a single one, a batch (arrays with one axis more), or an iterable of either, in their order."""
     if isinstance(images, (Image.Image, str, bytes, bytearray, memoryview, os.PathLike, Mapping)):
         return [images]
@@ -425,7 +425,7 @@ def to_picture(pixels: np.ndarray | torch.Tensor, channels_first: bool | None = 
         ValueError: another shape, no area, or values outside these ranges.
     """
     is_tensor = isinstance(pixels, torch.Tensor)
-    if is_tensor:
+    if isinstance(pixels, torch.Tensor):
         pixels = pixels.detach().cpu()
         pixels = (pixels.float() if pixels.is_floating_point() else pixels).numpy()
     shape = pixels.shape
@@ -463,7 +463,7 @@ def to_8_bit(values: np.ndarray) -> np.ndarray:
     return (values * scale).round().astype(np.uint8)
 
 
-def is_fraction(pixels) -> bool:
+def is_fraction(pixels: Any) -> bool:
     """Whether pixels are floats in [0, 1]."""
     if isinstance(pixels, Image.Image):
         return pixels.mode == "F" and is_fraction(np.asarray(pixels))
@@ -473,7 +473,7 @@ def is_fraction(pixels) -> bool:
     return is_float and pixels.size > 0 and bool(pixels.min() >= 0 and pixels.max() <= 1)
 
 
-def check_range(values: np.ndarray, largest: int):
+def check_range(values: np.ndarray, largest: int) -> None:
     if not (values.min() >= 0 and values.max() <= largest):  # a NaN fails both comparisons
         raise ValueError(
             f"pixel values from {values.min()} to {values.max()} came, [0, {largest}] was needed; scale the picture"

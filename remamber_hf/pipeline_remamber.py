@@ -20,12 +20,13 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from copy import copy
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
@@ -53,12 +54,21 @@ class ReferringSegmentationPipeline(Pipeline):
     """
 
     _load_processor = None  # if there is one: it may also come in parts
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = False
+    _load_image_processor = False  # type: ignore[assignment]  # transformers' own pipelines set them so too
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
+    processor: ReMamberProcessor
 
-    def __init__(self, *args, processor=None, image_processor=None, tokenizer=None, feature_extractor=None, **kwargs):
-        super().__init__(*args, processor=processor, **kwargs)
+    def __init__(
+        self,
+        *args: Any,
+        processor: Any = None,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        feature_extractor: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, processor=processor, **kwargs)  # type: ignore[misc]  # the model alone has no name
         if feature_extractor is not None:
             raise ValueError("a feature_extractor came; give it as image_processor.")
         if self.model.config.model_type != "remamber":
@@ -66,13 +76,13 @@ class ReferringSegmentationPipeline(Pipeline):
         self.processor = self._find_processor(image_processor, tokenizer)
         self.model.eval()
 
-    def _find_processor(self, image_processor, tokenizer) -> ReMamberProcessor:
+    def _find_processor(self, image_processor: Any, tokenizer: Any) -> ReMamberProcessor:
         """The processor that came, or that of the model's folder; with parts that came in place of its own."""
         if isinstance(image_processor, (str, os.PathLike)):
             image_processor = AutoImageProcessor.from_pretrained(image_processor)
         if isinstance(tokenizer, (str, os.PathLike)):
             tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-        processor = self.processor
+        processor: Any = self.processor  # what came, if anything
         for name, part in {"image_processor": image_processor, "tokenizer": tokenizer}.items():
             if hasattr(part, "tokenizer"):
                 raise ValueError(f"{name} is a {type(part).__name__}; give it as processor.")
@@ -98,7 +108,7 @@ class ReferringSegmentationPipeline(Pipeline):
         processor.tokenizer = processor.tokenizer if tokenizer is None else tokenizer
         return processor
 
-    def __call__(self, image=None, expression: str | list[str] | None = None, **options):
+    def __call__(self, image: Any = None, expression: Any = None, **options: Any) -> Any:  # type: ignore[override]
         """Segments what one or several expressions mean, in one picture or in many.
 
         Args:
@@ -155,7 +165,7 @@ class ReferringSegmentationPipeline(Pipeline):
         expression_of_each(expression, 0)  # one for all: nobody knows how many there will be
         return super().__call__((as_item(item, expression) for item in image), **options)
 
-    def _sanitize_parameters(self, **options):
+    def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
             raise ValueError(f"the option {unknown[0]} is unknown; see the pipeline's __call__.")
@@ -169,7 +179,10 @@ class ReferringSegmentationPipeline(Pipeline):
             )
         return {} if timeout is None else {"timeout": timeout}, {}, options
 
-    def preprocess(self, item: Mapping, timeout: float = DOWNLOAD_TIMEOUT) -> dict:
+    # transformers' annotations are of what most pipelines pass on; what is passed on here, this class alone decides.
+    def preprocess(  # type: ignore[override]
+        self, item: Mapping[str, Any], timeout: float = DOWNLOAD_TIMEOUT
+    ) -> dict[str, Any]:
         """A picture and its expressions as the model's inputs, with what `postprocess` has to know."""
         picture = read_picture(item["image"], timeout)
         is_list = is_iterable(item["expression"])
@@ -185,9 +198,16 @@ class ReferringSegmentationPipeline(Pipeline):
         }
 
     def get_iterator(
-        self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
-    ) -> Iterator:
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterator[Any]:
         """As in transformers, but a batch stays a list: its pictures may have different numbers of expressions."""
+        dataset: Dataset[Any]
         if isinstance(inputs, Sized):
             dataset = PipelineDataset(inputs, self.preprocess, preprocess_params)
         else:
@@ -197,7 +217,7 @@ class ReferringSegmentationPipeline(Pipeline):
             for outputs in self.forward(batch, **forward_params):
                 yield self.postprocess(outputs, **postprocess_params)
 
-    def _forward(self, batch: list[dict]) -> list[dict]:
+    def _forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:  # type: ignore[override]
         counts = [len(item["expressions"]) for item in batch]
         sizes = sorted({tuple(item["pixel_values"].shape[-2:]) for item in batch})
         if len(sizes) > 1:
@@ -214,16 +234,17 @@ class ReferringSegmentationPipeline(Pipeline):
                 input_ids=torch.cat([item["input_ids"] for item in batch]),
                 attention_mask=torch.cat([item["attention_mask"] for item in batch]),
                 image_index=image_index,
+                return_dict=True,
             ).logits
         return [{**item, "logits": part} for item, part in zip(batch, logits.split(counts))]
 
-    def postprocess(
+    def postprocess(  # type: ignore[override]
         self,
-        outputs: dict,
+        outputs: dict[str, Any],
         threshold: float = 0.5,
         return_box: bool = False,
         return_probabilities: bool = False,
-    ) -> dict | list[dict]:
+    ) -> dict[str, Any] | list[dict[str, Any]]:
         # One after the other: at the size of a photograph the probabilities of one take hundreds of MiB.
         results = [
             self._describe(logits, expression, outputs["size"], threshold, return_box, return_probabilities)
@@ -239,7 +260,7 @@ class ReferringSegmentationPipeline(Pipeline):
         threshold: float,
         return_box: bool,
         return_probabilities: bool,
-    ) -> dict:
+    ) -> dict[str, Any]:
         """What is returned for one expression."""
         (mask,), (probability,) = self.processor.post_process_referring_segmentation(
             logits, target_sizes=[size], threshold=threshold, return_probabilities=True
@@ -247,7 +268,11 @@ class ReferringSegmentationPipeline(Pipeline):
         mask, probability = mask.numpy(), probability.numpy()
         picture = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
         inside = torch.from_numpy(probability[mask])  # torch's own indexing takes 16 bytes for each pixel of the mask
-        result = {"mask": picture, "score": inside.mean().item() if len(inside) else 0.0, "expression": expression}
+        result: dict[str, Any] = {
+            "mask": picture,
+            "score": inside.mean().item() if len(inside) else 0.0,
+            "expression": expression,
+        }
         if return_box:
             box = picture.getbbox()
             result["box"] = box and dict(zip(("xmin", "ymin", "xmax", "ymax"), box))
@@ -255,7 +280,7 @@ class ReferringSegmentationPipeline(Pipeline):
             result["probabilities"] = probability
         return result
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Writes model, processor and the code of both and of this pipeline; see `PreTrainedModel.save_pretrained`."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
@@ -285,7 +310,7 @@ def in_eval_mode(model: torch.nn.Module) -> Iterator[None]:
                 model.train(was_training)
 
 
-def take(given: Mapping, names: tuple[str, ...]):
+def take(given: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     """What came under one of the names, or None; ValueError if it came under two."""
     came = [name for name in names if given.get(name) is not None]
     if len(came) > 1:
@@ -293,7 +318,7 @@ def take(given: Mapping, names: tuple[str, ...]):
     return given[came[0]] if came else None
 
 
-def is_one_picture(image) -> bool:
+def is_one_picture(image: Any) -> bool:
     """Whether `image` is a picture, or a dict of a picture and its expressions, not several."""
     if isinstance(image, (np.ndarray, torch.Tensor)):
         return image.ndim < 4 and image.dtype != object
@@ -301,7 +326,7 @@ def is_one_picture(image) -> bool:
     return isinstance(image, kinds) or hasattr(image, "read")
 
 
-def as_item(image, expression) -> dict:
+def as_item(image: Any, expression: Any) -> dict[str, Any]:
     """{"image": …, "expression": …} of a picture, or of a dict that has the picture and perhaps the expressions."""
     if isinstance(image, Mapping) and not is_stored_picture(image):
         own = take(image, EXPRESSION_NAMES)
@@ -319,7 +344,7 @@ def as_item(image, expression) -> dict:
     return {"image": image, "expression": expression}
 
 
-def expression_of_each(expression, num_pictures: int) -> list:
+def expression_of_each(expression: Any, num_pictures: int) -> list[Any]:
     """The expressions of each of several pictures: the same one for all, or a list of one list per picture."""
     if expression is None or not is_iterable(expression):
         return [expression] * num_pictures

@@ -3,16 +3,18 @@
 from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
 
 import copy
+import os
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.processing_utils import ProcessorMixin
+from transformers.processing_utils import ProcessorMixin, TextKwargs
 
 from .image_processing_remamber import list_maps
 from .pictures import describe
 
 
-def pair_expressions(text, num_images: int | None) -> tuple[list[str], list[int] | None]:
+def pair_expressions(text: Any, num_images: int | None) -> tuple[list[str], list[int] | None]:
     """Lists the expressions and the picture that each refers to.
 
     Args:
@@ -57,13 +59,13 @@ def pair_expressions(text, num_images: int | None) -> tuple[list[str], list[int]
     return expressions, list(range(num_images))
 
 
-def is_iterable(text) -> bool:
+def is_iterable(text: object) -> bool:
     """Whether text is a list, a column of a data set or table, an array or a generator of what it may be itself."""
     has_axis = getattr(text, "ndim", 1) > 0
     return isinstance(text, Iterable) and has_axis and not isinstance(text, (str, bytes, Mapping))
 
 
-def check_expressions(expressions: list) -> list[str]:
+def check_expressions(expressions: list[Any]) -> list[str]:
     if not expressions:
         raise ValueError("text has 0 expressions; give at least one.")
     for index, expression in enumerate(expressions):
@@ -75,7 +77,7 @@ def check_expressions(expressions: list) -> list[str]:
     return [str(expression) for expression in expressions]
 
 
-def encode(tokenizer, expressions: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+def encode(tokenizer: Any, expressions: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
     """The ids of each expression's tokens, whole and without padding, and the letters from … to … of each.
 
     Padding and truncation are a state of the tokenizer, which every call of it sets. Nothing is set here, and what
@@ -131,11 +133,11 @@ class ReMamberProcessor(ProcessorMixin):
         text_length: tokens per expression, start and end token included; the weights of the fusion depend on it.
     """
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
-    def __init__(self, image_processor=None, tokenizer=None, text_length: int = 20):
+    def __init__(self, image_processor: Any = None, tokenizer: Any = None, text_length: int = 20) -> None:
         if not hasattr(image_processor, "post_process_referring_segmentation"):
             raise ValueError(
                 f"image_processor is a {type(image_processor).__name__}; give a ReMamberImageProcessor or its twin."
@@ -144,7 +146,7 @@ class ReMamberProcessor(ProcessorMixin):
         self.text_length = text_length
         self._check_own()
 
-    def _check_own(self):
+    def _check_own(self) -> None:
         """Refuses what the processor cannot be, when it is made or set later."""
         length = self.text_length
         if not isinstance(length, int) or isinstance(length, bool) or not SHORTEST_TEXT <= length <= LONGEST_TEXT:
@@ -158,7 +160,9 @@ class ReMamberProcessor(ProcessorMixin):
                 f"{self.tokenizer.eos_token!r} as padding; set tokenizer.pad_token to it."
             )
 
-    def __call__(self, images=None, text=None, segmentation_maps=None, **kwargs) -> BatchFeature:
+    def __call__(
+        self, images: Any = None, text: Any = None, segmentation_maps: Any = None, **kwargs: Any
+    ) -> BatchFeature:
         """Turns pictures and expressions into model inputs; a picture with several expressions is kept once.
 
         Args:
@@ -193,7 +197,7 @@ class ReMamberProcessor(ProcessorMixin):
         image_tensors = images_kwargs.pop("return_tensors", None)
         return_tensors = text_kwargs.get("return_tensors") or image_tensors
 
-        data = {}
+        data: dict[str, Any] = {}
         image_index = None
         if images is not None:
             images = self.image_processor.fetch_images(images)
@@ -214,7 +218,7 @@ class ReMamberProcessor(ProcessorMixin):
             data["num_images"] = [len(images)] * len(image_index)
         return BatchFeature(data, tensor_type=return_tensors)
 
-    def _check_options(self, kwargs: dict):
+    def _check_options(self, kwargs: Mapping[str, Any]) -> None:
         """Refuses options of the tokenizer with which an expression would be other tokens, or several."""
         given = {**kwargs, **(kwargs.get("common_kwargs") or {}), **(kwargs.get("text_kwargs") or {})}
         for name, only in ONLY_TEXT_OPTIONS.items():
@@ -233,11 +237,11 @@ class ReMamberProcessor(ProcessorMixin):
         self._check_own()
 
     @property
-    def text_kwargs(self) -> dict:
+    def text_kwargs(self) -> TextKwargs:  # type: ignore[override]  # set by `text_length`, not by itself
         """Options of the tokenizer where a call names no others."""
         return {"padding": "max_length", "truncation": True, "max_length": self.text_length}
 
-    def _tokenize(self, expressions: list[str], options: dict) -> dict[str, list[list[int]]]:
+    def _tokenize(self, expressions: list[str], options: Mapping[str, Any]) -> dict[str, list[list[int]]]:
         # Cut and filled up here: padding and truncation are a state of the tokenizer, which threads and calls share.
         tokens = [ids for ids, _ in encode(self.tokenizer, expressions)]
         length, end = options.get("max_length") or self.text_length, self.tokenizer.eos_token_id
@@ -280,7 +284,7 @@ class ReMamberProcessor(ProcessorMixin):
         """Whether this is of a subclass, in another file, that is not registered."""
         return self._auto_class is None and type(self).__module__ != __name__
 
-    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
         # How the tokenizer was loaded is no matter of who loads it next.
         for name in ("is_local", "local_files_only"):
             self.tokenizer.init_kwargs.pop(name, None)
@@ -288,7 +292,7 @@ class ReMamberProcessor(ProcessorMixin):
             self.tokenizer.init_kwargs.pop("auto_map", None)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As every processor's. A subclass that is not registered goes by this class's name, which loads anywhere."""
         fields = super().to_dict()
         if self._is_without_code():
@@ -297,7 +301,7 @@ class ReMamberProcessor(ProcessorMixin):
             fields["image_processor"].get("auto_map", {}).pop("AutoProcessor", None)
         return fields
 
-    def post_process_referring_segmentation(self, *args, **kwargs):
+    def post_process_referring_segmentation(self, *args: Any, **kwargs: Any) -> Any:
         """Turns logits into masks; see `ReMamberImageProcessor.post_process_referring_segmentation`."""
         return self.image_processor.post_process_referring_segmentation(*args, **kwargs)
 

@@ -22,7 +22,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -203,7 +203,7 @@ def make_batches(samples: list[Sample], batch_size: int) -> list[list[int]]:
     They depend on nothing else, the number of processes least of all: the size of a batch can change the last digit
     of a logit.
     """
-    pictures: dict[tuple, list[int]] = {}
+    pictures: dict[str, list[int]] = {}
     for index, sample in enumerate(samples):
         pictures.setdefault(sample.picture, []).append(index)
     batches: list[list[int]] = [[]]
@@ -248,8 +248,8 @@ class EvaluationBatches(Dataset):
     def __getitem__(self, number: int) -> tuple[list[int], dict[str, torch.Tensor], list[dict]]:
         indices = self.batches[number]
         images, sentences, masks = [], [], {}
-        for _, group in groupby((self.samples[index] for index in indices), key=lambda sample: sample.picture):
-            group = list(group)
+        for _, samples in groupby((self.samples[index] for index in indices), key=lambda sample: sample.picture):
+            group = list(samples)
             images.append(self.pictures[group[0].row]["image"])
             sentences.append([sample.sentence for sample in group])
             for row in {sample.row for sample in group}:
@@ -281,7 +281,7 @@ class Evaluator:
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         is_mixed = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.model.device.type, self.dtype, enabled=is_mixed):
-            outputs = self.model(**inputs)
+            outputs = self.model(**inputs, return_dict=True)
         for logits, size in zip(outputs.logits.split(1), sizes, strict=True):  # one mask in memory at a time
             (mask,) = self.processor.post_process_referring_segmentation(
                 logits, target_sizes=[size], threshold=self.protocol.threshold, interpolation=self.protocol.resize
@@ -435,6 +435,7 @@ def check_arguments(output_dir: Path | None, resize: str | None, protocol: str |
         ValueError: naming the option.
         FileExistsError: if the output folder is not empty.
     """
+    choices: list[tuple[str, str | None, Iterable[str]]]
     choices = [("resize", resize, LOGIT_INTERPOLATIONS), ("protocol", protocol, PROTOCOLS), ("dtype", dtype, DTYPES)]
     for name, value, known in choices:
         if value is not None and value not in known:

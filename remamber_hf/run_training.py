@@ -21,7 +21,7 @@ import sys
 import unicodedata
 import warnings
 from pathlib import Path
-from typing import NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import datasets
 import yaml
@@ -113,7 +113,8 @@ def parse_arguments(
 
 def read_arguments(argv: list[str], recipe: str | None, written: set[str]):
     """See `parse_arguments`; `written` takes the names that only the recipe gives."""
-    parser = OneLineParser(ARGUMENT_CLASSES, prog="remamber train", allow_abbrev=False)
+    # It takes data classes; its annotation is of a made-up type.
+    parser = OneLineParser(ARGUMENT_CLASSES, prog="remamber train", allow_abbrev=False)  # type: ignore[arg-type]
     defaults = vars(parser.parse_args([]))
     if recipe is not None:
         flags = read_recipe(recipe, parser, written)
@@ -269,7 +270,7 @@ def check_nested(name: str, value: list | dict) -> None:
 def read_mapping(name: str, value: str) -> dict | str:
     """A mapping that is given as JSON; what may be the name of a file stays text, if that file is JSON or YAML."""
     if value.lstrip().startswith("{"):
-        return read_fields(name, value)
+        return read_fields(name, value) or {}
     if name not in MAPPING_FILES:
         raise ValueError(f"--{name} is {reprlib.repr(value)}; give a mapping, in JSON with quoted names.")
     if value and not Path(value).is_file():
@@ -380,7 +381,7 @@ def build_model(
         if arguments.image_size is not None:
             processor.image_processor.size = image_processor.size
         return model, processor
-    fields = arguments.model_config or {}
+    fields: Any = arguments.model_config or {}  # JSON's text is read by now
     check_fields(fields)
     if arguments.text_model is not None:
         if {"text_config", "vision_config"} & fields.keys():
@@ -389,7 +390,9 @@ def build_model(
             )
         try:
             model = ReMamberForImageSegmentation.from_text_vision_pretrained(
-                arguments.text_model, arguments.vision_model, **fields
+                arguments.text_model,
+                arguments.vision_model,  # type: ignore[arg-type]  # neither comes alone
+                **fields,
             )
         except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
             raise ValueError(
@@ -402,7 +405,8 @@ def build_model(
     if arguments.tokenizer is not None:
         tokenizer = load_tokenizer(arguments.tokenizer)
     else:
-        sentences = [sentence for row in rows.select_columns("sentences") for sentence in row["sentences"]]
+        columns = rows.select_columns("sentences")  # type: ignore[union-attr]  # who only evaluates names a model
+        sentences = [sentence for row in columns for sentence in row["sentences"]]
         tokenizer = train_tokenizer(sentences, arguments.vocabulary_size, text_length)
     text_fields = {
         **fields.get("text_config", {}),
@@ -468,7 +472,7 @@ def main(argv: list[str] | None = None):
     if is_main:
         print(describe_steps(training_arguments, processor))
     if model_arguments.lora is not None:
-        model = add_lora(model, model_arguments.lora)
+        model = add_lora(model, model_arguments.lora)  # type: ignore[arg-type]  # JSON's text is read by now
     try:
         trainer = ReferringSegmentationTrainer(
             model=model,

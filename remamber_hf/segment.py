@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import reduce
 from io import StringIO
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, BinaryIO
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -146,14 +146,14 @@ def read_csv(path: Path) -> dict[str, list[str]]:
     try:
         lines = [(rows.line_num, row) for row in rows]
     except csv.Error as error:
-        raise ValueError(f"{path} is not read: {error} in line {rows.line_num}; is a quote not closed?") from None
+        raise ValueError(f"{path} is not read: {error} in line {rows.line_num + 1}; is a quote not closed?") from None
     missing = [name for name in CSV_COLUMNS if name not in (rows.fieldnames or [])]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; its first line must be {','.join(CSV_COLUMNS)}.")
-    repeated = [name for name in CSV_COLUMNS if rows.fieldnames.count(name) > 1]
+    repeated = [name for name in CSV_COLUMNS if (rows.fieldnames or []).count(name) > 1]
     if repeated:
         raise ValueError(f"{path} has the column {repeated[0]!r} twice; leave one out.")
-    wanted = {}
+    wanted: dict[str, list[str]] = {}
     for line, row in lines:
         if None in row:
             raise ValueError(f"line {line} of {path} has more cells than the first; quote a cell that holds a comma.")
@@ -176,7 +176,7 @@ def name_outputs(sources: list[str]) -> list[Path]:
     Where two would be the same, they keep the ending, and a number where that is the same too.
     """
     files = [os.path.abspath(source) for source in sources if is_file_name(source)]  # no ".." is left
-    root = os.path.commonpath([os.path.dirname(file) for file in files]) if files else None
+    root = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
     whole = []
     for source in sources:
         if is_file_name(source):
@@ -290,7 +290,8 @@ def explain_results(
 ) -> Iterator[Image.Image]:
     """The figure that explains each mask."""
     for result in results:
-        explanation = explain_mask(pipe.model, pipe.processor, picture, result["expression"])
+        # The pipeline has checked what its model is.
+        explanation = explain_mask(pipe.model, pipe.processor, picture, result["expression"])  # type: ignore[arg-type]
         yield draw_explanation(picture, explanation, threshold)
 
 
@@ -347,7 +348,7 @@ class UnfinishedLines:
         self.first = json.dumps(["remamber segment", *settings]).encode() + b"\n"
         self.end = 0  # of what is kept, in bytes
         self.places: dict[str, int] = {}  # of each source's line, in bytes
-        self.file = None
+        self.file: BinaryIO | None = None
 
     def read(self, tasks: list[Task]) -> set[str]:
         """The sources of which an interrupted run with the same settings has lines; pictures that changed are none."""
@@ -372,34 +373,38 @@ class UnfinishedLines:
 
     def add(self, task: Task, lines: list[str]) -> None:
         """Keep the lines about one picture."""
-        self._open()
+        file = self._open()
         line = json.dumps([task.source, stamp_of(task), lines]).encode() + b"\n"
         self.places[task.source] = self.end
-        self.file.write(line)
-        self.file.flush()
+        file.write(line)
+        file.flush()
         self.end += len(line)
 
     def finish(self, tasks: list[Task]) -> None:
         """Write the file, whole, in the order of the tasks."""
-        self._open()
+        unfinished = self._open()
         with make_whole_file(self.path) as path, path.open("w", encoding="utf-8", newline="\n") as file:
             for task in tasks:
                 if task.source in self.places:
-                    self.file.seek(self.places[task.source])
-                    file.writelines(f"{line}\n" for line in json.loads(self.file.readline())[2])
-        self.file.close()
+                    unfinished.seek(self.places[task.source])
+                    file.writelines(f"{line}\n" for line in json.loads(unfinished.readline())[2])
+        unfinished.close()
         self.unfinished.unlink()
 
-    def _open(self) -> None:
-        if self.file is None and self.end:
+    def _open(self) -> BinaryIO:
+        """The unfinished file, to be written at its end."""
+        if self.file is not None:
+            return self.file
+        if self.end:
             self.file = self.unfinished.open("r+b")
             self.file.seek(self.end)
             self.file.truncate()
-        elif self.file is None:
+        else:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.unfinished.unlink(missing_ok=True)
             self.file = self.unfinished.open("x+b")
             self.end = self.file.write(self.first)
+        return self.file
 
 
 def stamp_of_model(model: str | None) -> list:
@@ -573,8 +578,10 @@ def segment(
     note_cut_expressions(pipe, tasks)
 
     report = sys.stderr if STANDARD in outputs.values() else sys.stdout
-    written, failed = {name: [] for name, path in outputs.items() if path != STANDARD}, 0
-    lines, done = None, set()
+    written: dict[str, list[Path]] = {name: [] for name, path in outputs.items() if path != STANDARD}
+    failed = 0
+    lines: UnfinishedLines | None = None
+    done: set[str] = set()
     if outputs.get("json") == STANDARD and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # JSON Lines are, whatever the terminal takes
     elif "json" in outputs:

@@ -112,9 +112,12 @@ def selective_scan(
         y (batch, channels, length) in float32 (float64 for float64 input): half precision is scanned in float32.
 
     Raises:
-        ValueError: if shapes do not fit or the backend is unknown.
+        ValueError: if shapes do not fit, one is no dense floating-point tensor or on another device, or the backend
+            is unknown.
         RuntimeError: if the named backend cannot run on this device.
     """
+    _check_tensors(u=u, delta=delta, A=A, B=B, C=C)
+    _check_tensors(u=u, **{name: bias for name, bias in (("D", D), ("delta_bias", delta_bias)) if bias is not None})
     for name, tensor, num_axes in (("u", u, 3), ("A", A, 2)):
         if tensor.dim() != num_axes:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must have {num_axes} axes.")
@@ -172,18 +175,24 @@ def cross_selective_scan(
         y (batch, height, width, channels) in float32 (float64 for float64 input).
 
     Raises:
-        ValueError: if shapes do not fit or the backend is unknown.
+        ValueError: if shapes do not fit, one is no dense floating-point tensor or on another device, or the backend
+            is unknown.
         RuntimeError: if the named backend cannot run on this device.
     """
+    _check_tensors(
+        x=x, x_proj_weight=x_proj_weight, dt_proj_weight=dt_proj_weight, dt_proj_bias=dt_proj_bias, A_log=A_log, D=D
+    )
     for name, tensor, num_axes in (("dt_proj_weight", dt_proj_weight, 3), ("A_log", A_log, 2)):
         if tensor.dim() != num_axes:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must have {num_axes} axes.")
     num_directions, channels, time_step_rank = dt_proj_weight.shape
     if x.dim() != 4 or x.shape[-1] != channels:
         raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, height, width, channels = {channels}).")
+    if not isinstance(directions, (tuple, list)):
+        raise ValueError(f"directions is a {type(directions).__name__}; give a tuple of members of Direction.")
     if len(directions) != num_directions:
         raise ValueError(f"{len(directions)} directions came with weights for {num_directions}; give one per scan.")
-    unknown = [direction for direction in directions if direction not in tuple(Direction)]
+    unknown = [direction for direction in directions if not isinstance(direction, Direction)]
     if unknown:
         raise ValueError(f"directions has {unknown[0]!r}; give members of Direction.")
     state_size = A_log.shape[-1]
@@ -199,7 +208,7 @@ def cross_selective_scan(
     if not x.numel():
         return x.to(_scan_dtype(x))
     # 1×1 convolutions commute with the reading order: one matrix product in pixel order serves all directions.
-    projections = F.linear(x, x_proj_weight.flatten(0, 1)).unflatten(-1, x_proj_weight.shape[:2])
+    projections = F.linear(x, x_proj_weight.to(x.dtype).flatten(0, 1)).unflatten(-1, x_proj_weight.shape[:2])
     with _without_autocast(x):
         dtype = _scan_dtype(x)
         A, D = -torch.exp(A_log.to(dtype)), D.to(dtype)
@@ -210,6 +219,21 @@ def _without_autocast(tensor: torch.Tensor) -> AbstractContextManager[object]:
     """A context in which autocast is off; the meta device has none."""
     device_type = tensor.device.type
     return torch.autocast(device_type, enabled=False) if device_type != "meta" else nullcontext()
+
+
+def _check_tensors(**tensors: torch.Tensor) -> None:
+    """ValueError unless all are dense floating-point tensors on the device of the first: kernels read their memory."""
+    first = next(iter(tensors))
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{name} is a {type(tensor).__name__}; it must be a tensor.")
+        if not tensor.is_floating_point() or tensor.layout != torch.strided:
+            raise ValueError(
+                f"{name} is of {tensor.dtype}, {tensor.layout}; it must be floating point and dense (torch.strided)."
+            )
+        device = tensors[first].device
+        if tensor.device != device:
+            raise ValueError(f"{name} is on {tensor.device}, {first} is on {device}; give them on one device.")
 
 
 def _check_shape(name: str, tensor: torch.Tensor | None, words: str, shape: tuple[int, ...]) -> None:

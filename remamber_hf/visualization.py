@@ -64,7 +64,7 @@ def colour_of(index: int) -> tuple[int, int, int]:
 def load_font(name: str | None, size: int) -> ImageFont.FreeTypeFont | None:
     """The font of that file name on this system, Pillow's own for None; None if there is no such file."""
     if name is None:
-        return ImageFont.load_default(size)
+        return ImageFont.load_default(size)  # type: ignore[return-value]  # with a size it is FreeType's
     try:
         return ImageFont.truetype(name, size)
     except OSError:
@@ -79,7 +79,7 @@ def find_font(text: str, size: int) -> ImageFont.FreeTypeFont:
             box = bytes(font.getmask(NO_LETTER))
             if not any(bytes(font.getmask(letter)) == box for letter in set(text) if letter.isprintable()):
                 return font
-    return load_font(None, size)
+    return load_font(None, size)  # type: ignore[return-value]  # Pillow's own is always there
 
 
 def cut_out(picture: Image.Image, mask: np.ndarray) -> Image.Image:
@@ -99,9 +99,9 @@ def blur_background(picture: Image.Image, mask: np.ndarray) -> Image.Image:
     outside = Image.fromarray(np.where(mask, 0, 255).astype(np.uint8))
     background = Image.composite(picture, Image.new("RGB", picture.size), outside)
     share = np.asarray(outside.filter(blur), dtype=np.float32)[..., None] / 255
-    background = np.asarray(background.filter(blur), dtype=np.float32) / np.maximum(share, 1 / 255)
+    blurred = np.asarray(background.filter(blur), dtype=np.float32) / np.maximum(share, 1 / 255)
     edge = np.asarray(outside.filter(ImageFilter.GaussianBlur(1)), dtype=np.float32)[..., None] / 255
-    mixed = pixels + edge * (background - pixels)
+    mixed = pixels + edge * (blurred - pixels)
     return Image.fromarray(mixed.clip(0, 255).round().astype(np.uint8))
 
 
@@ -247,7 +247,9 @@ def _draw_tile(sample: Sample) -> Image.Image:
     overlay = fade(picture, mask)
     font = find_font(sample.title + "".join(sample.texts), TILE_TEXT_SIZE)
     draw = ImageDraw.Draw(overlay)
-    lines = [(cut_text(draw, sample.title, font, TILE_WIDTH), TITLE_COLOUR)]
+    lines: list[tuple[str, str | tuple[int, int, int]]] = [
+        (cut_text(draw, sample.title, font, TILE_WIDTH), TITLE_COLOUR)
+    ]
     for text in sample.texts:
         wrapped = wrap_text(draw, text, font, TILE_WIDTH - TILE_INDENT)
         lines += [(line, "black") for line in ["- " + wrapped[0], *("  " + line for line in wrapped[1:])]]

@@ -582,9 +582,57 @@ def test_maps_that_do_not_fit_are_refused(name, shape, message, backend):
         cross_selective_scan(**inputs, backend=backend)
 
 
-def test_unknown_directions_are_refused():
-    with pytest.raises(ValueError, match="directions has 9; give members of Direction"):
-        cross_selective_scan(**random_map(3, 4), directions=(0, 1, 2, 9))
+NO_TENSORS = {
+    "nothing": (lambda tensor: "x", "is a str; it must be a tensor"),
+    "a list": (lambda tensor: tensor.tolist(), "is a list; it must be a tensor"),
+    "an array": (lambda tensor: tensor.numpy(), "is a ndarray; it must be a tensor"),
+    "integers": (lambda tensor: tensor.long(), "is of torch.int64, .*floating point and dense"),
+    "complex": (lambda tensor: tensor.to(torch.complex64), "is of torch.complex64"),
+    "sparse": (lambda tensor: tensor.to_sparse(), "is of .*, torch.sparse_coo; it must be .* dense"),
+}
+
+
+@pytest.mark.parametrize("what", NO_TENSORS)
+@pytest.mark.parametrize("backend", ["auto", *scan_backends("cpu", "torch", "reference")])
+def test_what_is_no_dense_tensor_of_floats_is_refused(what, backend):
+    change, message = NO_TENSORS[what]
+    for scan, inputs in ((selective_scan, random_sequences(3)), (cross_selective_scan, random_map(3, 4))):
+        for name, tensor in inputs.items():
+            with pytest.raises(ValueError, match=f"{name} {message}"):
+                scan(**{**inputs, name: change(tensor)}, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", *scan_backends("cpu", "torch", "reference")])
+def test_tensors_on_several_devices_are_refused(backend):
+    for scan, inputs in ((selective_scan, random_sequences(3)), (cross_selective_scan, random_map(3, 4))):
+        for name, tensor in list(inputs.items())[1:]:
+            with pytest.raises(ValueError, match=f"{name} is on meta, [ux] is on cpu; give them on one device"):
+                scan(**{**inputs, name: tensor.to("meta")}, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", *scan_backends("cpu", "torch", "reference")])
+def test_weights_of_another_precision_than_the_map_are_taken(backend):
+    inputs = random_map(3, 4)
+    expected = cross_selective_scan(**inputs, backend="reference")
+    y = cross_selective_scan(
+        inputs.pop("x"), **{name: value.double() for name, value in inputs.items()}, backend=backend
+    )
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["auto", *scan_backends("cpu", "torch", "reference")])
+@pytest.mark.parametrize(
+    ("directions", "message"),
+    [
+        ((*tuple(Direction)[:3], 9), "directions has 9; give members of Direction"),
+        ((0, 1, 2, 3), "directions has 0; give members of Direction"),
+        (None, "directions is a NoneType; give a tuple of members of Direction"),
+        (iter(Direction), "give a tuple of members of Direction"),
+    ],
+)
+def test_unknown_directions_are_refused(directions, message, backend):
+    with pytest.raises(ValueError, match=message):
+        cross_selective_scan(**random_map(3, 4), directions=directions, backend=backend)
 
 
 # ------------------------------------------------------------------------------------------------ nothing, and no data

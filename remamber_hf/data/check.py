@@ -38,7 +38,7 @@ class SplitCount:
 
 
 # refs, pictures, sentences. The pictures are those of TensorFlow Datasets' page on ref_coco, which has the same refs.
-PUBLISHED_COUNTS = {
+PUBLISHED_COUNTS: dict[tuple[str, str | None], dict[str, SplitCount]] = {
     ("refcoco", "unc"): {
         "train": SplitCount(42404, 16994, 120624),
         "val": SplitCount(3811, 1500, 10834),
@@ -170,7 +170,7 @@ def check_data(
         there = ", ".join(map(str, found)) or "none"
         if dataset is not None and dataset not in PUBLISHED_SETS and dataset not in {file.dataset for file in found}:
             raise ValueError(f"{data_dir} holds no data set {show(dataset)}; those that it holds: {there}.")
-        choices = PUBLISHED_SETS.get(dataset) or sorted(
+        choices = PUBLISHED_SETS.get(dataset or "") or sorted(
             {file.split_by for file in found if dataset in (None, file.dataset)}
         )
         if choices and split_by is not None and split_by not in choices:
@@ -308,11 +308,12 @@ def count_splits(refs: list[dict]) -> dict[str, SplitCount]:
     counts: dict[str, SplitCount] = {}
     pictures: dict[str, set] = {}
     for ref in refs:
-        split = ref.get("split") if is_split_name(ref.get("split")) else show(ref.get("split"))
+        given = ref.get("split")
+        split = given if is_split_name(given) else show(given)
         count = counts.setdefault(split, SplitCount(0, 0, 0))
         count.refs += 1
         sentences = ref.get("sentences")
-        count.sentences += len(sentences) if isinstance(sentences, list) else 0
+        count.sentences = (count.sentences or 0) + (len(sentences) if isinstance(sentences, list) else 0)
         pictures.setdefault(split, set()).add(show(ref.get("image_id")))
     for split, image_ids in pictures.items():
         counts[split].images = len(image_ids)

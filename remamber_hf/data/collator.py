@@ -57,7 +57,7 @@ class ReMamberCollator:
         for row in rows:
             check_row(row, self.keep_masks)
         tokens = self.processor(text=[draw_sentence(row["sentences"]) for row in rows], return_tensors="pt")
-        pictures: list[tuple[int, torch.Tensor]] = []
+        pictures: list[tuple[int | None, torch.Tensor]] = []
         image_index, labels, original_masks = [], [], []
         for row in rows:
             mask = row_mask(row)

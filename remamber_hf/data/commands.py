@@ -1,5 +1,6 @@
 """The commands `remamber data synthesize | check | preview | export`: thin, the work is in `data/`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -125,7 +126,7 @@ def export_command(
     typer.echo(f"written: {output_dir}")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "synthesize": synthesize_command,
     "check": check_command,
     "preview": preview_command,

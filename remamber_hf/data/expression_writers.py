@@ -6,6 +6,7 @@ A writer drafts a sentence of one kind about one object; it may be wrong or ambi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import combinations
 from operator import attrgetter
@@ -42,7 +43,7 @@ def sample_expressions(scene: Scene, rng: np.random.Generator) -> dict[int, list
         wanted = int(rng.integers(1, MAX_EXPRESSIONS + 1))
         written: list[str] = []
         for kind in rng.permutation(list(writers)).tolist():
-            drafts = (writers[kind](rng, scene, index) for _ in range(NUM_DRAFTS))
+            drafts: Iterable[str | None] = (writers[kind](rng, scene, index) for _ in range(NUM_DRAFTS))
             if scene.style == "plain":
                 # All drafts are drawn before one is judged: what a plain seed stands for depends on it.
                 drafts = list(drafts)
@@ -247,8 +248,9 @@ def _write_relation(rng: np.random.Generator, scene: Scene, index: int) -> str |
     if not options:
         return None
     relation, anchors = choose(rng, options)
-    names = [_name_alone(rng, scene, anchor) for anchor in anchors]
-    if None in names:
+    drafts = [_name_alone(rng, scene, anchor) for anchor in anchors]
+    names = [draft for draft in drafts if draft is not None]
+    if len(names) < len(drafts):
         return None
     roles = choose(rng, ((), _choose_naming(rng, scene, index, num_same=2)))
     after = f"{choose(rng, WORDS['relation'][relation])} {' and '.join(names)}"
@@ -262,6 +264,7 @@ def _find_relations(rng: np.random.Generator, scene: Scene, index: int) -> list[
     sort = choose(rng, ("beside", "beside", "nearest", "between"))
     if sort == "nearest":
         return [("nearest", (at,)) for at in others]
+    options: list[tuple[str, tuple[int, ...]]]
     if sort == "between":
         options = [("between", pair) for pair in combinations(others, 2)]
     else:
@@ -302,7 +305,7 @@ def _write_negation(rng: np.random.Generator, scene: Scene, index: int) -> str |
     return _with_article(rng, _name(rng, target, roles, after=clause))
 
 
-WRITERS = {
+WRITERS: dict[str, dict[str, Callable[[np.random.Generator, Scene, int], str | None]]] = {
     "plain": {
         "shape": _write_plain_shape,
         "colour": _write_plain_colour,

@@ -24,7 +24,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .scenes import COLOURS, Scene, SceneObject
 
@@ -41,7 +41,8 @@ BETWEEN_REACH = 0.10
 
 SIDES = ("left", "right", "top", "bottom")
 # role → value → its phrases. Writers of plain expressions draw from the first table, so that it never changes.
-PLAIN_WORDS = {
+Words = dict[str, dict[Any, tuple[str, ...]]]  # role → value → its phrases
+PLAIN_WORDS: Words = {
     "shape": {name: (name,) for name in ("circle", "square", "triangle", "star")},
     "any": {None: ("shape", "object", "one")},
     "size": {"small": ("small", "little"), "large": ("large", "big")},
@@ -63,7 +64,7 @@ PLAIN_WORDS = {
         for horizontal in ("left", "right")
     },
 }
-WORDS = PLAIN_WORDS | {
+WORDS: Words = PLAIN_WORDS | {
     "shape": {
         "circle": ("circle", "disc"),
         "square": ("square", "box"),
@@ -122,7 +123,7 @@ SELECTOR_KINDS = {
 }
 KINDS = ("relation", "negation", "order", "position", "size", "texture", "colour", "shape")
 
-Token = tuple[str, object]
+Token = tuple[str, Any]
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,11 @@ def parse_expression(expression: str) -> Description:
 
 
 def _parse_noun_phrase(tokens: list[Token], expression: str) -> Description:
-    properties, excluded, selectors, ordinals, starts = [], [], [], [], []
+    properties: list[Token] = []
+    excluded: list[Token] = []
+    selectors: list[Token] = []
+    ordinals: list[int] = []
+    starts: list[str] = []
     num_nouns = 0
     is_negated = False
     for role, value in tokens:
@@ -365,7 +370,7 @@ def _read_order(indices: frozenset[int], objects: tuple[SceneObject, ...], rank_
     return _read_rank({index: distance_to_side(objects[index], side) for index in indices}, rank, POSITION_MARGIN)
 
 
-SELECTORS = {
+SELECTORS: dict[str, Callable[..., Reading]] = {
     "side": _read_side,
     "quarter": _read_quarter,
     "middle": _read_middle,

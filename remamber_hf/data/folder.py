@@ -209,7 +209,7 @@ def _read_json_lines(text: str) -> list[tuple[int, dict]]:
 
 def _read_csv(text: str) -> list[tuple[int, dict]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    records = []
+    records: list[tuple[int, dict]] = []
     while True:
         line = reader.line_num + 1
         try:
@@ -221,7 +221,8 @@ def _read_csv(text: str) -> list[tuple[int, dict]]:
         if record is None:
             return records
         line = reader.line_num
-        repeated = [name for name in reader.fieldnames if reader.fieldnames.count(name) > 1]
+        names = list(reader.fieldnames or ())
+        repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise ValueError(f"the column {show(repeated[0])} is there twice; leave one out")
         if None in record:

@@ -52,11 +52,12 @@ import stat
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import ClassVar, TypeGuard
 
 import datasets
 import numpy as np
@@ -496,13 +497,21 @@ def row_mask(row: dict, mask_overlap: str = "published") -> np.ndarray:
     return decode_rle(union)
 
 
+def _runs_of(rle: dict) -> list[int]:
+    """The lengths of the runs of an RLE dict of pycocotools; ValueError if its counts are no such text."""
+    runs = _run_lengths(rle["counts"])
+    if runs is None:
+        raise ValueError(f"the counts of an RLE are {show(rle['counts'])}; give the text that pycocotools encodes.")
+    return runs
+
+
 def decode_rle(rle: dict) -> np.ndarray:
     """Decode an RLE dict of pycocotools: bool (height, width), in memory column by column.
 
     As `pycocotools.mask.decode`, which warns at every call under numpy 2.
     """
     height, width = rle["size"]
-    runs = _run_lengths(rle["counts"])
+    runs = _runs_of(rle)
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape((height, width), order="F")
 
 
@@ -510,7 +519,7 @@ def count_covering(parts: list[dict], height: int, width: int) -> np.ndarray:
     """Return how many of these RLEs cover each pixel: int (height, width), in memory column by column."""
     changes = np.zeros(height * width + 1, dtype=np.int32)
     for part in parts:
-        ends = np.cumsum(_run_lengths(part["counts"]))
+        ends = np.cumsum(_runs_of(part))
         np.add.at(changes, ends[0::2], 1)
         np.add.at(changes, ends[1::2], -1)
     return changes.cumsum()[:-1].reshape((height, width), order="F")
@@ -556,7 +565,8 @@ class PlainUnpickler(pickle._Unpickler):
     Built on the one in pure Python: the one in C makes room for any memo index that a file names.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    stack: list
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str):
         raise pickle.UnpicklingError(
@@ -575,15 +585,15 @@ class PlainUnpickler(pickle._Unpickler):
 
     def load_setitem(self):
         self._check_keys(self.stack[-2:-1])
-        super().load_setitem()
+        super().load_setitem()  # type: ignore[misc]  # typeshed does not know what loads an opcode
 
     def load_setitems(self):
         self._check_keys(self.stack[0::2])
-        super().load_setitems()
+        super().load_setitems()  # type: ignore[misc]
 
     def load_dict(self):
         self._check_keys(self.stack[0::2])
-        super().load_dict()
+        super().load_dict()  # type: ignore[misc]
 
     def refuse(self):
         raise pickle.UnpicklingError("it holds a set or a buffer, and only lists, dicts, strings and numbers are read")
@@ -664,7 +674,7 @@ def _read_instances(path: Path) -> tuple[dict[str, dict[int, dict]], dict[str, C
             "images, annotations and categories, with an id in every entry; get the file again."
         ) from error
     by_id = {key: {entry["id"]: entry for entry in entries[key]} for key in INSTANCE_LISTS}
-    repeated = {key: Counter() for key in INSTANCE_LISTS}
+    repeated: dict[str, Counter] = {key: Counter() for key in INSTANCE_LISTS}
     for key in INSTANCE_LISTS:
         if len(by_id[key]) < len(entries[key]):
             counts = Counter(entry["id"] for entry in entries[key])
@@ -896,9 +906,9 @@ def picture_formats() -> list[str]:
     return [name for name in PICTURE_FORMATS if name in Image.OPEN]
 
 
-def ends_well(source: str | os.PathLike | io.BytesIO, file_format: str) -> bool:
+def ends_well(source: str | os.PathLike | io.BytesIO, file_format: str | None) -> bool:
     """Whether a file, by its path or content, ends as a whole file of its format does."""
-    file_end = FILE_ENDS.get(file_format)
+    file_end = FILE_ENDS.get(file_format or "")
     if file_end is None:
         return False
     if isinstance(source, io.BytesIO):
@@ -922,7 +932,7 @@ def _split(ref: dict) -> str:
     return split
 
 
-def is_split_name(name) -> bool:
+def is_split_name(name: object) -> TypeGuard[str]:
     """Whether it is a word, and short enough to name files."""
     return isinstance(name, str) and len(name) <= MAX_SPLIT_LETTERS and re.fullmatch(r"\w+", name) is not None
 
@@ -959,7 +969,7 @@ def _integer(record: dict, key: str) -> int:
     return number
 
 
-def _is_integer(value) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
@@ -1023,7 +1033,7 @@ def _check_rle(rle: dict, height: int, width: int, where: str) -> str:
     return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"].decode("ascii")
 
 
-def _run_lengths(counts: str | bytes) -> list[int] | None:
+def _run_lengths(counts: object) -> list[int] | None:
     """Read COCO's compressed counts; None if they are not such text.
 
     A number is a row of characters from "0" on with 5 bits each, the lowest first, and bit 6 set if more follow; from

@@ -133,8 +133,8 @@ def sample_plain_scene(rng: np.random.Generator) -> Scene:
             objects.append(SceneObject(shape, colour, size, *place, radius, COLOURS[colour]))
     low, high = (8, 48) if rng.random() < 0.5 else (208, 248)
     grey = int(rng.integers(low, high))
-    tint = tuple(int(value) for value in np.clip(grey + rng.integers(-8, 9, size=3), 0, 255))
-    return Scene("plain", Background("flat", (tint,)), tuple(objects))
+    red, green, blue = np.clip(grey + rng.integers(-8, 9, size=3), 0, 255).tolist()
+    return Scene("plain", Background("flat", ((red, green, blue),)), tuple(objects))
 
 
 def _sample_free_place(
@@ -250,7 +250,7 @@ def _sample_rich_background(rng: np.random.Generator, objects: list[SceneObject]
     paints = np.array([drawn.rgb for drawn in objects], dtype=float)
     contrasts = np.linalg.norm(palettes[:, :, None] - paints, axis=3).min(axis=(1, 2))
     palette = palettes[contrasts.clip(max=MIN_CONTRAST).argmax()]
-    colours = tuple(tuple(int(value) for value in colour) for colour in palette)
+    colours = tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
     return Background(choose(rng, ("gradient", "noise", "photo")), colours, int(rng.integers(2**31)))
 
 

@@ -185,9 +185,12 @@ def _make_pictures(make, num_images: int, num_workers: int, progress: bool) -> l
 def end_with_parent():
     """Let this worker end when its parent is gone, however that was ended; it would wait for work for ever."""
 
+    parent = multiprocessing.parent_process()
+
     def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
+        if parent is not None:  # as it is for no worker
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -195,7 +198,9 @@ def end_with_parent():
 def _build_annotations(pictures: list[dict], info: dict, shapes: tuple[str, ...], image_size: int):
     """Number what the pictures hold, from 1 up in order: the COCO dict and the list of refs."""
     category_ids = {shape: index for index, shape in enumerate(shapes, start=1)}
-    images, annotations, refs = [], [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
+    refs: list[dict] = []
     num_sentences = 0
     for image_index, picture in enumerate(pictures):
         image_id = image_index + 1

@@ -51,7 +51,7 @@ def _lavt(oiou: float, miou: float, *precisions: float) -> PublishedResult:
 
 
 # (data set, split by) → split → results
-PUBLISHED_RESULTS = {
+PUBLISHED_RESULTS: dict[tuple[str, str | None], dict[str, list[PublishedResult]]] = {
     ("refcoco", "unc"): {
         "val": [_remamber(74.54), _lavt(72.73, 74.46, 84.46, 80.90, 75.28, 64.71, 34.30)],
         "testA": [_remamber(76.74), _lavt(75.82, 76.89, 88.07, 85.17, 79.90, 68.52, 35.69)],

@@ -14,6 +14,7 @@
 """What `remamber train` is told: model and data; the rest are the TrainingArguments of transformers."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from torch._inductor import list_mode_options
 from transformers import TrainingArguments
@@ -125,6 +126,10 @@ class ReMamberTrainingArguments(TrainingArguments):
             "help": "Most objects of one picture that stand side by side in a batch, where they share the picture."
         },
     )
+    if TYPE_CHECKING:  # what `TrainingArguments` makes of them; the command reads its annotations, not these
+        output_dir: str = ""
+        accelerator_config: Any = None
+
     text_encoder_learning_rate: float | None = field(
         default=None, metadata={"help": "Of the text encoder; by default learning_rate."}
     )
@@ -234,4 +239,5 @@ class ReMamberTrainingArguments(TrainingArguments):
         if self.max_nonfinite_steps < 1:
             raise ValueError(f"max_nonfinite_steps is {self.max_nonfinite_steps}; it must be 1 or more.")
         if str(self.resume_from_checkpoint).lower() in ("true", "false"):
-            self.resume_from_checkpoint = str(self.resume_from_checkpoint).lower() == "true"
+            # A bool is what Trainer.train takes.
+            self.resume_from_checkpoint = str(self.resume_from_checkpoint).lower() == "true"  # type: ignore[assignment]

@@ -73,7 +73,7 @@ def draw_predictions(model, processor: ReMamberProcessor, rows: datasets.Dataset
     for row in rows:
         picture, truth = to_rgb(row["image"]), row_mask(row)
         inputs = processor(images=picture, text=row["sentences"], return_tensors="pt").to(model.device, model.dtype)
-        outputs = model(**inputs)
+        outputs = model(**inputs, return_dict=True)
         outputs.logits = outputs.logits.nan_to_num()  # an overflow must not end a long run
         (mask,) = processor.post_process_referring_segmentation(outputs, target_sizes=[truth.shape])
         found = mask.cpu().numpy()
@@ -151,7 +151,8 @@ def read_curves(log_history: list[dict]) -> tuple[dict[str, list], dict[str, lis
             if isinstance(value, (int, float)) and math.isfinite(value):
                 # With the best checkpoint loaded at the end, the last step is evaluated again, on other weights.
                 curves.setdefault(label, {}).setdefault(entry["step"], value)
-    return tuple({label: sorted(points.items()) for label, points in curves.items()} for curves in (losses, scores))
+    in_order = [{label: sorted(points.items()) for label, points in curves.items()} for curves in (losses, scores)]
+    return in_order[0], in_order[1]
 
 
 def choose_samples(evaluation_rows: list[datasets.Dataset], count: int) -> datasets.Dataset:

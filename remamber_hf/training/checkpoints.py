@@ -19,6 +19,7 @@ import json
 import os
 import reprlib
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
@@ -156,11 +157,12 @@ def what_is_wrong(checkpoint: Path) -> str | None:
         return f"log_history in {TRAINER_STATE_NAME} is no list of logged steps"
     if not isinstance(progress, dict):
         return f"{PROGRESS} is not that of a run"
-    for name, kind in PROGRESS_TYPES.items():
-        value = progress.get(name)
-        is_right = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-        if not is_right or (kind is int and value < 0):
-            return f"{name} in {PROGRESS} is {reprlib.repr(value)}"
+    for name, progress_type in PROGRESS_TYPES.items():
+        entry: Any = progress.get(name)
+        types = (int, float) if progress_type is float else (progress_type,)
+        is_right = isinstance(entry, types) and not isinstance(entry, bool)
+        if not is_right or (progress_type is int and entry < 0):
+            return f"{name} in {PROGRESS} is {reprlib.repr(entry)}"
     return None
 
 

@@ -38,7 +38,7 @@ def count_forward(model: nn.Module, inputs: dict[str, torch.Tensor]) -> int:
     try:
         model.eval()
         with FlopCounterMode(display=False) as counter:
-            model(**inputs)
+            model(**inputs, return_dict=True)
     finally:
         for hook in hooks:
             hook.remove()

@@ -24,7 +24,6 @@ import torch
 import yaml
 from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
-from transformers import TrainingArguments
 
 from ..configuration_remamber import ReMamberConfig
 from ..data.mixture import DataSource
@@ -34,6 +33,7 @@ from ..metrics.referring_iou.scores import referring_iou
 from ..metrics.report import SCORE_TITLES
 from ..processing_remamber import ReMamberProcessor
 from ..whole_files import make_whole_file
+from .arguments import ReMamberTrainingArguments
 from .nonfinite import REPORT
 from .trainer import AVERAGED_MODEL
 
@@ -62,7 +62,7 @@ PUSHED = ("*.safetensors", "*.json", "*.py", "curves.png", "README.md")
 KEPT = ("trainer_state.json", "train_results.json", "all_results.json", REPORT)  # of the run, not of the model
 
 # What the HTTP library raises that huggingface_hub is built on; which one that is depends on its version.
-HTTP_ERROR = HfHubHTTPError.__bases__[0]
+HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 
 CARD = """\
 ---
@@ -89,7 +89,7 @@ processor = AutoProcessor.from_pretrained({place}, trust_remote_code=True)
 picture = Image.open("picture.jpg").convert("RGB")
 inputs = processor(images=picture, text=["the right dog"], return_tensors="pt")
 with torch.no_grad():
-    outputs = model(**inputs)
+    outputs = model(**inputs, return_dict=True)
 size = (picture.height, picture.width)
 (mask,) = processor.post_process_referring_segmentation(outputs, target_sizes=[size])  # bool (height, width)
 ```
@@ -157,7 +157,9 @@ class TrainingRun:
     num_parameters: int | None = None
 
 
-def write_model_card(config: ReMamberConfig, processor: ReMamberProcessor, run: TrainingRun, args: TrainingArguments):
+def write_model_card(
+    config: ReMamberConfig, processor: ReMamberProcessor, run: TrainingRun, args: ReMamberTrainingArguments
+):
     """Write README.md into the output folder, and into that of the averaged weights if there is one."""
     folder = Path(args.output_dir)
     write_text(folder / "README.md", make_card(config, processor, run, args))
@@ -171,7 +173,7 @@ def write_text(path: Path, text: str):
         unfinished.write_text(text, encoding="utf-8")
 
 
-def make_card(config, processor, run: TrainingRun, args: TrainingArguments, is_average: bool = False) -> str:
+def make_card(config, processor, run: TrainingRun, args: ReMamberTrainingArguments, is_average: bool = False) -> str:
     """The text of a card, of the trained weights or of the averaged ones."""
     name = folder_name(args.hub_model_id or args.output_dir)
     repo_id = args.hub_model_id or "FOLDER"
@@ -204,7 +206,7 @@ def make_recipe(run: TrainingRun) -> dict:
     if found and "dataset" not in recipe:  # it was found in the folder
         recipe["dataset"] = ",".join(source.name for source in found)
     if found and "split_by" not in recipe:
-        recipe["split_by"] = ",".join(source.split_by for source in found)
+        recipe["split_by"] = ",".join(str(source.split_by) for source in found)
     return {key: value for key, value in recipe.items() if value is not None}
 
 
@@ -295,7 +297,7 @@ def describe_metrics(run: TrainingRun) -> str:
     return "\n".join(lines)
 
 
-def describe_machine(run: TrainingRun, args: TrainingArguments, processor: ReMamberProcessor) -> str:
+def describe_machine(run: TrainingRun, args: ReMamberTrainingArguments, processor: ReMamberProcessor) -> str:
     """What the run took, where, and with which versions."""
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     processes = "1 process" if args.world_size == 1 else f"{args.world_size} processes"
@@ -369,7 +371,7 @@ def _plain(value):
     return value if isinstance(value, (bool, int, float)) else None
 
 
-def push_folder(args: TrainingArguments) -> str:
+def push_folder(args: ReMamberTrainingArguments) -> str:
     """
     Send card, code files, processor, weights and curves of the output folder to the Hub, and return the address.
 
@@ -388,9 +390,10 @@ def push_folder(args: TrainingArguments) -> str:
     ]
     api = HfApi(token=args.hub_token)
     try:
-        url = api.create_repo(args.hub_model_id, private=args.hub_private_repo, exist_ok=True)
+        repo_id = str(args.hub_model_id)  # `remamber train` pushes to none without a name
+        url = api.create_repo(repo_id, private=args.hub_private_repo, exist_ok=True)
         api.upload_folder(
-            repo_id=args.hub_model_id,
+            repo_id=repo_id,
             folder_path=folder,
             allow_patterns=names,
             revision=args.hub_revision,
@@ -405,9 +408,9 @@ def push_folder(args: TrainingArguments) -> str:
     return str(url)
 
 
-def upload_command(args: TrainingArguments, names: list[str]) -> str:
+def upload_command(args: ReMamberTrainingArguments, names: list[str]) -> str:
     """The command line that sends these files of the output folder as `push_folder` does."""
-    words = ["hf", "upload", args.hub_model_id, args.output_dir]
+    words = ["hf", "upload", str(args.hub_model_id), args.output_dir]
     words += ["--private"] if args.hub_private_repo else []
     words += ["--revision", args.hub_revision] if args.hub_revision else []
     return shlex.join([*words, *(word for name in names for word in ("--include", name))])

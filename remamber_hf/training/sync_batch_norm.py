@@ -41,6 +41,12 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     PyTorch's own SyncBatchNorm refuses CPUs.
     """
 
+    # Those of the models here are there: they track statistics, with a momentum.
+    momentum: float
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    num_batches_tracked: torch.Tensor
+
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if not (self.training and dist.is_initialized()):
             return super().forward(hidden_states)

@@ -58,4 +58,5 @@ def train_tokenizer(sentences: Iterable[str], vocabulary_size: int, text_length:
     merges = [tuple(merge) for merge in json.loads(words.to_str())["model"]["merges"]]
     tokens = base + [first + second for first, second in merges] + [START, END]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=text_length)
+    # It hands the pairs on to tokenizers, which takes nothing else.
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=text_length)  # type: ignore[arg-type]

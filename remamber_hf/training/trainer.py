@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -33,7 +34,7 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import IterableDataset
 from transformers import EvalPrediction, Trainer, TrainerCallback
-from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, rotate_checkpoints
 from transformers.utils import logging
 
@@ -110,6 +111,14 @@ class ReferringSegmentationTrainer(Trainer):
         ValueError: if an argument is missing, cannot be served, or asks for what the model or the device cannot do.
     """
 
+    # What transformers leaves open is settled here; rows are of `datasets`, or of any data set with a length.
+    args: ReMamberTrainingArguments
+    model: nn.Module
+    processing_class: ReMamberProcessor
+    train_dataset: Any
+    eval_dataset: Any
+    lr_scheduler: Any
+
     def __init__(
         self,
         model=None,
@@ -178,7 +187,7 @@ class ReferringSegmentationTrainer(Trainer):
                 f"one process sees {self.args.n_gpu} GPUs; start one for each with `torchrun --nproc_per_node "
                 f"{self.args.n_gpu} -m remamber_hf.run_training …`, or show it one with CUDA_VISIBLE_DEVICES=0."
             )
-        kwargs = self.args.gradient_checkpointing_kwargs or self.args.activation_checkpointing_kwargs or {}
+        kwargs: Any = self.args.gradient_checkpointing_kwargs or self.args.activation_checkpointing_kwargs or {}
         if kwargs.get("use_reentrant") and not all(weight.requires_grad for weight in self.model.parameters()):
             raise ValueError(
                 "use_reentrant is true and weights are frozen, behind which the others would get no gradient; leave "
@@ -208,7 +217,9 @@ class ReferringSegmentationTrainer(Trainer):
 
     # ------------------------------------------------------------------------------------------------------ training
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, trial=None, **kwargs):
+    def train(  # type: ignore[override]  # the rest comes by name
+        self, resume_from_checkpoint: str | bool | None = None, trial=None, **kwargs
+    ):
         """
         Train, from the start or on from a checkpoint.
 
@@ -280,7 +291,7 @@ class ReferringSegmentationTrainer(Trainer):
                 for part, module in model_parts(opt_model).items()
                 for parameter in module.parameters()
             }
-            rates = {
+            rates: dict[str | None, float | None] = {
                 "backbone": self.args.backbone_learning_rate,
                 "text_encoder": self.args.text_encoder_learning_rate,
             }
@@ -292,7 +303,7 @@ class ReferringSegmentationTrainer(Trainer):
                     if parameters:
                         groups.append({**group, "params": parameters, "lr": rates.get(part) or group["lr"]})
             optimizer.param_groups = groups
-        return self.optimizer
+        return self.optimizer  # type: ignore[return-value]  # made by now
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         try:
@@ -315,7 +326,7 @@ class ReferringSegmentationTrainer(Trainer):
             raise ValueError(f"a batch has no labels, but {', '.join(inputs)}; have the data collator make them.")
         inputs = {name: value for name, value in inputs.items() if name not in NOT_FOR_THE_MODEL}
         labels = inputs.pop("labels")
-        outputs = model(**inputs)
+        outputs = model(**inputs, return_dict=True)
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
             return (loss, outputs) if return_outputs else loss
@@ -417,7 +428,7 @@ class ReferringSegmentationTrainer(Trainer):
         is_own_loss = type(self).compute_loss is ReferringSegmentationTrainer.compute_loss
         with torch.no_grad(), self.compute_loss_context_manager():
             if is_own_loss and self.compute_loss_func is None:
-                outputs = model(**inputs)
+                outputs = model(**inputs, return_dict=True)
                 samples = zip(outputs.logits.split(1), labels.split(1))
                 losses = torch.stack([self.weighted_loss(*sample) for sample in samples])
             else:  # somebody else's loss, which is one for the batch
@@ -557,14 +568,15 @@ class ReferringSegmentationTrainer(Trainer):
 
     def _load_best_model(self):
         # Transformers would only warn, and keep the last weights.
-        if not Path(self.state.best_model_checkpoint).is_dir():
+        best = Path(str(self.state.best_model_checkpoint))  # there is one, or this is not called
+        if not best.is_dir():
             raise FileNotFoundError(
                 f"the best checkpoint, {self.state.best_model_checkpoint}, is gone; the last one in "
                 f"{self.args.output_dir} has the weights of the end."
             )
         super()._load_best_model()
         if self.average is not None:
-            self.average.load(Path(self.state.best_model_checkpoint) / AVERAGE)
+            self.average.load(best / AVERAGE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         try:
@@ -591,8 +603,9 @@ class ReferringSegmentationTrainer(Trainer):
         try:
             super()._load_optimizer_and_scheduler(checkpoint)
             check_optimizer(optimizer, groups)
-            is_same = getattr(scheduler, "optimizer", None) is scheduled
-            if not (is_same and is_like(scheduler.state_dict(), schedule)):
+            # Loading leaves what a file does not name as it was, so the file is looked at.
+            saved = torch.load(Path(checkpoint) / SCHEDULER_NAME, map_location="cpu", weights_only=True)
+            if getattr(scheduler, "optimizer", None) is not scheduled or not is_like(saved, schedule):
                 raise TypeError("the scheduler is that of another kind")
         except ValueError as error:  # other groups of weights
             raise ValueError(
@@ -634,7 +647,11 @@ def is_like(value, model) -> bool:
     if isinstance(model, bool) or model is None or isinstance(model, str):
         return type(value) is type(model) or None in (value, model)
     if isinstance(model, (int, float)):
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and (math.isfinite(value) or value == model)
+        )
     return type(value) is type(model)
 
 
@@ -696,7 +713,10 @@ class StepHooks(TrainerCallback):
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
         trainer = self.trainer
         # Not `optimizer_step_was_skipped`: a fused optimizer skips an infinite gradient without telling.
-        if trainer.average is not None and self.is_finite and math.isfinite(trainer.grad_norm):
+        if trainer.average is None or not self.is_finite:
+            return
+        # DeepSpeed alone measures no norm, and has no average.
+        if math.isfinite(trainer.grad_norm):  # type: ignore[arg-type]
             trainer.average.update(model, state.global_step + 1)
 
 
@@ -757,7 +777,7 @@ def find_image_ids(rows) -> list[int]:
     """The picture of each row; ValueError if rows do not tell."""
     is_table = isinstance(rows, datasets.Dataset)
     if is_table:
-        image_ids = rows.with_format(None)["image_id"] if "image_id" in rows.column_names else [None]
+        image_ids: Any = rows.with_format(None)["image_id"] if "image_id" in rows.column_names else [None]
     else:
         image_ids = [rows[index].get("image_id") for index in range(len(rows))]
     if None in image_ids:
@@ -788,6 +808,7 @@ def model_parts(model: nn.Module) -> dict[str, nn.Module]:
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """The papers' metrics and the mean loss, from what `prediction_step` counted."""
-    intersections, losses = prediction.predictions
+    predictions: Any = prediction.predictions  # the pair that `prediction_step` returns
+    intersections, losses = predictions
     scores = referring_iou(np.asarray(intersections), np.asarray(prediction.label_ids))
     return {**scores, "loss": float(np.mean(losses, dtype=np.float64))}

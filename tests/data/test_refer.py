@@ -407,6 +407,12 @@ def test_a_crowd_rle_dict_is_a_mask(tiny, root, load, is_compressed):
     assert np.array_equal(row_mask(load(split="train")[0]), mask == 1)
 
 
+@pytest.mark.parametrize("counts", ["é", b"~", [3, 3], None])
+def test_counts_that_are_no_rle_are_refused_in_one_line(counts):
+    with pytest.raises(ValueError, match="the counts of an RLE are .*; give the text that pycocotools encodes"):
+        refer.decode_rle({"size": [2, 3], "counts": counts})
+
+
 def test_run_lengths_are_those_of_pycocotools():
     generator = np.random.default_rng(0)
     for height, width in [(1, 1), (7, 90), (300, 500)]:

@@ -139,6 +139,10 @@ PROCESSOR_CASES = [
     (("image_processor",), "image_processor_type", "Nothing"),
     (("image_processor",), "image_processor_type", "../../x"),
     ((), "image_processor", []),
+    *[(("image_processor",), "rescale_factor", value) for value in ("x", {"a": 1}, NAN, INFINITE, [])],
+    *[(("image_processor",), "image_mean", value) for value in ("x", NAN, [0.5, "x", 0.5])],
+    *[(("image_processor",), "image_std", value) for value in (0, -1, INFINITE, [1, 1, 0])],
+    *[(("image_processor",), name, 5) for name in ("preprocess", "resize", "_preprocess", "fetch_images")],
 ]
 
 

@@ -8,7 +8,7 @@ import rows as idioms
 import torch
 from PIL import Image
 from rows import SIDE, check_refused, losses_one_by_one, make_rows
-from test_pictures import IMAGE_PROCESSORS, make_processor
+from test_picture_sources import IMAGE_PROCESSORS, make_processor
 from transformers.image_utils import SizeDict
 
 from remamber_hf import ReferringSegmentationPipeline

@@ -6,6 +6,9 @@ import rows as idioms
 import torch
 from rows import check_refused, make_rows, masks_one_by_one
 
+from remamber_hf import ReferringSegmentationPipeline
+from remamber_hf.explanation import explain_mask
+
 
 ROWS = make_rows(3)
 SIZES = [(row["image"].height, row["image"].width) for row in ROWS]
@@ -53,6 +56,21 @@ def test_a_model_without_dicts_gives_the_loops_masks(model, processor, masks):
     inputs = processor(ROWS[0]["image"], ROWS[0]["expression"], return_tensors="pt")
     found = processor.post_process_referring_segmentation(model(**inputs, return_dict=False), SIZES[:1])
     np.testing.assert_array_equal(found[0].numpy(), masks[0])
+
+
+@pytest.mark.parametrize("fields", [{"return_dict": False}, {"output_hidden_states": True}])
+def test_what_the_configuration_says_about_outputs_stops_nothing(folder, processor, masks, fields):
+    model = idioms.load_model(folder)
+    for config in (model.config, model.config.text_config, model.config.vision_config):
+        for name, value in fields.items():
+            setattr(config, name, value)
+    inputs = processor(ROWS[0]["image"], ROWS[0]["expression"], return_tensors="pt")
+    found = processor.post_process_referring_segmentation(model(**inputs), SIZES[:1])
+    np.testing.assert_array_equal(found[0].numpy(), masks[0])
+    pipe = ReferringSegmentationPipeline(model=model, processor=processor)
+    np.testing.assert_array_equal(np.asarray(pipe(ROWS[0]["image"], ROWS[0]["expression"])["mask"]) > 0, masks[0])
+    explanation = explain_mask(model, processor, ROWS[0]["image"], ROWS[0]["expression"])
+    np.testing.assert_array_equal(explanation.growth[-1] > 0.5, masks[0])
 
 
 @pytest.mark.parametrize(

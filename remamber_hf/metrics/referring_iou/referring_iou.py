@@ -1,5 +1,7 @@
 """The `evaluate` module of referring IoU: masks or pixel counts → `scores`."""
 
+from collections.abc import Callable
+
 import datasets
 import evaluate
 import numpy as np
@@ -28,7 +30,7 @@ COUNTS = {
     "default": ("intersections", "unions"),
     "generalized": ("intersections", "unions", "reference_areas"),
 }
-SCORES = {"default": referring_iou, "generalized": generalized_iou}
+SCORES: dict[str, Callable[..., dict[str, float]]] = {"default": referring_iou, "generalized": generalized_iou}
 
 
 class ReferringIoU(evaluate.Metric):

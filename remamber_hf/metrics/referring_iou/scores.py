@@ -25,9 +25,9 @@ def count_pixels(prediction, reference) -> tuple[int, int, int]:
             f"The prediction is {prediction.shape} and its reference {reference.shape}; resize the prediction to the "
             "size of the reference."
         )
-    intersection = np.count_nonzero(prediction & reference)
-    union = np.count_nonzero(prediction | reference)
-    return intersection, union, np.count_nonzero(reference)
+    intersection = int(np.count_nonzero(prediction & reference))
+    union = int(np.count_nonzero(prediction | reference))
+    return intersection, union, int(np.count_nonzero(reference))
 
 
 def sample_ious(intersections, unions, reference_areas=None) -> np.ndarray:
