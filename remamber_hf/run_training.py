@@ -14,7 +14,6 @@
 """Command: train ReMamber on referring data and evaluate it. Only wires; see `training/` and `data/`."""
 
 import difflib
-import json
 import math
 import re
 import reprlib
@@ -37,7 +36,7 @@ from transformers.integrations import (
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .data.mixture import DataSource, is_generalized, load_sources, mix_training_rows
-from .data.refer import ON_ERROR, SENTENCES, one_row_per_sentence
+from .data.refer import ON_ERROR, SENTENCES, decode_text, one_row_per_sentence, read_json, read_regular_file
 from .image_backend import image_backend
 from .image_processing_remamber import ReMamberImageProcessorPil
 from .loading import load_model, load_tokenizer
@@ -47,6 +46,7 @@ from .training.arguments import DataArguments, ModelArguments, ReMamberTrainingA
 from .training.callbacks import Curves, SamplePredictions, choose_samples
 from .training.lora import add_lora, merge_lora
 from .training.model_card import TrainingRun, push_folder, write_model_card
+from .training.nonfinite import NotFiniteError
 from .training.tokenizer import train_tokenizer
 from .training.trainer import ReferringSegmentationTrainer
 
@@ -55,6 +55,16 @@ ARGUMENT_CLASSES = (ModelArguments, DataArguments, ReMamberTrainingArguments)
 REPORTERS = {"tensorboard": is_tensorboard_available, "trackio": is_trackio_available}
 STORED = ("auto_map", "custom_pipelines", "use_cache")  # in a config.json, besides the fields
 DEFAULT_IMAGE_SIZE = 480  # as published
+# What transformers and torch say only later, after training, or not at all.
+LEAST = {
+    **dict.fromkeys(("max_eval_samples", "per_device_train_batch_size", "per_device_eval_batch_size"), 1),
+    **dict.fromkeys(("eval_accumulation_steps", "vocabulary_size"), 1),
+    **dict.fromkeys(("sample_predictions", "dataloader_num_workers", "seed", "data_seed", "eval_delay"), 0),
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon"), 0),
+    "image_size": 32,
+}
+SEEDS = ("seed", "data_seed")
+MOST_SEED = 2**32 - 1  # of numpy
 MOST_BYTES = 2**20  # of a recipe, or of a mapping in a file
 MOST_VALUES, MOST_LEVELS = 10_000, 20  # of a list or a mapping
 MAPPING_FILES = ("accelerator_config", "deepspeed", "fsdp_config")  # may be named instead of written out
@@ -153,17 +163,19 @@ def read_recipe(path: str, parser: OneLineParser, written: set[str]) -> list[str
         raise FileNotFoundError(f"{path} is no file; give a recipe such as recipes/shapes.yaml.")
     if Path(path).stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} has more than {MOST_BYTES} bytes; a recipe has one `name: value` per line.")
+    content = decode_text(read_regular_file(path), path)
     try:
-        content = Path(path).read_text(encoding="utf-8")
         too_long = re.search(r"^\s*(\w*)[^\n]*\d{4300}", content, flags=re.MULTILINE)
         if too_long:
             raise ValueError(f"{too_long[1]:.100} has a number of too many digits")
+        check_names(yaml.compose(content, Loader=yaml.SafeLoader))
         recipe = yaml.safe_load(content)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         place = getattr(error, "problem_mark", None)
         line = "" if place is None else f" in line {place.line + 1}"
-        reason = getattr(error, "problem", None) or (error if isinstance(error, ValueError) else "it is too deep")
-        raise ValueError(f"{path} is no valid YAML{line}: {printable(str(reason), 200)}") from None
+        is_said = isinstance(error, (yaml.YAMLError, ValueError))
+        reason = getattr(error, "problem", None) or (" ".join(str(error).split()) if is_said else "it is too deep")
+        raise ValueError(f"{path} is no valid YAML{line}: {printable(reason, 200)}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} holds no mapping; write one `name: value` per line.")
     types = argument_types()
@@ -191,6 +203,26 @@ def read_recipe(path: str, parser: OneLineParser, written: set[str]) -> list[str
         else:
             raise ValueError(f"{path}: {name} is {reprlib.repr(value)}; write it as text, a number, true or false.")
     return flags
+
+
+def check_names(document: yaml.Node | None) -> None:
+    """MarkedYAMLError for a name that stands twice in one mapping: `yaml` takes the last without a word."""
+    waiting, seen = [document], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        names: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} stands there twice", problem_mark=key.start_mark)
+                names.add(key.value)
+            waiting.append(value)
 
 
 def argument_types() -> dict:
@@ -271,7 +303,7 @@ def read_fields(name: str, value: str | dict | None) -> dict | None:
     if not is_json and Path(value).stat().st_size > MOST_BYTES:
         raise ValueError(f"--{name} {shown} has more than {MOST_BYTES} bytes; give a mapping of fields and values.")
     try:
-        fields = json.loads(value if is_json else Path(value).read_text(encoding="utf-8"))
+        fields = read_json(value if is_json else decode_text(read_regular_file(value), value))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"--{name} {shown} is no valid JSON: {printable(str(error), 100)}.") from None
     if not isinstance(fields, dict):
@@ -311,9 +343,16 @@ def check_arguments(given: dict) -> None:
     for name, choices in (("on_error", ON_ERROR), ("sentences", SENTENCES)):
         if given.get(name, choices[0]) not in choices:
             raise ValueError(f"--{name} is {given[name]!r}; choose one of {', '.join(choices)}.")
-    for name, least in (("max_eval_samples", 1), ("sample_predictions", 0), ("image_size", 32)):
-        if given.get(name, least) < least:
-            raise ValueError(f"--{name} is {given[name]}; give at least {least}.")
+    for name, least in LEAST.items():
+        value = given.get(name, least)
+        if isinstance(value, (int, float)) and value < least:
+            raise ValueError(f"--{name} is {value}; give at least {least}.")
+    for name in SEEDS:
+        if given.get(name, 0) > MOST_SEED:
+            raise ValueError(f"--{name} is {given[name]}; give at most {MOST_SEED}.")
+    for name in ("num_train_epochs", "eval_steps", "logging_steps", "save_steps"):
+        if given.get(name, 1) <= 0:
+            raise ValueError(f"--{name} is {given[name]}; give more than 0.")
 
 
 def check_fields(fields: dict) -> None:
@@ -434,14 +473,19 @@ def main(argv: list[str] | None = None):
         print(describe_steps(training_arguments, processor))
     if model_arguments.lora is not None:
         model = add_lora(model, model_arguments.lora)  # type: ignore[arg-type]  # JSON's text is read by now
-    trainer = ReferringSegmentationTrainer(
-        model=model,
-        args=training_arguments,
-        train_dataset=train_rows,
-        eval_dataset=next(iter(eval_rows.values())) if len(eval_rows) == 1 else eval_rows or None,
-        processing_class=processor,
-        callbacks=[Curves()] if training_arguments.do_train else [],
-    )
+    try:
+        trainer = ReferringSegmentationTrainer(
+            model=model,
+            args=training_arguments,
+            train_dataset=train_rows,
+            eval_dataset=next(iter(eval_rows.values())) if len(eval_rows) == 1 else eval_rows or None,
+            processing_class=processor,
+            callbacks=[Curves()] if training_arguments.do_train else [],
+        )
+    except (ImportError, RuntimeError) as error:
+        if "install" not in str(error):
+            raise
+        raise ValueError(f"--report_to {','.join(training_arguments.report_to)}: {error}") from None
     if eval_rows and data_arguments.sample_predictions:
         if trainer.is_fsdp_enabled:
             print("sample predictions are not drawn: no process holds the whole model.")
@@ -451,7 +495,10 @@ def main(argv: list[str] | None = None):
 
     metrics, train_metrics = {}, {}
     if training_arguments.do_train:
-        train_metrics = trainer.train(resume_from_checkpoint=training_arguments.resume_from_checkpoint).metrics
+        try:
+            train_metrics = trainer.train(resume_from_checkpoint=training_arguments.resume_from_checkpoint).metrics
+        except NotFiniteError as error:
+            raise ValueError(str(error)) from None
         if model_arguments.lora is not None:
             trainer.model = trainer.model_wrapped = merge_lora(
                 trainer.model, Path(training_arguments.output_dir), is_main

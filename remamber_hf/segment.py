@@ -142,19 +142,26 @@ def list_pictures(source: str) -> list[str]:
 def read_csv(path: Path) -> dict[str, list[str]]:
     """The expressions of each picture that a CSV file names, in the order in which pictures first come up."""
     content = sys.stdin.buffer.read() if path == STANDARD else read_regular_file(path)
-    rows = csv.DictReader(StringIO(decode_text(content, path), newline=""))
+    rows = csv.DictReader(StringIO(decode_text(content, path), newline=""), strict=True)
     try:
         lines = [(rows.line_num, row) for row in rows]
     except csv.Error as error:
-        raise ValueError(f"{path} is not read: {error} in line {rows.line_num}; is a quote not closed?") from None
+        raise ValueError(f"{path} is not read: {error} in line {rows.line_num + 1}; is a quote not closed?") from None
     missing = [name for name in CSV_COLUMNS if name not in (rows.fieldnames or [])]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; its first line must be {','.join(CSV_COLUMNS)}.")
+    repeated = [name for name in CSV_COLUMNS if (rows.fieldnames or []).count(name) > 1]
+    if repeated:
+        raise ValueError(f"{path} has the column {repeated[0]!r} twice; leave one out.")
     wanted: dict[str, list[str]] = {}
     for line, row in lines:
+        if None in row:
+            raise ValueError(f"line {line} of {path} has more cells than the first; quote a cell that holds a comma.")
         file, expression = (row[name] for name in CSV_COLUMNS)
         if not file or not (expression or "").strip():
             raise ValueError(f"line {line} of {path} lacks a file name or an expression.")
+        if "\0" in file:
+            raise ValueError(f"line {line} of {path} names a file with a NUL in it, and no file has such a name.")
         file = file if file.startswith(WEB) else str(path.parent / file)
         wanted.setdefault(file, []).append(expression)
     if not wanted:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import os
 import re
@@ -50,6 +49,7 @@ from .refer import (
     is_split_name,
     one_row_per_sentence,
     papers_order,
+    read_json,
     read_regular_file,
     refer_features,
     show,
@@ -71,7 +71,8 @@ MASK_FORMS = (
     '{"size": [height, width], "counts": …}'
 )
 # All others may change pixels when they are written. A TIFF and a WebP say how they were.
-LOSSLESS_FORMATS = ("PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP")
+LOSSLESS_FORMATS = ("PNG", "BMP", "DIB", "GIF", "PCX", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
+MASK_MODES = ("1", "L", "I", "F", "P", "RGB")  # of Pillow, in which 0 is black
 LOSSLESS_TIFF = (
     "raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "lzma", "zstd", "tiff_ccitt", "group3",
     "group4", "tiff_raw_16", "tiff_thunderscan"
@@ -197,7 +198,7 @@ def _read_json_lines(text: str) -> list[tuple[int, dict]]:
         if not content.strip():
             continue
         try:
-            record = json.loads(content)
+            record = read_json(content)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {line} is no JSON ({error})") from None
         if not isinstance(record, dict):
@@ -207,7 +208,7 @@ def _read_json_lines(text: str) -> list[tuple[int, dict]]:
 
 
 def _read_csv(text: str) -> list[tuple[int, dict]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     records: list[tuple[int, dict]] = []
     while True:
         line = reader.line_num + 1
@@ -235,7 +236,7 @@ def _read_csv(text: str) -> list[tuple[int, dict]]:
 
 def _parse_cell(cell: str | None, column: str, line: int):
     try:
-        return json.loads(cell) if cell else None
+        return read_json(cell) if cell else None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"line {line}: {column} is no JSON ({error})") from None
 
@@ -554,6 +555,8 @@ def _check_mask_file(picture: Image.Image, source, height: int, width: int) -> N
         raise Defect("lossy mask", f"a mask is a {kind}, whose zeros are not exact; save it as PNG")
     if picture.mode in ("LA", "PA", "RGBA"):
         raise Defect("transparent mask", "a mask has an alpha channel; save it as grey, 0 for the background")
+    if picture.mode.split(";")[0] not in MASK_MODES:
+        raise Defect("mask of other colours", f"a mask is in {picture.mode}, where 0 is not black; save it as grey")
     if picture.size != (width, height):
         raise Defect(
             "mask of another size",
@@ -587,6 +590,8 @@ def read_mask(source, height: int, width: int) -> dict:
             raise
         raise Defect("unreadable mask", show_text(str(error))) from None
     values = np.asarray(palette_map(picture) if picture.mode == "P" else picture)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise Defect("mask of several values", "the mask has pixels that are no finite number; save it as grey")
     pixels = values.any(axis=-1) if values.ndim == 3 else values != 0
     if not pixels.any():
         raise Defect("empty mask", "no pixel of the mask differs from 0")

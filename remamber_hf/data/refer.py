@@ -306,6 +306,19 @@ def decode_text(content: bytes, name: str | os.PathLike) -> str:
     raise ValueError(f"{show_text(os.fspath(name))}, line {line}: {reason}; save the file as UTF-8.")
 
 
+def read_json(content: str | bytes):
+    """Read JSON; ValueError if a name stands twice in one object: `json` itself takes the last without a word."""
+    return json.loads(content, object_pairs_hook=_without_repeats)
+
+
+def _without_repeats(pairs: list[tuple]) -> dict:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{show(name)} stands twice in one object")
+    return fields
+
+
 def refer_features(generalized: bool = False) -> datasets.Features:
     """Return the columns of a row; in a generalised set `ann_id`, `category` and `bbox` are lists, one per object."""
     integer, text, number = (datasets.Value(name) for name in ("int64", "string", "float64"))
@@ -606,7 +619,7 @@ def read_refs(path: str | os.PathLike) -> list[dict]:
     content = read_regular_file(path)
     try:
         if path.suffix == ".json":
-            refs = json.loads(content)
+            refs = read_json(content)
         else:
             refs = PlainUnpickler(io.BytesIO(content)).load()
             check_tree(refs, 10 * len(content))
@@ -650,7 +663,7 @@ def _read_instances(path: Path) -> tuple[dict[str, dict[int, dict]], dict[str, C
     """
     content = read_regular_file(path)
     try:
-        instances = json.loads(content)
+        instances = read_json(content)
         entries = {key: [_with_id(entry) for entry in instances[key]] for key in INSTANCE_LISTS}
     except UnicodeDecodeError:
         decode_text(content, path)  # raises, with the line

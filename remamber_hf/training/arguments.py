@@ -16,6 +16,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from torch._inductor import list_mode_options
 from transformers import TrainingArguments
 from transformers.integrations import is_deepspeed_available
 
@@ -190,6 +191,15 @@ class ReMamberTrainingArguments(TrainingArguments):
             )
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns is true; the collator needs every column, leave it false.")
+        if self.use_liger_kernel:
+            raise ValueError("use_liger_kernel is true; Liger has no kernel for ReMamber, leave it out.")
+        if self.debug:
+            raise ValueError(
+                f"debug is {[kind.value for kind in self.debug]}; it knows no bool tensors, leave it out."
+            )
+        if self.torch_compile_mode not in (None, *list_mode_options()):
+            modes = ", ".join(list_mode_options())
+            raise ValueError(f"torch_compile_mode is {self.torch_compile_mode!r}; choose one of {modes}.")
         if self.expressions_per_picture < 1:
             raise ValueError(f"expressions_per_picture is {self.expressions_per_picture}; it must be 1 or more.")
         for name in ("text_encoder_learning_rate", "backbone_learning_rate"):

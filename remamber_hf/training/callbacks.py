@@ -133,7 +133,7 @@ def read_curves(log_history: list[dict]) -> tuple[dict[str, list], dict[str, lis
     The curves of a Trainer's log, as (step, value) pairs by label: the losses, and the IoUs.
 
     The evaluation sets of a mixture have a curve each; the Trainer puts their names before those of the metrics. A
-    value that is not finite is left out.
+    value that is no finite number is left out.
     """
     losses: dict[str, dict] = {}
     scores: dict[str, dict] = {}
@@ -148,7 +148,7 @@ def read_curves(log_history: list[dict]) -> tuple[dict[str, list], dict[str, lis
                 curves, label = scores, f"{IOU_CURVES[metric]} {dataset}".strip()
             else:
                 continue
-            if math.isfinite(value):
+            if isinstance(value, (int, float)) and math.isfinite(value):
                 # With the best checkpoint loaded at the end, the last step is evaluated again, on other weights.
                 curves.setdefault(label, {}).setdefault(entry["step"], value)
     in_order = [{label: sorted(points.items()) for label, points in curves.items()} for curves in (losses, scores)]

@@ -98,6 +98,8 @@ class WeightAverage:
                     f"{path} holds {name} as {saved[name].dtype} {tuple(saved[name].shape)}, the model as "
                     f"{tuple(tensor.shape)}; resume with the same model."
                 )
+            if not saved[name].isfinite().all():
+                raise ValueError(f"{path} holds {name}, which is not finite; resume from a checkpoint before it.")
         copy_into(self.tensors, saved)
 
 

@@ -175,7 +175,7 @@ def write_text(path: Path, text: str):
 
 def make_card(config, processor, run: TrainingRun, args: ReMamberTrainingArguments, is_average: bool = False) -> str:
     """The text of a card, of the trained weights or of the averaged ones."""
-    name = Path(args.hub_model_id or args.output_dir).name
+    name = folder_name(args.hub_model_id or args.output_dir)
     repo_id = args.hub_model_id or "FOLDER"
     start = describe_start(run)
     if is_average:
@@ -349,8 +349,13 @@ def _is_hub_name(name: str | None) -> bool:
 def _public(key: str, value):
     """A value as it may be told: of a local folder its name, and no text that could be a path or a secret."""
     if key in NAMES and isinstance(value, str):
-        return ",".join(name if _is_hub_name(name) else Path(name).name for name in value.split(","))
+        return ",".join(name if _is_hub_name(name) else folder_name(name) for name in value.split(","))
     return _whole(_plain(value))
+
+
+def folder_name(path: str) -> str:
+    """The last part of a path, also where it is written as "." or ".."."""
+    return Path(os.path.abspath(path)).name
 
 
 def _plain(value):

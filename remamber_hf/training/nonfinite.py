@@ -29,6 +29,10 @@ logger = logging.get_logger(__name__)
 REPORT = "nonfinite_batches.json"
 
 
+class NotFiniteError(RuntimeError):
+    """Training stopped, since losses or gradients were not finite."""
+
+
 class NonFiniteSteps:
     """
     Skips steps that are not finite, and stops training after too many of them in a row.
@@ -66,7 +70,7 @@ class NonFiniteSteps:
         Before the optimizer's step `step`, counted from 1: whether it is finite. If not, it is made to do nothing.
 
         Raises:
-            RuntimeError: after `max_in_a_row` such steps in a row, with DeepSpeed after the first.
+            NotFiniteError: after `max_in_a_row` such steps in a row, with DeepSpeed after the first.
         """
         has_finite_gradient = self.accelerator.scaler is not None or grad_norm is None or math.isfinite(grad_norm)
         is_finite = torch.stack(self.losses).isfinite().all() & has_finite_gradient
@@ -102,4 +106,4 @@ class NonFiniteSteps:
         if self.accelerator.is_main_process:
             self.report.parent.mkdir(parents=True, exist_ok=True)
             self.report.write_text(json.dumps(self.in_a_row, indent=1) + "\n")
-        raise RuntimeError(message)
+        raise NotFiniteError(message)

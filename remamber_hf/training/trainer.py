@@ -21,6 +21,7 @@ import shutil
 import zipfile
 from collections.abc import Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ BAD_FILE = (
     SafetensorError,
     TypeError,
     ValueError,
+    Warning,  # where warnings are errors
     pickle.UnpicklingError,
     zipfile.BadZipFile,
 )
@@ -279,7 +281,11 @@ class ReferringSegmentationTrainer(Trainer):
         if not any(parameter.requires_grad for parameter in opt_model.parameters()):
             raise ValueError("every weight is frozen, or every adapter; leave some to be trained.")
         if self.optimizer is None:
-            optimizer = super().create_optimizer(model)
+            try:
+                optimizer = super().create_optimizer(model)
+            except (ImportError, TypeError, ValueError, RuntimeError) as error:
+                kind, fields = word(self.args.optim), self.args.optim_args
+                raise ValueError(f"optim is {kind}, and optim_args {fields!r}: {error}") from None
             parts = {
                 id(parameter): part
                 for part, module in model_parts(opt_model).items()
@@ -298,6 +304,13 @@ class ReferringSegmentationTrainer(Trainer):
                         groups.append({**group, "params": parameters, "lr": rates.get(part) or group["lr"]})
             optimizer.param_groups = groups
         return self.optimizer  # type: ignore[return-value]  # made by now
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        try:
+            return super().create_scheduler(num_training_steps, optimizer)
+        except (ImportError, TypeError, ValueError, ArithmeticError) as error:
+            kind, fields = word(self.args.lr_scheduler_type), self.args.lr_scheduler_kwargs
+            raise ValueError(f"lr_scheduler_type is {kind}, and lr_scheduler_kwargs {fields}: {error}") from None
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """See `decayed_parameter_names`; all of them, as published, if the arguments say so."""
@@ -575,6 +588,11 @@ class ReferringSegmentationTrainer(Trainer):
             if isinstance(error, ValueError) and str(error).startswith(NOT_OF_THIS_MODEL):
                 raise
             raise ValueError(cannot_be_read(resume_from_checkpoint, "the weights", error)) from None
+        loaded = self.model if model is None else model
+        for name, tensor in chain(loaded.named_parameters(), loaded.named_buffers()):
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                error = ValueError(f"{name} is not finite")
+                raise ValueError(cannot_be_read(resume_from_checkpoint, "the weights", error))
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         if checkpoint is None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
@@ -606,6 +624,11 @@ class ReferringSegmentationTrainer(Trainer):
             raise ValueError(f"{NOT_OF_THIS_MODEL} ({len(names)} weights are in one of the two only: {names[0]} …).")
 
 
+def word(choice) -> str:
+    """How a user writes a choice that may be a member of an enumeration."""
+    return str(getattr(choice, "value", choice))
+
+
 def cannot_be_read(checkpoint, what: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return f"{checkpoint}: {what} cannot be read ({ascii(reason)[1:-1]}); resume from a checkpoint before it."
@@ -622,7 +645,11 @@ def is_like(value, model) -> bool:
     if isinstance(model, bool) or model is None or isinstance(model, str):
         return type(value) is type(model) or None in (value, model)
     if isinstance(model, (int, float)):
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and (math.isfinite(value) or value == model)
+        )
     return type(value) is type(model)
 
 
@@ -637,6 +664,9 @@ def check_optimizer(optimizer, groups: list[dict]):
     if not is_like(settings_of(optimizer), groups):
         raise TypeError("its settings are those of another optimizer")
     inner = getattr(optimizer, "optimizer", optimizer)
+    kept = (value for state in optimizer.state.values() if isinstance(state, dict) for value in state.values())
+    if not all(value.isfinite().all() for value in kept if torch.is_tensor(value) and value.is_floating_point()):
+        raise TypeError("it keeps numbers that are not finite")
     states = {weight: state for weight, state in optimizer.state.items() if state}
     if not all(isinstance(weight, torch.Tensor) and isinstance(state, dict) for weight, state in states.items()):
         raise TypeError("it keeps something of what is no weight")

@@ -274,6 +274,9 @@ SAVED_MASKS = {
     "tiff": ({"format": "TIFF"}, None),
     "tiff by LZW": ({"format": "TIFF", "compression": "tiff_lzw"}, None),
     "tiff by deflate": ({"format": "TIFF", "compression": "tiff_adobe_deflate"}, None),
+    "tga": ({"format": "TGA"}, None),
+    "pcx": ({"format": "PCX"}, None),
+    "sgi": ({"format": "SGI"}, None),
     "tiff of a bit": ({"format": "TIFF", "mode": "1", "compression": "group4"}, None),
     "jpeg": ({"format": "JPEG", "quality": 100}, "JPEG"),
     "lossy webp": ({"format": "WEBP", "quality": 100}, "lossy WebP"),
@@ -304,6 +307,24 @@ def test_a_mask_is_read_from_each_lossless_format_and_refused_in_each_lossy_one(
         assert np.array_equal(row_mask(load_referring_folder(folder, "train")[0]), MASK)
         return
     with pytest.raises(ValueError, match=f"line 1: lossy mask: a mask is a {reason}, .* save it as PNG"):
+        load_referring_folder(folder)
+
+
+def test_a_mask_whose_zeros_are_not_black_or_no_numbers_is_refused(folder):
+    write(folder, LINES[:1])
+    Image.fromarray(MASK).convert("RGB").convert("CMYK").save(folder / "masks" / "a.png", "TIFF")
+    with pytest.raises(ValueError, match="line 1: mask of other colours: a mask is in CMYK, where 0 is not black"):
+        load_referring_folder(folder)
+    Image.fromarray(np.where(MASK, np.nan, 0).astype(np.float32)).save(folder / "masks" / "a.png", "TIFF")
+    with pytest.raises(ValueError, match="line 1: mask of several values: the mask has pixels that are no finite"):
+        load_referring_folder(folder)
+
+
+def test_a_name_that_stands_twice_in_a_line_is_refused(folder):
+    write(folder, LINES[:1])
+    path = folder / "metadata.jsonl"
+    path.write_text(path.read_text().replace("{", '{"expression": "that", ', 1))
+    with pytest.raises(ValueError, match="line 1 is no JSON .'expression' stands twice in one object"):
         load_referring_folder(folder)
 
 

@@ -766,6 +766,14 @@ def test_broken_instances_are_named(tiny, root, load, content):
         load()
 
 
+def test_a_name_twice_in_one_object_is_an_error(tiny, root, load):
+    tiny.write(root)
+    path = root / "refcoco" / "instances.json"
+    path.write_text(path.read_text().replace('"segmentation":', '"segmentation": [], "segmentation":', 1))
+    with pytest.raises(ValueError, match=r"instances\.json is not read: .* 'segmentation' stands twice in one object"):
+        load()
+
+
 # Pickles
 
 

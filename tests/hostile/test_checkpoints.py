@@ -153,6 +153,10 @@ def widen(tensors: dict):
     tensors[first(tensors)] = torch.zeros(3, 5)
 
 
+def spoil(tensors: dict):
+    tensors[first(tensors)][0] = float("nan")
+
+
 def make_text(tensors: dict):
     tensors[first(tensors)] = torch.zeros_like(tensors[first(tensors)], dtype=torch.int8)
 
@@ -201,6 +205,12 @@ CONTENTS = {
     "an average in integers": ("ema.safetensors", change_tensors(make_text)),
     "an average of fewer weights": ("ema.safetensors", change_tensors(lambda tensors: tensors.pop(first(tensors)))),
     "weights of another shape": ("model.safetensors", change_tensors(widen)),
+    "weights that are no numbers": ("model.safetensors", change_tensors(spoil)),
+    "an average that is no number": ("ema.safetensors", change_tensors(spoil)),
+    "moments that are no numbers": (
+        "optimizer.pt",
+        change_optimizer(lambda content: content["state"][0]["exp_avg_sq"].fill_(float("nan"))),
+    ),
     "fewer weights": ("model.safetensors", change_tensors(lambda tensors: tensors.pop(first(tensors)))),
     "more weights": ("model.safetensors", change_tensors(lambda tensors: tensors.update(more=torch.zeros(1)))),
     "a step below 0": ("trainer_state.json", with_json(global_step=-3)),
@@ -319,6 +329,18 @@ RECIPES = {
     "JSON of 5,000 digits": ('lr_scheduler_kwargs: \'{"a": ' + "9" * 5000 + "}'", "lr_scheduler_kwargs"),
     "unknown scheduler": ("lr_scheduler_type: stairs", "lr_scheduler_type"),
     "unknown optimizer": ("optim: best", "optim"),
+    "a name twice": ("learning_rate: 0.1\nlearning_rate: 0.2", "line 2: learning_rate stands there twice"),
+    "a name twice in a mapping": ("model_config: {a: 1, b: 2, a: 3}", "a stands there twice"),
+    "a name twice in JSON": ('lr_scheduler_kwargs: \'{"a": 1, "a": 2}\'', "'a' stands twice"),
+    "a batch of none": ("per_device_eval_batch_size: 0", "--per_device_eval_batch_size is 0; give at least 1"),
+    "fewer than no epochs": ("num_train_epochs: -1", "--num_train_epochs is -1.0; give more than 0"),
+    "counts of none": ("eval_accumulation_steps: 0", "--eval_accumulation_steps is 0; give at least 1"),
+    "weights that grow": ("weight_decay: -1", "--weight_decay is -1.0; give at least 0"),
+    "a seed beyond all": ("seed: 5000000000", "--seed is 5000000000; give at most 4294967295"),
+    "Latin-1": ("run_name: café".encode("latin-1"), "line 1: byte 0xe9 is no UTF-8"),
+    "NUL": ("seed: 1\0", "is no valid YAML: unacceptable character"),
+    "unknown way to compile": ("torch_compile_mode: fast", "torch_compile_mode is 'fast'; choose one of default"),
+    "kernels for others": ("use_liger_kernel: true", "use_liger_kernel is true; Liger has no kernel for ReMamber"),
     "null for int": ("max_steps: null", "max_steps"),
     "null for text": ("output_dir: null", "output_dir"),
     "NUL in a path": ('output_dir: "a\\0b"', "output_dir"),

@@ -137,6 +137,7 @@ def test_curves_are_those_of_the_log():
 
 def test_what_is_not_finite_is_left_out_and_the_rest_is_drawn(tmp_path):
     log = [{"step": 1, "loss": math.nan}, {"step": 1, "eval_loss": math.inf, "eval_miou": 0.1}, {"step": 2, "loss": 1}]
+    log.append({"step": 3, "loss": "x", "eval_miou": None})  # in a file
     assert read_curves(log) == ({"training": [(2, 1)]}, {"mIoU": [(1, 0.1)]})
     save_curves(log, tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").width > 1000

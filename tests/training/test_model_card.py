@@ -271,3 +271,12 @@ def test_the_averaged_weights_have_a_card_of_their_own(run, arguments):
     assert {result.metric_type: result.metric_value for result in card.data.eval_results}["miou"] == 0.355
     assert 'from_pretrained(name, subfolder="ema", trust_remote_code=True)' in card.text
     assert "the moving average of the trained ones, with decay 0.9" in card.text
+
+
+def test_a_folder_that_is_written_as_a_dot_has_its_name(run, arguments, tmp_path, monkeypatch):
+    (tmp_path / "lions").mkdir()
+    monkeypatch.chdir(tmp_path / "lions")
+    arguments.output_dir, arguments.hub_model_id = ".", None
+    run = replace(run, given={**run.given, "model": "."})
+    card = make_card(ReMamberConfig(), PROCESSOR, run, arguments)
+    assert "\n# lions\n" in card and "Trained on from `lions`." in card

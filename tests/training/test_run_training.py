@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from tiny import make_tokenizer, run_without_package, vision_config
 from transformers import AutoModelForImageSegmentation, AutoProcessor, CLIPTextConfig, CLIPTextModel
 
-from remamber_hf import ReMamberForImageSegmentation, ReMamberProcessor, VMambaForImageClassification
+from remamber_hf import ReMamberForImageSegmentation, ReMamberProcessor, VMambaForImageClassification, run_training
 from remamber_hf.cli import main as remamber
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.mixture import DataSource
@@ -32,6 +32,7 @@ from remamber_hf.loading import BUNDLED_MODEL, load_model
 from remamber_hf.run_training import build_model, check_fields, main, parse_arguments, read_evaluation_rows
 from remamber_hf.training import model_card
 from remamber_hf.training.arguments import DataArguments, ModelArguments
+from remamber_hf.training.nonfinite import NotFiniteError
 
 
 ROOT = Path(__file__).parents[2]
@@ -565,6 +566,32 @@ def test_a_logger_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(parse_arguments.__globals__["REPORTERS"], "trackio", lambda: False)
     with pytest.raises(ValueError, match="--report_to trackio needs a package: pip install trackio"):
         parse_arguments(["--model", "a", "--do_eval", "--output_dir", str(tmp_path), "--report_to", "trackio"])
+
+
+@pytest.mark.parametrize(
+    "failure, message",
+    [
+        (
+            RuntimeError("WandbCallback requires wandb; run `pip install wandb`."),
+            "--report_to tensorboard: WandbCallback",
+        ),
+        (NotFiniteError("The loss of 10 steps in a row was not finite."), "The loss of 10 steps in a row"),
+    ],
+)
+def test_what_stops_training_is_said_in_one_line(start, tmp_path, monkeypatch, failure, message):
+    class Stopped:
+        def __init__(self, **kwargs):
+            self.is_fsdp_enabled = False
+            if not isinstance(failure, NotFiniteError):
+                raise failure
+
+        def train(self, **kwargs):
+            raise failure
+
+    monkeypatch.setattr(run_training, "ReferringSegmentationTrainer", Stopped)
+    flags = ["--data_dir", str(start / "data" / "shapes"), "--model", str(BUNDLED_MODEL), "--report_to", "tensorboard"]
+    with pytest.raises(ValueError, match=message):
+        run_training.main([*flags, "--do_train", "--use_cpu", "--output_dir", str(tmp_path / "out")])
 
 
 def test_the_module_says_an_error_in_one_line():

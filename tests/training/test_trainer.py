@@ -391,12 +391,37 @@ def test_synchronized_batch_norm_keeps_names_weights_and_outputs(start, tmp_path
         ({"max_nonfinite_steps": 0}, "max_nonfinite_steps is 0; it must be 1 or more"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps is 0; it must be 1 or more"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor is 0.1; the loss has none"),
+        ({"use_liger_kernel": True}, "use_liger_kernel is true; Liger has no kernel for ReMamber, leave it out"),
+        (
+            {"debug": "underflow_overflow"},
+            "debug is .'underflow_overflow'.; it knows no bool tensors",
+        ),
+        ({"torch_compile_mode": "fast"}, "torch_compile_mode is 'fast'; choose one of default, "),
         ({"eval_do_concat_batches": False}, "leave out batch_eval_metrics and eval_do_concat_batches"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         ReMamberTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"optim": "galore_adamw"}, "optim is galore_adamw, and optim_args None: You need to install `galore_torch`"),
+        ({"optim": "sgd", "optim_args": "fast"}, "optim is sgd, and optim_args 'fast': "),
+        ({"adam_beta1": 2.0}, "optim is adamw_torch_fused, and optim_args None: Invalid beta parameter"),
+        (
+            {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"min_lr": 1}},
+            "lr_scheduler_type is cosine, and lr_scheduler_kwargs {'min_lr': 1}: .* argument 'min_lr'",
+        ),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "is warmup_stable_decay, .* missing .* 'num_decay_steps'"),
+    ],
+)
+def test_an_optimizer_or_schedule_that_cannot_be_made_names_its_options(start, tmp_path, arguments, message):
+    trainer = make_trainer(start, tmp_path, **arguments)
+    with pytest.raises(ValueError, match=message):
+        trainer.create_optimizer_and_scheduler(4)
 
 
 @pytest.mark.parametrize(
