@@ -148,6 +148,12 @@ class SS2DConfig(PreTrainedConfig):
         super().__init_subclass__(**kwargs)
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
+    def validate_outputs(self) -> None:
+        states = self.output_hidden_states
+        indices = states if isinstance(states, list) else []
+        if not isinstance(states, (bool, NoneType, list)) or not all(isinstance(index, int) for index in indices):
+            raise ValueError(f"output_hidden_states is {reprlib.repr(states)}; give true or false.")
+
     def validate_ss2d(self) -> None:
         _require_positive(self, "state_size", "expand", "layer_norm_eps", "time_step_min", "time_step_floor")
         if self.time_step_rank is not None:

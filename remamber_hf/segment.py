@@ -36,7 +36,7 @@ from transformers.utils import logging
 from .data.refer import decode_text, read_regular_file
 from .explanation import draw_explanation, explain_mask
 from .loading import BUNDLED_MODEL, DEVICES, DTYPES, load_pipeline
-from .pictures import WEB, picture_endings, printable, read_bounded, read_picture, set_max_pixels
+from .pictures import WEB, describe_name, picture_endings, printable, read_bounded, read_picture, set_max_pixels
 from .pipeline_remamber import ReferringSegmentationPipeline
 from .visualization import blur_background, cut_out, draw_overlay
 from .whole_files import STANDARD, make_whole_file, save_picture
@@ -45,6 +45,7 @@ from .whole_files import STANDARD, make_whole_file, save_picture
 MANY_FOLDER = Path("segmented")
 CSV_COLUMNS = ("file_name", "expression")  # those of `metadata.csv` in people's own data
 MAX_NAMED = 5  # of the files that are left out
+LONGEST_FILE_NAME = 255  # bytes, of each part of a path
 LONGEST_NAME = 100  # letters of a web address that name a file
 MAX_TOGETHER = 16  # expressions of a picture that go through the model at once, to bound the memory
 
@@ -160,8 +161,8 @@ def read_csv(path: Path) -> dict[str, list[str]]:
         file, expression = (row[name] for name in CSV_COLUMNS)
         if not file or not (expression or "").strip():
             raise ValueError(f"line {line} of {path} lacks a file name or an expression.")
-        if "\0" in file:
-            raise ValueError(f"line {line} of {path} names a file with a NUL in it, and no file has such a name.")
+        if "\0" in file or (is_file_name(file) and max(map(len, os.fsencode(file).split(b"/"))) > LONGEST_FILE_NAME):
+            raise ValueError(f"line {line} of {path} names {describe_name(file)}, which can be no file.")
         file = file if file.startswith(WEB) else str(path.parent / file)
         wanted.setdefault(file, []).append(expression)
     if not wanted:
@@ -361,10 +362,11 @@ class UnfinishedLines:
             self.end = file.tell()
             for line in file:
                 try:
-                    source, stamp, _ = json.loads(line)
-                except (ValueError, TypeError):
+                    source, stamp, kept = json.loads(line)
+                except (ValueError, TypeError, RecursionError):
                     break
-                if not line.endswith(b"\n"):  # half-written
+                is_whole = line.endswith(b"\n") and isinstance(source, str) and isinstance(kept, list)
+                if not is_whole or not all(isinstance(text, str) for text in kept):  # half-written, or not ours
                     break
                 if stamps.get(source) == stamp:
                     self.places[source] = self.end

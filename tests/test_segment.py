@@ -19,10 +19,12 @@ from typer.testing import CliRunner
 from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
 from remamber_hf.segment import (
     Task,
+    UnfinishedLines,
     check_outputs,
     name_outputs,
     read_tasks,
     segment,
+    stamp_of,
 )
 
 
@@ -330,6 +332,32 @@ def test_a_csv_that_is_no_utf_8_is_refused_with_file_line_and_advice(tmp_path, m
     Path("wanted.csv").write_bytes(content)
     with pytest.raises(ValueError, match=f"wanted.csv, {place}.*; save the file as UTF-8"):
         read_tasks([], [], Path("wanted.csv"))
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "x" * 5000 + ".png", "sub/" + "é" * 130 + ".png"])
+def test_a_csv_that_names_what_can_be_no_file_is_refused_with_its_line(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("wanted.csv").write_text(f"file_name,expression\na.png,the dog\n{name},the cat\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="line 3 of wanted.csv names '.*', which can be no file") as error:
+        read_tasks([], [], Path("wanted.csv"))
+    assert len(str(error.value)) < 300 and "\0" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line", ['[["a"], 1, []]', "[" * 100_000, "[{picture}, {stamp}, 5]", "[{picture}, {stamp}, [5]]"]
+)
+def test_lines_of_others_in_an_unfinished_file_are_not_taken(tmp_path, line):
+    task = Task(str(BUNDLED_PICTURES / "shapes_1.png"), Path("shapes_1"), ["the star"])
+    lines = UnfinishedLines(tmp_path / "o.jsonl", [])
+    lines.add(task, ["1"])
+    lines.file.close()
+    line = line.replace("{picture}", json.dumps(task.source)).replace("{stamp}", json.dumps(stamp_of(task)))
+    with (tmp_path / "o.jsonl.unfinished").open("a") as file:
+        file.write(f"{line}\n")
+    again = UnfinishedLines(tmp_path / "o.jsonl", [])
+    assert again.read([task]) == {task.source}
+    again.finish([task])
+    assert (tmp_path / "o.jsonl").read_text() == "1\n"
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "zeros"])

@@ -87,6 +87,8 @@ BAD_FIELDS = [
     ((), "decoder_depths", [[10**9] * 4, [1], "abcd", None, [1, 1, 1, "x"], 7]),
     ((), "num_labels", [10**8, -1, "x"]),
     ((), "dtype", ["float7", "nn", 5]),
+    ((), "output_hidden_states", [NAN, {"a": 1}, "x", ["x"]]),
+    (("vision_config",), "output_hidden_states", ["x"]),
     ((), "quantization_config", [{"quant_method": "nothing"}, {"quant_method": "quanto"}]),
     ((), "text_config", [[], 5, "x", {"hidden_size": 10**9}]),
     ((), "vision_config", [[], 5, "x", {"depths": [10**9] * 4}]),
