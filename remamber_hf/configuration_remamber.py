@@ -150,7 +150,7 @@ class SS2DConfig(PreTrainedConfig):
 
     def validate_outputs(self) -> None:
         states = self.output_hidden_states
-        indices = states if isinstance(states, list) else []
+        indices: list[Any] = states if isinstance(states, list) else []
         if not isinstance(states, (bool, NoneType, list)) or not all(isinstance(index, int) for index in indices):
             raise ValueError(f"output_hidden_states is {reprlib.repr(states)}; give true or false.")
 

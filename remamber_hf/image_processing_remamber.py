@@ -169,6 +169,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
     for name in fields:
         if callable(getattr(ReMamberPreprocessing, name, None)) or callable(getattr(PilBackend, name, None)):
             raise ValueError(f"{name} is no field of an image processor; leave it out.")
+    value: Any
     for name in ("rescale_factor", "image_mean", "image_std"):
         value = fields.get(name)
         if value is None:
@@ -181,7 +182,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
             above = " above 0" if name == "image_std" else ""
             raise ValueError(f"{name} is {describe(value)}; give finite numbers{above}.")
     for name in ("size", "crop_size", "pad_size"):
-        value: Any = fields.get(name)
+        value = fields.get(name)
         if isinstance(value, SizeDict):
             value = vars(value)
         elif not isinstance(value, Mapping):

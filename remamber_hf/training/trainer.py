@@ -582,8 +582,8 @@ class ReferringSegmentationTrainer(Trainer):
         try:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         except RuntimeError as error:  # sizes that differ
-            reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
-            raise ValueError(f"{NOT_OF_THIS_MODEL} ({reason[:200]}).") from None
+            last = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+            raise ValueError(f"{NOT_OF_THIS_MODEL} ({last[:200]}).") from None
         except BAD_FILE as error:
             if isinstance(error, ValueError) and str(error).startswith(NOT_OF_THIS_MODEL):
                 raise
@@ -591,8 +591,8 @@ class ReferringSegmentationTrainer(Trainer):
         loaded = self.model if model is None else model
         for name, tensor in chain(loaded.named_parameters(), loaded.named_buffers()):
             if tensor.is_floating_point() and not tensor.isfinite().all():
-                error = ValueError(f"{name} is not finite")
-                raise ValueError(cannot_be_read(resume_from_checkpoint, "the weights", error))
+                reason = ValueError(f"{name} is not finite")
+                raise ValueError(cannot_be_read(resume_from_checkpoint, "the weights", reason))
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         if checkpoint is None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
