@@ -485,7 +485,7 @@ def main(argv: list[str] | None = None):
     except (ImportError, RuntimeError) as error:
         if "install" not in str(error):
             raise
-        raise ValueError(f"--report_to {','.join(training_arguments.report_to)}: {error}") from None
+        raise ValueError(f"--report_to {','.join(training_arguments.report_to or [])}: {error}") from None
     if eval_rows and data_arguments.sample_predictions:
         if trainer.is_fsdp_enabled:
             print("sample predictions are not drawn: no process holds the whole model.")

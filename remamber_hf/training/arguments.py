@@ -195,7 +195,7 @@ class ReMamberTrainingArguments(TrainingArguments):
             raise ValueError("use_liger_kernel is true; Liger has no kernel for ReMamber, leave it out.")
         if self.debug:
             raise ValueError(
-                f"debug is {[kind.value for kind in self.debug]}; it knows no bool tensors, leave it out."
+                f"debug is {[getattr(kind, 'value', kind) for kind in self.debug]}; it knows no bool tensors, leave it out."
             )
         if self.torch_compile_mode not in (None, *list_mode_options()):
             modes = ", ".join(list_mode_options())

@@ -591,8 +591,8 @@ class ReferringSegmentationTrainer(Trainer):
         loaded = self.model if model is None else model
         for name, tensor in chain(loaded.named_parameters(), loaded.named_buffers()):
             if tensor.is_floating_point() and not tensor.isfinite().all():
-                error = ValueError(f"{name} is not finite")
-                raise ValueError(cannot_be_read(resume_from_checkpoint, "the weights", error))
+                reason = ValueError(f"{name} is not finite")
+                raise ValueError(cannot_be_read(resume_from_checkpoint, "the weights", reason))
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         if checkpoint is None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
