@@ -27,6 +27,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import CLIPTextConfig, CLIPTokenizer
 from transformers.initialization import no_init_weights
 
@@ -184,6 +185,8 @@ def check_tensors(state_dict: dict[str, torch.Tensor]) -> None:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)} and no values; the checkpoint is broken.")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ValueError(f"{name} has shape {tuple(tensor.shape)} and fewer values than that.")
+        if tensor.element_size() < 2:
+            raise ValueError(f"{name} is of {tensor.dtype}; give the weights from before they were quantized.")
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} has values that are not finite (NaN or infinite); its training had failed.")
 
@@ -297,6 +300,7 @@ class _InertArray:
 
 # What torch's reader meets in files that are no checkpoints or were cut off.
 BROKEN_FILE_ERRORS = (
+    SafetensorError,  # torch reads that format too, by the name's ending
     ArithmeticError,
     AssertionError,
     AttributeError,
