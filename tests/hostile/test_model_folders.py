@@ -385,6 +385,9 @@ CHECKPOINTS = {
     "integers": lambda weights: {name: tensor.to(torch.int8) for name, tensor in weights.items()},
     "one complex": lambda weights: {**weights, NORM: weights[NORM].to(torch.complex64)},
     "one of int8": lambda weights: {**weights, NORM: weights[NORM].to(torch.int8)},
+    "float8": lambda weights: {name: tensor.to(torch.float8_e4m3fn) for name, tensor in weights.items()},
+    "one of float8": lambda weights: {**weights, NORM: weights[NORM].to(torch.float8_e5m2)},
+    "names with and without module.": lambda weights: {**weights, f"module.{NORM}": weights[NORM] * 0},
     "one of bool": lambda weights: {**weights, NORM: weights[NORM].bool()},
     "one sparse": lambda weights: {**weights, EMBEDDING: weights[EMBEDDING].to_sparse()},
     "one quantized": lambda weights: {
