@@ -228,6 +228,8 @@ WEIGHT_CHANGES = {
     ),
     "a tensor without dimension": lambda weights: weights.update({"mask_head.classifier.bias": torch.tensor(1.0)}),
     "an empty tensor": lambda weights: weights.update({"mask_head.classifier.bias": torch.zeros(0)}),
+    "whole numbers": lambda weights: {name: tensor.to(torch.int32) for name, tensor in weights.items()},
+    "complex numbers": lambda weights: {name: tensor.to(torch.complex64) for name, tensor in weights.items()},
     "a missing tensor": lambda weights: weights.pop("mask_head.classifier.bias") and None,
     "another name": lambda weights: {"\x1b[2J\u202e": weights.pop("mask_head.classifier.bias"), **weights},
     "none at all": lambda weights: {"x": torch.zeros(1)},
