@@ -64,7 +64,8 @@ def check_weight_files(model: nn.Module, files: Iterable[str | PathLike[str]], i
         is_other_shape_taken: whether a tensor of another shape is left out, and made anew, instead of refused.
 
     Raises:
-        ValueError: if a tensor has another shape or whole numbers in place of floats, or the model is far larger than its files, so mostly random.
+        ValueError: if a tensor has another shape or whole numbers in place of floats, or the model is far larger
+            than its files, so mostly random.
     """
     paths = [Path(file) for file in files]
     for path in paths:
