@@ -43,6 +43,7 @@ from .whole_files import check_new_folder, make_whole_folder
 
 CLIP_TOKENIZER = "openai/clip-vit-large-patch14"
 CLIP_VOCABULARY = 49408  # tokens
+WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 # Published name → ours. Every rule is applied in turn, so a later one sees what an earlier one wrote.
 NAME_RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
@@ -127,6 +128,9 @@ def convert_state_dict(
     for name in state_dict:
         if not isinstance(name, str):
             raise ValueError(f"a tensor has the name {reprlib.repr(name)}, which is no text; that is no state dict.")
+    twice = next((name for name in state_dict if f"module.{name}" in state_dict), None)
+    if twice is not None:
+        raise ValueError(f"{_show(twice)} is there with and without a leading 'module.'; leave one out.")
     state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     # A constant that older versions of transformers stored; it is no weight.
     state_dict = {name: tensor for name, tensor in state_dict.items() if not name.endswith(".position_ids")}
@@ -177,8 +181,10 @@ def check_tensors(state_dict: dict[str, torch.Tensor]) -> None:
     for name, tensor in state_dict.items():
         if name.endswith((".position_ids", ".num_batches_tracked")):
             continue
-        if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_floating_point():
-            raise ValueError(f"{name} is of {tensor.dtype}, {tensor.layout}; weights are dense and floating point.")
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype not in WEIGHT_DTYPES:
+            raise ValueError(
+                f"{name} is of {tensor.dtype}, {tensor.layout}; weights are dense and floating point of 16 to 64 bits."
+            )
         if tensor.is_meta:
             raise ValueError(f"{name} is on the meta device, without data; save the checkpoint with its weights.")
         if tensor.numel() == 0:

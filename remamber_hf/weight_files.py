@@ -64,7 +64,8 @@ def check_weight_files(model: nn.Module, files: Iterable[str | PathLike[str]], i
         is_other_shape_taken: whether a tensor of another shape is left out, and made anew, instead of refused.
 
     Raises:
-        ValueError: if a tensor has another shape, or the model is far larger than its files, so mostly random.
+        ValueError: if a tensor has another shape or whole numbers in place of floats, or the model is far larger
+            than its files, so mostly random.
     """
     paths = [Path(file) for file in files]
     for path in paths:
@@ -79,13 +80,16 @@ def check_weight_files(model: nn.Module, files: Iterable[str | PathLike[str]], i
         )
     if is_other_shape_taken:
         return
+    is_quantized = getattr(getattr(model, "config", None), "quantization_config", None) is not None
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     for path in paths:
         if path.suffix != ".safetensors":
             continue
         try:
             with safe_open(path, "pt") as content:
-                shapes = {name: tuple(content.get_slice(name).get_shape()) for name in content.keys()}
+                slices = {name: content.get_slice(name) for name in content.keys()}
+                shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+                dtypes = {name: part.get_dtype() for name, part in slices.items()}
         except SafetensorError as error:
             raise ValueError(f"{path.name} is no readable safetensors file: {reprlib.repr(str(error))}.") from None
         for name, shape in shapes.items():
@@ -95,3 +99,6 @@ def check_weight_files(model: nn.Module, files: Iterable[str | PathLike[str]], i
                     f"{known} has shape {shape} in {path.name}, and the configuration needs "
                     f"{tuple(needed[known].shape)}; one of them is of another model."
                 )
+            is_float = dtypes[name].startswith(("F", "BF"))
+            if known is not None and needed[known].is_floating_point() and not (is_float or is_quantized):
+                raise ValueError(f"{known} is of {dtypes[name]} in {path.name}, and weights are floating point.")
