@@ -277,7 +277,9 @@ class ReMamberConfig(SS2DConfig):
         elif isinstance(self.text_config, dict):
             _check_num_labels(self.text_config)
             self.text_config = CLIPTextConfig(**self.text_config)
-        if self.text_config.eos_token_id == LEGACY_END_TOKEN:
+        # Likewise the number that CLIPTextConfig takes where none is given, of a vocabulary that has not as many.
+        end, default = self.text_config.eos_token_id, CLIP_VOCABULARY - 1
+        if end == LEGACY_END_TOKEN or (end == default >= self.text_config.vocab_size):
             self.text_config = deepcopy(self.text_config)
             self.text_config.eos_token_id = min(self.text_config.vocab_size, CLIP_VOCABULARY) - 1
         if self.vision_config is None:

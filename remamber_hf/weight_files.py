@@ -64,8 +64,9 @@ def check_weight_files(model: nn.Module, files: Iterable[str | PathLike[str]], i
         is_other_shape_taken: whether a tensor of another shape is left out, and made anew, instead of refused.
 
     Raises:
-        ValueError: if a tensor has another shape or whole numbers in place of floats, or the model is far larger
-            than its files, so mostly random.
+        RuntimeError: if a tensor has another shape.
+        ValueError: if one has whole numbers in place of floats, or the model is far larger than its files, so mostly
+            random.
     """
     paths = [Path(file) for file in files]
     for path in paths:
@@ -95,7 +96,7 @@ def check_weight_files(model: nn.Module, files: Iterable[str | PathLike[str]], i
         for name, shape in shapes.items():
             known = next((key for key in (name, prefix + name, name.removeprefix(prefix)) if key in needed), None)
             if known is not None and tuple(needed[known].shape) != shape:
-                raise ValueError(
+                raise RuntimeError(  # as transformers has it
                     f"{known} has shape {shape} in {path.name}, and the configuration needs "
                     f"{tuple(needed[known].shape)}; one of them is of another model."
                 )

@@ -155,6 +155,7 @@ def test_a_bad_value_that_is_set_later_is_refused_at_saving(tmp_path):
 
 
 def test_the_end_token_of_clips_published_config_is_the_last_of_its_vocabulary():
+    assert ReMamberConfig(text_config={"vocab_size": 99}).text_config.eos_token_id == 98
     text = CLIPTextConfig(vocab_size=99, eos_token_id=2)
     for given in (text, text.to_dict()):
         config = ReMamberConfig(text_config=given)
