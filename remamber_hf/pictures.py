@@ -33,7 +33,7 @@ FILE_BYTES_PER_PIXEL = 16  # four floats: no file of a picture within the bound 
 # What Pillow raises for a damaged file depends on the format; OSError holds "cannot identify" and "truncated".
 PILLOW_ERRORS = (
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,  # where warnings are errors
+    Warning,  # where warnings are errors
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -209,7 +209,7 @@ def orientation_of(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         return int(orientation) if orientation in TRANSPOSITIONS else 1
-    except (*PILLOW_ERRORS, Warning):  # Pillow warns of what it cannot read; where warnings are errors, it raises
+    except PILLOW_ERRORS:
         return 1
 
 

@@ -54,6 +54,7 @@ def test_a_picture_is_turned_upright_whatever_else_its_exif_data_have(odd, file_
     np.testing.assert_array_equal(np.asarray(picture), expected)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_exif_data_that_are_none_turn_nothing():
     for exif in (b"Exif\0\0garbage!", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\x7f"):
         content = io.BytesIO()

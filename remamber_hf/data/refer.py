@@ -117,7 +117,7 @@ EXIF_ORIENTATION = 0x0112
 FILE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 PICTURE_ERRORS = (
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,  # where warnings are errors
+    Warning,  # where warnings are errors
     ArithmeticError,
     AssertionError,
     AttributeError,

@@ -601,10 +601,11 @@ class ReferringSegmentationTrainer(Trainer):
         groups, schedule = settings_of(optimizer), scheduler.state_dict()
         saved_schedule = Path(checkpoint) / SCHEDULER_NAME
         try:
-            if saved_schedule.is_file() and not is_like(torch.load(saved_schedule, weights_only=True), schedule):
-                raise TypeError("the scheduler is that of another kind")
             super()._load_optimizer_and_scheduler(checkpoint)
             check_optimizer(optimizer, groups)
+            # Loading leaves what a file does not name as it was, so the file is looked at.
+            if saved_schedule.is_file() and not is_like(torch.load(saved_schedule, weights_only=True), schedule):
+                raise TypeError("the scheduler is that of another kind")
         except ValueError as error:  # other groups of weights
             raise ValueError(
                 f"{checkpoint} was saved with other parts frozen; resume with the same ({str(error)[:200]})."
