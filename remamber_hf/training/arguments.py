@@ -194,9 +194,8 @@ class ReMamberTrainingArguments(TrainingArguments):
         if self.use_liger_kernel:
             raise ValueError("use_liger_kernel is true; Liger has no kernel for ReMamber, leave it out.")
         if self.debug:
-            raise ValueError(
-                f"debug is {[getattr(kind, 'value', kind) for kind in self.debug]}; it knows no bool tensors, leave it out."
-            )
+            kinds = [getattr(kind, "value", kind) for kind in self.debug]
+            raise ValueError(f"debug is {kinds}; it knows no bool tensors, leave it out.")
         if self.torch_compile_mode not in (None, *list_mode_options()):
             modes = ", ".join(list_mode_options())
             raise ValueError(f"torch_compile_mode is {self.torch_compile_mode!r}; choose one of {modes}.")
