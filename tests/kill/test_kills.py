@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 from published_checkpoint import remamber_shapes
 from safetensors.torch import load_file
+from tqdm import tqdm
 
 from remamber_hf.cli import main as remamber
 from remamber_hf.loading import BUNDLED_PICTURES
@@ -52,6 +54,9 @@ def start(arguments: list[str]) -> int:
         for descriptor in (0, 1, 2):
             os.dup2(nowhere, descriptor)
         torch.set_num_threads(1)
+        tqdm.set_lock(
+            threading.RLock()
+        )  # its own is shared with the children before, one of which may have died with it
         sys.argv = ["remamber", *map(str, arguments)]
         remamber()
         status = 0
