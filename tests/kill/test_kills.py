@@ -54,9 +54,7 @@ def start(arguments: list[str]) -> int:
         for descriptor in (0, 1, 2):
             os.dup2(nowhere, descriptor)
         torch.set_num_threads(1)
-        tqdm.set_lock(
-            threading.RLock()
-        )  # its own is shared with the children before, one of which may have died with it
+        tqdm.set_lock(threading.RLock())  # its own outlives the child that held it
         sys.argv = ["remamber", *map(str, arguments)]
         remamber()
         status = 0
