@@ -441,7 +441,7 @@ def test_a_tokenizer_that_does_not_fit_or_load_is_refused(small_state_dict, tmp_
 def test_weights_of_8_bits_and_broken_safetensors_are_refused(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(3).to(torch.float8_e4m3fn)}, path)
-    assert_refused(path, "a is of torch.float8_e4m3fn; give the weights from before", tmp_path)
+    assert_refused(path, "a is of torch.float8_e4m3fn, torch.strided; weights are dense", tmp_path)
     path = tmp_path / "weights.safetensors"
     path.write_bytes((10**9).to_bytes(8, "little") + b"{}")
     assert_refused(path, "is no readable checkpoint", tmp_path)
