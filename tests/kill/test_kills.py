@@ -161,7 +161,8 @@ def commands(begin: Path, out: Path) -> dict[str, list[str]]:
         "evaluate": ["evaluate", begin / "conv", "--data_dir", shapes, "--output_dir", out, "--num_workers", "0"],
         "segment": ["segment", *pictures, *words, "--output", out],
         "json": ["segment", *pictures, *words, "--format", "json", "--output", f"{out}.jsonl"],
-        "explain": ["segment", pictures[0], "the purple star", "--device", "cpu", "--output", f"{out}.overlay.png", "--explain", f"{out}.png"],
+        "explain": ["segment", pictures[0], "the purple star", "--device", "cpu", "--output", f"{out}.overlay.png"]
+        + ["--explain", f"{out}.png"],
     }
 
 
