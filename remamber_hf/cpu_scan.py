@@ -208,17 +208,19 @@ def register_backward(scan_op: CustomOpDef, backward_op: CustomOpDef) -> None:
     """
     Make `backward_op` the backward pass of `scan_op`; both are custom operators, here or in `selective_scan.py`.
 
-    scan_op takes tensors and one option, and returns the output and the states that enter each block. backward_op
-    takes the output's gradient, those tensors, those states and the option, and returns contiguous gradients of the
-    tensors.
+    scan_op takes tensors, then an option and perhaps others that only it reads, and returns the output and the states
+    that enter each block. backward_op takes the output's gradient, those tensors, those states and the option, and
+    returns contiguous gradients of the tensors.
     """
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-        *tensors, ctx.option = inputs
+        tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+        ctx.option = inputs[len(tensors)]
+        ctx.num_options = len(inputs) - len(tensors)
         ctx.save_for_backward(*tensors, output[1])
 
     def backward(ctx: Any, grad_y: torch.Tensor, _: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        return *backward_op(grad_y, *ctx.saved_tensors, ctx.option), None
+        return *backward_op(grad_y, *ctx.saved_tensors, ctx.option), *[None] * ctx.num_options
 
     def fake_backward(grad_y: torch.Tensor, *arguments: Any) -> list[torch.Tensor]:
         *tensors, _, _ = arguments

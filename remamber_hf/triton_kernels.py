@@ -14,18 +14,22 @@
 """The Triton kernels of `cross_selective_scan` and what launches them; `triton_scan.py` makes operators of it.
 
 `selective_scan.py` has the contract and the letters. The sequence of a direction is cut into chunks. A pass is three
-kernels, each a grid of programs over chunks × blocks of channels × pictures:
+kernels, each a grid of programs over chunks × channels × pictures:
 
     summarise chunks: the state that leaves each chunk if zeros enter it, and the sum of its time steps
     → chain chunks: the states that leave each chunk in truth
     → scan chunks: the output, one direction after the other.
 
-The backward pass does the same with gradients of states, from the last chunk to the first, and computes the states
-inside of chunks again. Every program writes its own part of every tensor, and directions add to the output in the
-order of their launches: nothing is atomic, and the same inputs give the same bits.
+The backward pass does the same with gradients of states, from the last chunk to the first. It computes the states
+inside of a block of time steps again from the state that enters the block, which the forward pass keeps. Every
+program writes its own part of every tensor, and directions add to the output in the order of their launches: nothing
+is atomic, and the same inputs give the same bits.
 
-All tiles are (time steps, channels) in float32, read from the map where it lies. Time steps after the last have
-Δ = 0, so that a state passes them unchanged.
+A program is one warp and has one number of the state (N is 1 in the published models). It walks along its chunk in
+blocks of time steps. A block's time-step projections are one matrix product, on tensor cores; its rows are then taken
+apart, for the recurrence goes row after row, each a vector over the program's channels. A map is read where it lies,
+all rows of a block before the first is used: a GPU does not move a load before a store. Time steps after the last read
+zeros; what they compute reaches nothing.
 """
 
 from typing import Any
@@ -38,13 +42,15 @@ try:  # in `try`, for transformers would ask all who load the model's code from 
     import triton.language as tl
 except ImportError as error:
     raise ImportError(f"{error}; install it with: pip install triton") from error
+if tuple(int(number) for number in triton.__version__.split(".")[:2]) < (3, 3):
+    raise ImportError(f"Triton {triton.__version__} has no tuples; 3.3 or newer is needed, which PyTorch 2.7 brings")
 
 
 STEPS = 64  # time steps of a chunk
-CHANNELS = 32  # channels of a program
-RANKS = 16  # columns of the time-step projection that are multiplied at once; a GPU's tl.dot takes no fewer
-CHAINED_CHUNKS = 64  # chunks that are chained at once
-NUM_WARPS = 8  # of a program. With 4 the backward pass spills registers (compiled for compute capability 9.0)
+BLOCK = 16  # time steps of a block; tl.dot takes no fewer rows
+CHANNELS = 64  # channels of a program
+CHAINED_CHUNKS, CHAINED_CHANNELS = 64, 32  # of a program that chains
+LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 # ------------------------------------------------------------------------------------------------ parts of the kernels
@@ -59,43 +65,120 @@ def _combine(decay, state, next_decay, next_state):
 @triton.jit
 def _softplus(z):
     """
-    log(1 + exp(z)) to the last digits: log(1 + e) = 2·artanh(e / (2 + e)) with e = exp(−|z|), as a series.
+    log(1 + exp(z)) to the last digits, and exp(−|z|).
 
-    tl.log would lose all digits of a small e, and its accuracy near 1 differs between devices.
+    log(1 + e) for e in 0…1 is a polynomial. tl.log would lose all digits of a small e.
     """
-    e = tl.exp(-tl.abs(z))
-    s = e / (2.0 + e)  # at most 1/3
-    q = s * s
-    series = 1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13)))))
-    return tl.maximum(z, 0.0) + 2.0 * s * (1.0 + q * series)
+    e = tl.exp2(-tl.abs(z) * LOG2_E)
+    p = 5.126102141e-03
+    p = p * e - 2.907406468e-02
+    p = p * e + 7.751608674e-02
+    p = p * e - 1.360224762e-01
+    p = p * e + 1.907688074e-01
+    p = p * e - 2.483539899e-01
+    p = p * e + 3.331812171e-01
+    p = p * e - 4.999944498e-01
+    p = p * e + 9.999999659e-01
+    return tl.maximum(z, 0.0) + e * p, e
 
 
 @triton.jit
-def _sigmoid(z):
-    e = tl.exp(-tl.abs(z))
+def _sigmoid(z, e):
+    """The derivative of softplus; `e` is exp(−|z|)."""
     return tl.where(z >= 0, 1.0, e) / (1.0 + e)
 
 
 @triton.jit
-def _pixels(steps, order, picture, height, width):
-    """Number of the pixel, counted over all pictures, that is read at each of `steps`; `order` is a `Direction`."""
-    length = height * width
-    steps = tl.where(order >= 2, length - 1 - steps, steps)
-    steps = tl.where(order % 2 == 1, steps % height * width + steps // height, steps)
-    return picture.to(tl.int64) * length + steps
+def _place(step, order, height, width):
+    """
+    Where a direction reads at `step`: its pixel, counted in the picture, and its place in its line.
+
+    Then, for `_next`, the length of a line and how far the next pixel is inside of a line and at its end. `order` is a
+    `Direction`.
+    """
+    is_column, is_reversed = order % 2 == 1, order >= 2
+    line = tl.where(is_column, height, width)
+    position = tl.where(is_reversed, height * width - 1 - step, step)
+    pixel = tl.where(is_column, position % height * width + position // height, position)
+    inside = tl.where(is_column, width, 1)
+    at_end = tl.where(is_column, 1 - (height - 1) * width, 1)
+    return (
+        pixel, step % line, line, tl.where(is_reversed, -inside, inside), tl.where(is_reversed, -at_end, at_end)
+    )  # fmt: skip
 
 
 @triton.jit
-def _project(rows, is_step, weight, bias, channels, is_channel, rank, RANKS: tl.constexpr):
-    """Time steps before softplus: the first `rank` columns of the projections at `rows` times `weight`, plus bias."""
-    z = tl.zeros((is_step.shape[0], is_channel.shape[0]), tl.float32)
-    for first in range(0, rank, RANKS):
-        ranks = first + tl.arange(0, RANKS)
-        is_rank = ranks < rank
-        dt = tl.load(rows[:, None] + ranks[None, :], is_step[:, None] & is_rank[None, :], 0.0).to(tl.float32)
-        columns = weight + channels[None, :] * rank + ranks[:, None]
-        z = tl.dot(dt, tl.load(columns, is_rank[:, None] & is_channel[None, :], 0.0), z, input_precision="ieee")
-    return z + tl.load(bias + channels, is_channel, 0.0)[None, :]
+def _pixels(first, order, height, width, BLOCK: tl.constexpr):
+    """The pixels of a block's time steps, one after the other."""
+    pixel, place, line, inside, at_end = _place(first, order, height, width)
+    pixels = ()
+    for _ in tl.static_range(BLOCK):
+        pixels = pixels + (pixel,)
+        place += 1
+        is_end = place == line
+        pixel += tl.where(is_end, at_end, inside)
+        place = tl.where(is_end, 0, place)
+    return pixels
+
+
+@triton.jit
+def _rows(tile, CHANNELS: tl.constexpr):
+    """The 16 rows of a tile (16, channels), first to last."""
+    halves = tl.split(tl.permute(tl.reshape(tl.trans(tile), (CHANNELS, 2, 8)), (0, 2, 1)))
+    rows = ()
+    for i in tl.static_range(2):
+        quarters = tl.split(tl.permute(tl.reshape(halves[i], (CHANNELS, 2, 4)), (0, 2, 1)))
+        for j in tl.static_range(2):
+            eighths = tl.split(tl.permute(tl.reshape(quarters[j], (CHANNELS, 2, 2)), (0, 2, 1)))
+            for k in tl.static_range(2):
+                rows = rows + tl.split(eighths[k])
+    return rows
+
+
+@triton.jit
+def _channels_if(condition, channels, num_channels):
+    """Mask of the channels there are, or of none."""
+    return channels < tl.where(condition, num_channels, 0)
+
+
+@triton.jit
+def _time_step_weight(weight, channels, is_channel, rank, RANKS: tl.constexpr):
+    """(rank, channels), padded with zeros to RANKS."""
+    ranks = tl.arange(0, RANKS)[:, None]
+    return tl.load(weight + channels[None, :] * rank + ranks, is_channel[None, :] & (ranks < rank), 0.0)
+
+
+@triton.jit
+def _project(
+    rows, weight, bias, first, order, height, width, row_stride, rank,
+    BLOCK: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
+):  # fmt: skip
+    """A block's time steps before softplus, row by row: weight times the first `rank` numbers of each, plus bias."""
+    steps = first + tl.arange(0, BLOCK)
+    pixels, _, _, _, _ = _place(steps, order, height, width)
+    ranks = tl.arange(0, RANKS)[None, :]
+    is_inside = (steps < height * width)[:, None] & (ranks < rank)
+    dt = tl.load(rows + pixels[:, None] * row_stride + ranks, is_inside, 0.0).to(tl.float32)
+    return _rows(tl.dot(dt, weight, input_precision="tf32x3") + bias[None, :], CHANNELS)
+
+
+@triton.jit
+def _load_vectors(map, pixels, first, length, channels, num_channels, BLOCK: tl.constexpr):
+    """A block's rows of a map, 0 after the last time step."""
+    vectors = ()
+    for t in tl.static_range(BLOCK):
+        is_inside = _channels_if(first + t < length, channels, num_channels)
+        vectors = vectors + (tl.load(map + pixels[t] * num_channels + channels, is_inside, 0.0),)
+    return vectors
+
+
+@triton.jit
+def _load_scalars(pointer, stride, pixels, first, length, BLOCK: tl.constexpr):
+    """A number of each of a block's time steps; 0 after the last time step."""
+    scalars = ()
+    for t in tl.static_range(BLOCK):
+        scalars = scalars + (tl.load(pointer + pixels[t] * stride, first + t < length, 0.0).to(tl.float32),)
+    return scalars
 
 
 # --------------------------------------------------------------------------------------------------------- the kernels
@@ -103,8 +186,8 @@ def _project(rows, is_step, weight, bias, channels, is_channel, rank, RANKS: tl.
 
 @triton.jit
 def _summarise_chunks(
-    x, projections, weight, bias, A, totals, summaries, orders, parts, height, width, num_channels, rank,
-    N: tl.constexpr, STEPS: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
+    x, projections, weight, bias, A, totals, summaries, orders, parts, height, width, num_channels, rank, N,
+    STEPS: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
 ):  # fmt: skip
     """
     The sum of each chunk's time steps, and the state that leaves it if zeros enter; one program for each direction.
@@ -112,34 +195,41 @@ def _summarise_chunks(
     totals (batch, K, chunks, channels), summaries (batch, K, chunks, N, channels). orders holds two bits for each
     direction.
     """
-    chunk, plane = tl.program_id(0), tl.program_id(2)
-    picture, part = plane // parts, plane % parts
-    steps = chunk * STEPS + tl.arange(0, STEPS)
+    chunk, plane, n = tl.program_id(0), tl.program_id(2) // N, tl.program_id(2) % N
+    picture, part = (plane // parts).to(tl.int64), plane % parts
+    order = (orders >> (2 * part)) & 3
     channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    is_step, is_channel = steps < height * width, channels < num_channels
-    is_inside = is_step[:, None] & is_channel[None, :]
-    pixels = _pixels(steps, (orders >> (2 * part)) & 3, picture, height, width)
-    rows = projections + (pixels * parts + part) * (rank + 2 * N)
+    is_channel = channels < num_channels
     weight_channels = part * num_channels + channels
+    length = height * width
+    row_stride = parts * (rank + 2 * N)
+    rows = projections + (picture * length * parts + part) * (rank + 2 * N)
+    x += picture * length * num_channels
 
-    z = _project(rows, is_step, weight, bias, weight_channels, is_channel, rank, RANKS)
-    delta = tl.where(is_step[:, None], _softplus(z), 0.0)
-    u = tl.load(x + pixels[:, None] * num_channels + channels[None, :], is_inside, 0.0).to(tl.float32)
+    dt_weight = _time_step_weight(weight, weight_channels, is_channel, rank, RANKS)
+    dt_bias = tl.load(bias + weight_channels, is_channel, 0.0)
+    rate = tl.load(A + weight_channels * N + n, is_channel, 0.0) * LOG2_E
+    total, h = tl.zeros((CHANNELS,), tl.float32), tl.zeros((CHANNELS,), tl.float32)
+    for first in range(chunk * STEPS, tl.minimum(chunk * STEPS + STEPS, length), BLOCK):
+        z = _project(
+            rows, dt_weight, dt_bias, first, order, height, width, row_stride, rank, BLOCK, CHANNELS, RANKS
+        )  # fmt: skip
+        pixels = _pixels(first, order, height, width, BLOCK)
+        u = _load_vectors(x, pixels, first, length, channels, num_channels, BLOCK)
+        B = _load_scalars(rows + rank + n, row_stride, pixels, first, length, BLOCK)
+        for t in tl.static_range(BLOCK):
+            delta, _ = _softplus(z[t])
+            total += delta
+            h = tl.exp2(delta * rate) * h + delta * u[t].to(tl.float32) * B[t]
     place = plane.to(tl.int64) * tl.num_programs(0) + chunk
-    tl.store(totals + place * num_channels + channels, tl.sum(delta, 0), is_channel)
-    is_last = (tl.arange(0, STEPS) == STEPS - 1)[:, None]
-    for n in range(N):
-        decays = tl.exp(delta * tl.load(A + weight_channels * N + n, is_channel, 0.0)[None, :])
-        B = tl.load(rows + rank + n, is_step, 0.0).to(tl.float32)
-        _, states = tl.associative_scan((decays, delta * u * B[:, None]), 0, _combine)
-        leaving = tl.sum(tl.where(is_last, states, 0.0), 0)
-        tl.store(summaries + (place * N + n) * num_channels + channels, leaving, is_channel)
+    tl.store(totals + place * num_channels + channels, total, _channels_if(n == 0, channels, num_channels))
+    tl.store(summaries + (place * N + n) * num_channels + channels, h, is_channel)
 
 
 @triton.jit
 def _chain_chunks(
-    totals, summaries, A, chained, parts, num_chunks, num_channels,
-    N: tl.constexpr, IS_REVERSED: tl.constexpr, CHUNKS: tl.constexpr, CHANNELS: tl.constexpr,
+    totals, summaries, A, chained, parts, num_chunks, num_channels, N,
+    IS_REVERSED: tl.constexpr, CHUNKS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """What leaves each chunk when what leaves its neighbour enters it, from the first chunk or from the last."""
     n, plane = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -163,150 +253,186 @@ def _chain_chunks(
         entering = tl.sum(tl.where(is_last, states, 0.0), 0)
 
 
-@triton.jit(do_not_specialize=["part", "orders"])
+@triton.jit(do_not_specialize=["part", "n", "orders"])
 def _scan_chunks(
-    x, projections, weight, bias, A, D, states, y, part, orders, parts, height, width, num_channels, rank,
-    IS_FIRST: tl.constexpr, N: tl.constexpr, STEPS: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
+    x, projections, weight, bias, A, D, states, block_states, y,
+    part, n, orders, parts, height, width, num_channels, rank, N,
+    KEEPS_STATES: tl.constexpr,
+    STEPS: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
 ):  # fmt: skip
-    """Write the output of direction `part`, or add it to that of the directions before it."""
-    chunk, picture = tl.program_id(0), tl.program_id(2)
-    steps = chunk * STEPS + tl.arange(0, STEPS)
-    channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    is_step, is_channel = steps < height * width, channels < num_channels
-    is_inside = is_step[:, None] & is_channel[None, :]
-    pixels = _pixels(steps, (orders >> (2 * part)) & 3, picture, height, width)
-    rows = projections + (pixels * parts + part) * (rank + 2 * N)
-    weight_channels = part * num_channels + channels
+    """
+    Write the output of direction `part` and the n-th number of its state, or add it to those launched before.
 
-    z = _project(rows, is_step, weight, bias, weight_channels, is_channel, rank, RANKS)
-    delta = tl.where(is_step[:, None], _softplus(z), 0.0)
-    offsets = pixels[:, None] * num_channels + channels[None, :]
-    u = tl.load(x + offsets, is_inside, 0.0).to(tl.float32)
-    output = u * tl.load(D + weight_channels, is_channel, 0.0)[None, :]
-    before = (picture.to(tl.int64) * parts + part) * tl.num_programs(0) + chunk - 1
-    has_before = channels < tl.minimum(chunk, 1) * num_channels
-    for n in range(N):
-        decays = tl.exp(delta * tl.load(A + weight_channels * N + n, is_channel, 0.0)[None, :])
-        B = tl.load(rows + rank + n, is_step, 0.0).to(tl.float32)
-        C = tl.load(rows + rank + N + n, is_step, 0.0).to(tl.float32)
-        decays, h = tl.associative_scan((decays, delta * u * B[:, None]), 0, _combine)
-        entering = tl.load(states + (before * N + n) * num_channels + channels, has_before, 0.0)
-        output += C[:, None] * (h + decays * entering[None, :])
-    if not IS_FIRST:
-        output += tl.load(y + offsets, is_inside, 0.0)
-    tl.store(y + offsets, output, is_inside)
+    block_states (batch, K, blocks, N, channels) takes the states that enter each block, if they are kept.
+    """
+    chunk, picture = tl.program_id(0), tl.program_id(2).to(tl.int64)
+    order = (orders >> (2 * part)) & 3
+    channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    is_channel = channels < num_channels
+    weight_channels = part * num_channels + channels
+    length = height * width
+    row_stride = parts * (rank + 2 * N)
+    rows = projections + (picture * length * parts + part) * (rank + 2 * N)
+    x += picture * length * num_channels
+    y += picture * length * num_channels
+    plane = picture * parts + part
+
+    dt_weight = _time_step_weight(weight, weight_channels, is_channel, rank, RANKS)
+    dt_bias = tl.load(bias + weight_channels, is_channel, 0.0)
+    rate = tl.load(A + weight_channels * N + n, is_channel, 0.0) * LOG2_E
+    skip = tl.load(D + weight_channels, _channels_if(n == 0, channels, num_channels), 0.0)
+    before_length = tl.where(part + n > 0, length, 0)  # of what was launched before
+    place = (plane * tl.num_programs(0) + chunk - 1) * N + n
+    h = tl.load(states + place * num_channels + channels, _channels_if(chunk > 0, channels, num_channels), 0.0)
+    for first in range(chunk * STEPS, tl.minimum(chunk * STEPS + STEPS, length), BLOCK):
+        if KEEPS_STATES:
+            place = (plane * tl.cdiv(length, BLOCK) + first // BLOCK) * N + n
+            tl.store(block_states + place * num_channels + channels, h, is_channel)
+        z = _project(
+            rows, dt_weight, dt_bias, first, order, height, width, row_stride, rank, BLOCK, CHANNELS, RANKS
+        )  # fmt: skip
+        pixels = _pixels(first, order, height, width, BLOCK)
+        u = _load_vectors(x, pixels, first, length, channels, num_channels, BLOCK)
+        B = _load_scalars(rows + rank + n, row_stride, pixels, first, length, BLOCK)
+        C = _load_scalars(rows + rank + N + n, row_stride, pixels, first, length, BLOCK)
+        before = _load_vectors(y, pixels, first, before_length, channels, num_channels, BLOCK)
+        for t in tl.static_range(BLOCK):
+            delta, _ = _softplus(z[t])
+            value = u[t].to(tl.float32)
+            h = tl.exp2(delta * rate) * h + delta * value * B[t]
+            output = before[t] + value * skip + C[t] * h
+            is_inside = _channels_if(first + t < length, channels, num_channels)
+            tl.store(y + pixels[t] * num_channels + channels, output, is_inside)
 
 
 @triton.jit
 def _summarise_gradients(
-    grad_y, projections, weight, bias, A, totals, summaries, orders, parts, height, width, num_channels, rank,
-    N: tl.constexpr, STEPS: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
+    grad_y, projections, weight, bias, A, totals, summaries, orders, parts, height, width, num_channels, rank, N,
+    STEPS: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
 ):  # fmt: skip
     """As `_summarise_chunks`: the gradient of the state that enters, if that of the state that leaves is 0."""
-    chunk, plane = tl.program_id(0), tl.program_id(2)
-    picture, part = plane // parts, plane % parts
-    steps = chunk * STEPS + tl.arange(0, STEPS)
+    chunk, plane, n = tl.program_id(0), tl.program_id(2) // N, tl.program_id(2) % N
+    picture, part = (plane // parts).to(tl.int64), plane % parts
+    order = (orders >> (2 * part)) & 3
     channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    is_step, is_channel = steps < height * width, channels < num_channels
-    is_inside = is_step[:, None] & is_channel[None, :]
-    pixels = _pixels(steps, (orders >> (2 * part)) & 3, picture, height, width)
-    rows = projections + (pixels * parts + part) * (rank + 2 * N)
+    is_channel = channels < num_channels
     weight_channels = part * num_channels + channels
+    length = height * width
+    row_stride = parts * (rank + 2 * N)
+    rows = projections + (picture * length * parts + part) * (rank + 2 * N)
+    grad_y += picture * length * num_channels
 
-    z = _project(rows, is_step, weight, bias, weight_channels, is_channel, rank, RANKS)
-    delta = tl.where(is_step[:, None], _softplus(z), 0.0)
-    grad = tl.load(grad_y + pixels[:, None] * num_channels + channels[None, :], is_inside, 0.0)
+    dt_weight = _time_step_weight(weight, weight_channels, is_channel, rank, RANKS)
+    dt_bias = tl.load(bias + weight_channels, is_channel, 0.0)
+    rate = tl.load(A + weight_channels * N + n, is_channel, 0.0) * LOG2_E
+    total, grad_h = tl.zeros((CHANNELS,), tl.float32), tl.zeros((CHANNELS,), tl.float32)
+    for first in range(chunk * STEPS, tl.minimum(chunk * STEPS + STEPS, length), BLOCK):
+        z = _project(
+            rows, dt_weight, dt_bias, first, order, height, width, row_stride, rank, BLOCK, CHANNELS, RANKS
+        )  # fmt: skip
+        pixels = _pixels(first, order, height, width, BLOCK)
+        grad = _load_vectors(grad_y, pixels, first, length, channels, num_channels, BLOCK)
+        C = _load_scalars(rows + rank + N + n, row_stride, pixels, first, length, BLOCK)
+        for t in tl.static_range(BLOCK):
+            delta, _ = _softplus(z[t])
+            total += delta
+            grad_h += tl.exp2(total * rate) * (grad[t] * C[t])
     place = plane.to(tl.int64) * tl.num_programs(0) + chunk
-    tl.store(totals + place * num_channels + channels, tl.sum(delta, 0), is_channel)
-    elapsed = tl.cumsum(delta, 0)
-    for n in range(N):
-        decays = tl.exp(elapsed * tl.load(A + weight_channels * N + n, is_channel, 0.0)[None, :])
-        C = tl.load(rows + rank + N + n, is_step, 0.0).to(tl.float32)
-        summary = tl.sum(decays * C[:, None] * grad, 0)
-        tl.store(summaries + (place * N + n) * num_channels + channels, summary, is_channel)
+    tl.store(totals + place * num_channels + channels, total, _channels_if(n == 0, channels, num_channels))
+    tl.store(summaries + (place * N + n) * num_channels + channels, grad_h, is_channel)
 
 
-@triton.jit(do_not_specialize=["part", "orders"])
+@triton.jit(do_not_specialize=["part", "n", "orders"])
 def _scan_chunks_backward(
-    grad_y, x, projections, weight, bias, A, D, states, grad_states, grad_x, grad_rows, grad_weights,
-    part, orders, parts, height, width, num_channels, rank,
-    IS_FIRST: tl.constexpr, N: tl.constexpr, STEPS: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
+    grad_y, x, projections, weight, bias, A, D, block_states, grad_states, grad_x, grad_z, grad_rows, grad_weights,
+    part, n, orders, parts, height, width, num_channels, rank, N,
+    STEPS: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
 ):  # fmt: skip
     """
-    Gradients of direction `part`.
+    Gradients of direction `part` and the n-th number of its state.
 
-    That of x is written, or added to that of the directions before it. grad_rows (blocks of channels, pixels,
-    R + 2·N) has that of the projections, grad_weights (batch, chunks, channels, R + N + 2) those of dt_proj_weight, A,
-    dt_proj_bias and D: parts that the caller sums.
+    Those of x and of the time steps before softplus, grad_z (K, pixels, channels), are written, or added to those
+    launched before. grad_rows (K, 2·N, blocks of channels, pixels) has those of B and C, grad_weights
+    (K, N + 2, batch, chunks, channels) those of A, D and dt_proj_bias: parts that the caller sums.
     """
-    chunk, picture = tl.program_id(0), tl.program_id(2)
-    steps = chunk * STEPS + tl.arange(0, STEPS)
-    channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    length = height * width
-    is_step, is_channel = steps < length, channels < num_channels
-    is_inside = is_step[:, None] & is_channel[None, :]
+    chunk, picture = tl.program_id(0), tl.program_id(2).to(tl.int64)
     order = (orders >> (2 * part)) & 3
-    pixels = _pixels(steps, order, picture, height, width)
-    rows = projections + (pixels * parts + part) * (rank + 2 * N)
+    channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    is_channel = channels < num_channels
     weight_channels = part * num_channels + channels
+    length = height * width
     num_pixels = tl.num_programs(2).to(tl.int64) * length
-    grad_rows += (tl.program_id(1) * num_pixels + pixels) * (rank + 2 * N)
-    place = (picture.to(tl.int64) * tl.num_programs(0) + chunk) * num_channels
-    grad_weights += (place + channels) * (rank + N + 2)
+    row_stride = parts * (rank + 2 * N)
+    rows = projections + (picture * length * parts + part) * (rank + 2 * N)
+    x += picture * length * num_channels
+    grad_y += picture * length * num_channels
+    grad_x += picture * length * num_channels
+    grad_z += (part * num_pixels + picture * length) * num_channels
+    grad_B = grad_rows + ((part * 2 * N + n) * tl.num_programs(1) + tl.program_id(1)) * num_pixels + picture * length
+    grad_C = grad_B + N * tl.num_programs(1) * num_pixels
+    plane = picture * parts + part
 
-    z = _project(rows, is_step, weight, bias, weight_channels, is_channel, rank, RANKS)
-    delta = tl.where(is_step[:, None], _softplus(z), 0.0)
-    # Of the next time step; 0 at the chunk's end, where the gradient of the state that leaves takes over.
-    has_next = (steps + 1 < length) & (tl.arange(0, STEPS) < STEPS - 1)
-    next_rows = projections + (_pixels(steps + 1, order, picture, height, width) * parts + part) * (rank + 2 * N)
-    next_z = _project(next_rows, has_next, weight, bias, weight_channels, is_channel, rank, RANKS)
-    next_delta = tl.where(has_next[:, None], _softplus(next_z), 0.0)
-
-    offsets = pixels[:, None] * num_channels + channels[None, :]
-    u = tl.load(x + offsets, is_inside, 0.0).to(tl.float32)
-    grad = tl.load(grad_y + offsets, is_inside, 0.0)
-    grad_u = grad * tl.load(D + weight_channels, is_channel, 0.0)[None, :]
-    grad_delta = tl.zeros((STEPS, CHANNELS), tl.float32)
-    here = (picture.to(tl.int64) * parts + part) * tl.num_programs(0) + chunk
-    has_before = channels < tl.minimum(chunk, 1) * num_channels
-    has_after = channels < tl.minimum(tl.num_programs(0) - 1 - chunk, 1) * num_channels
-    for n in range(N):
-        rates = tl.load(A + weight_channels * N + n, is_channel, 0.0)
-        B = tl.load(rows + rank + n, is_step, 0.0).to(tl.float32)
-        C = tl.load(rows + rank + N + n, is_step, 0.0).to(tl.float32)
-        entering = tl.load(states + ((here - 1) * N + n) * num_channels + channels, has_before, 0.0)
-        leaving = tl.load(grad_states + ((here + 1) * N + n) * num_channels + channels, has_after, 0.0)
-        drive = delta * u * B[:, None]
-        decays, h = tl.associative_scan((tl.exp(delta * rates[None, :]), drive), 0, _combine)
-        h += decays * entering[None, :]
-        next_decays = tl.exp(next_delta * rates[None, :])
-        decays, grad_h = tl.associative_scan((next_decays, grad * C[:, None]), 0, _combine, reverse=True)
-        grad_h += decays * leaving[None, :]
-
-        grad_exponent = grad_h * (h - drive)  # of delta · A
-        grad_input = grad_h * B[:, None]  # of delta · u
-        grad_delta += grad_exponent * rates[None, :] + grad_input * u
-        grad_u += grad_input * delta
-        tl.store(grad_rows + rank + n, tl.sum(grad_h * delta * u, 1), is_step)
-        tl.store(grad_rows + rank + N + n, tl.sum(grad * h, 1), is_step)
-        tl.store(grad_weights + rank + n, tl.sum(grad_exponent * delta, 0), is_channel)
-
-    grad_z = tl.where(is_step[:, None], grad_delta * _sigmoid(z), 0.0)
-    tl.store(grad_weights + rank + N, tl.sum(grad_z, 0), is_channel)
-    tl.store(grad_weights + rank + N + 1, tl.sum(grad * u, 0), is_channel)
-    if not IS_FIRST:
-        grad_u += tl.load(grad_x + offsets, is_inside, 0.0)
-    tl.store(grad_x + offsets, grad_u, is_inside)
-    for first in range(0, rank, RANKS):
-        ranks = first + tl.arange(0, RANKS)
-        is_rank = ranks < rank
-        step_rank, channel_rank = is_step[:, None] & is_rank[None, :], is_channel[:, None] & is_rank[None, :]
-        dt = tl.load(rows[:, None] + ranks[None, :], step_rank, 0.0).to(tl.float32)
-        columns = tl.load(weight + weight_channels[:, None] * rank + ranks[None, :], channel_rank, 0.0)
-        grad_dt = tl.dot(grad_z, columns, input_precision="ieee")
-        tl.store(grad_rows[:, None] + ranks[None, :], grad_dt, step_rank)
-        grad_columns = tl.dot(tl.trans(grad_z), dt, input_precision="ieee")
-        tl.store(grad_weights[:, None] + ranks[None, :], grad_columns, channel_rank)
+    dt_weight = _time_step_weight(weight, weight_channels, is_channel, rank, RANKS)
+    dt_bias = tl.load(bias + weight_channels, is_channel, 0.0)
+    rate = tl.load(A + weight_channels * N + n, is_channel, 0.0)
+    skip = tl.load(D + weight_channels, _channels_if(n == 0, channels, num_channels), 0.0)
+    has_next = _channels_if(chunk + 1 < tl.num_programs(0), channels, num_channels)
+    place = (plane * tl.num_programs(0) + chunk + 1) * N + n
+    # Of the state that leaves the time step at hand, from the time steps after it.
+    grad_leaving = tl.load(grad_states + place * num_channels + channels, has_next, 0.0)
+    grad_A, grad_D = tl.zeros((CHANNELS,), tl.float32), tl.zeros((CHANNELS,), tl.float32)
+    grad_bias = tl.zeros((CHANNELS,), tl.float32)
+    num_blocks = tl.cdiv(tl.minimum(STEPS, length - chunk * STEPS), BLOCK)
+    for index in range(num_blocks):
+        first = chunk * STEPS + (num_blocks - 1 - index) * BLOCK
+        z = _project(
+            rows, dt_weight, dt_bias, first, order, height, width, row_stride, rank, BLOCK, CHANNELS, RANKS
+        )  # fmt: skip
+        pixels = _pixels(first, order, height, width, BLOCK)
+        u = _load_vectors(x, pixels, first, length, channels, num_channels, BLOCK)
+        grad = _load_vectors(grad_y, pixels, first, length, channels, num_channels, BLOCK)
+        B = _load_scalars(rows + rank + n, row_stride, pixels, first, length, BLOCK)
+        C = _load_scalars(rows + rank + N + n, row_stride, pixels, first, length, BLOCK)
+        place = (plane * tl.cdiv(length, BLOCK) + first // BLOCK) * N + n
+        h = (tl.load(block_states + place * num_channels + channels, is_channel, 0.0),)  # before every time step
+        # Time steps to which launches before this one have written gradients.
+        x_steps, z_steps = tl.where(part + n > 0, length - first, 0), tl.where(n > 0, length - first, 0)
+        delta, slope = (), ()
+        for t in tl.static_range(BLOCK):
+            delta_t, e = _softplus(z[t])
+            delta = delta + (delta_t,)
+            slope = slope + (_sigmoid(z[t], e),)
+            h = h + (tl.exp2(delta_t * (rate * LOG2_E)) * h[t] + delta_t * u[t].to(tl.float32) * B[t],)
+        for t in tl.static_range(BLOCK - 1, -1, -1):
+            is_step = first + t < length
+            is_inside = _channels_if(is_step, channels, num_channels)
+            offsets = pixels[t] * num_channels + channels
+            value = u[t].to(tl.float32)
+            grad_h = grad[t] * C[t] + grad_leaving
+            grad_leaving = tl.exp2(delta[t] * (rate * LOG2_E)) * grad_h
+            grad_exponent = grad_leaving * h[t]  # of delta · A
+            grad_input = grad_h * B[t]  # of delta · u
+            grad_A += grad_exponent * delta[t]
+            grad_D += grad[t] * value
+            tl.store(grad_B + pixels[t], tl.sum(grad_h * (delta[t] * value), 0), is_step)
+            tl.store(grad_C + pixels[t], tl.sum(grad[t] * h[t + 1], 0), is_step)
+            grad_z_t = (grad_exponent * rate + grad_input * value) * slope[t]
+            grad_bias += grad_z_t
+            grad_z_before = tl.load(grad_z + offsets, _channels_if(t < z_steps, channels, num_channels), 0.0)
+            grad_z_t += grad_z_before.to(tl.float32)
+            tl.store(grad_z + offsets, grad_z_t.to(grad_z.dtype.element_ty), is_inside)
+            grad_u = grad[t] * skip + grad_input * delta[t]
+            grad_u += tl.load(grad_x + offsets, _channels_if(t < x_steps, channels, num_channels), 0.0)
+            tl.store(grad_x + offsets, grad_u, is_inside)
+    grad_weights += channels + num_channels * (
+        chunk + tl.num_programs(0) * (picture + tl.num_programs(2) * part.to(tl.int64) * (N + 2))
+    )
+    stride = tl.num_programs(2).to(tl.int64) * tl.num_programs(0) * num_channels
+    tl.store(grad_weights + n * stride, grad_A, is_channel)
+    tl.store(grad_weights + N * stride, grad_D, _channels_if(n == 0, channels, num_channels))
+    grad_weights += (N + 1) * stride
+    grad_bias += tl.load(grad_weights, _channels_if(n > 0, channels, num_channels), 0.0)
+    tl.store(grad_weights, grad_bias, is_channel)
 
 
 # ------------------------------------------------------------------------------------------------------ their launches
@@ -319,11 +445,14 @@ class _Launch:
         self.batch, self.height, self.width, self.channels = x.shape
         self.parts, _, self.rank = dt_proj_weight.shape
         self.N = A.shape[-1]
-        self.chunks = num_chunks(x)
+        self.chunks = triton.cdiv(self.height * self.width, STEPS)
         self.blocks = triton.cdiv(self.channels, CHANNELS)
         self.orders = sum(int(direction) << (2 * part) for part, direction in enumerate(directions))
-        self.sizes = (self.parts, self.height, self.width, self.channels, self.rank)
-        self.constants = {"N": self.N, "STEPS": STEPS, "CHANNELS": CHANNELS, "RANKS": RANKS, "num_warps": NUM_WARPS}
+        self.sizes = (self.parts, self.height, self.width, self.channels, self.rank, self.N)
+        ranks = max(16, triton.next_power_of_2(self.rank))  # tl.dot takes no fewer
+        self.constants = {
+            "STEPS": STEPS, "BLOCK": BLOCK, "CHANNELS": CHANNELS, "RANKS": ranks, "num_warps": 1
+        }  # fmt: skip
 
     def summarise(
         self,
@@ -338,25 +467,28 @@ class _Launch:
         """States, or their gradients, between chunks (batch, K, chunks, N, channels)."""
         totals = A.new_empty(self.batch, self.parts, self.chunks, self.channels)
         summaries = A.new_empty(self.batch, self.parts, self.chunks, self.N, self.channels)
-        kernel[(self.chunks, self.blocks, self.batch * self.parts)](
+        kernel[(self.chunks, self.blocks, self.batch * self.parts * self.N)](
             values, projections, dt_proj_weight, dt_proj_bias, A, totals, summaries, self.orders, *self.sizes,
             **self.constants,
         )  # fmt: skip
         chained = torch.empty_like(summaries)
-        _chain_chunks[(self.blocks, self.N, self.batch * self.parts)](
-            totals, summaries, A, chained, self.parts, self.chunks, self.channels,
-            N=self.N, IS_REVERSED=is_reversed, CHUNKS=CHAINED_CHUNKS, CHANNELS=CHANNELS,
+        blocks = triton.cdiv(self.channels, CHAINED_CHANNELS)
+        _chain_chunks[(blocks, self.N, self.batch * self.parts)](
+            totals, summaries, A, chained, self.parts, self.chunks, self.channels, self.N,
+            IS_REVERSED=is_reversed, CHUNKS=CHAINED_CHUNKS, CHANNELS=CHAINED_CHANNELS,
         )  # fmt: skip
         return chained
 
-    def scan(self, kernel: Any, tensors: tuple[torch.Tensor, ...], part: int) -> None:
-        kernel[(self.chunks, self.blocks, self.batch)](
-            *tensors, part, self.orders, *self.sizes, IS_FIRST=part == 0, **self.constants
-        )
+    def scan(self, kernel: Any, tensors: tuple[torch.Tensor, ...], **constants: bool) -> None:
+        for part in range(self.parts):
+            for n in range(self.N):
+                kernel[(self.chunks, self.blocks, self.batch)](
+                    *tensors, part, n, self.orders, *self.sizes, **constants, **self.constants
+                )
 
 
-def num_chunks(x: torch.Tensor) -> int:
-    return -(-x.shape[1] * x.shape[2] // STEPS)
+def num_blocks(x: torch.Tensor) -> int:
+    return -(-x.shape[1] * x.shape[2] // BLOCK)
 
 
 def scan_map(
@@ -368,16 +500,22 @@ def scan_map(
     D: torch.Tensor,
     *,
     directions: list[int],
+    keeps_states: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output (batch, height, width, channels), and the states that leave each chunk; all tensors are contiguous."""
+    """
+    Output (batch, height, width, channels), and the states that enter each block for the backward pass.
+
+    All tensors are contiguous. States that are not kept have no blocks.
+    """
     launch = _Launch(x, dt_proj_weight, A, directions)
+    blocks = num_blocks(x) if keeps_states else 0
+    block_states = A.new_empty(launch.batch, launch.parts, blocks, launch.N, launch.channels)
     with torch.cuda.device_of(x):
         states = launch.summarise(_summarise_chunks, x, projections, dt_proj_weight, dt_proj_bias, A, False)
         y = A.new_empty(x.shape)
-        for part in range(launch.parts):
-            tensors = (x, projections, dt_proj_weight, dt_proj_bias, A, D, states, y)
-            launch.scan(_scan_chunks, tensors, part)
-    return y, states
+        tensors = (x, projections, dt_proj_weight, dt_proj_bias, A, D, states, block_states, y)
+        launch.scan(_scan_chunks, tensors, KEEPS_STATES=keeps_states)
+    return y, block_states
 
 
 def scan_map_backward(
@@ -388,25 +526,38 @@ def scan_map_backward(
     dt_proj_bias: torch.Tensor,
     A: torch.Tensor,
     D: torch.Tensor,
-    states: torch.Tensor,
+    block_states: torch.Tensor,
     *,
     directions: list[int],
 ) -> list[torch.Tensor]:
-    """Gradients of x, projections, dt_proj_weight, dt_proj_bias, A, D in float32."""
+    """
+    Gradients of x, projections, dt_proj_weight, dt_proj_bias, A, D.
+
+    All are summed in float32, but for the products with dt_proj_weight and with the projections: they are taken in the
+    projections' type, as autocast takes them.
+    """
     launch = _Launch(x, dt_proj_weight, A, directions)
+    batch, height, width, channels = x.shape
+    parts, rank, N = launch.parts, launch.rank, launch.N
     weights = (dt_proj_weight, dt_proj_bias, A)
-    grad_x, grad_projections = A.new_empty(x.shape), A.new_empty(projections.shape)
-    grad_rows = A.new_empty(launch.blocks, *projections.shape[:3], projections.shape[-1])
-    grad_weights = A.new_empty(launch.batch, launch.chunks, launch.channels, launch.rank + launch.N + 2)
-    sums = A.new_empty(launch.parts, launch.channels, launch.rank + launch.N + 2)
+    grad_x = A.new_empty(x.shape)
+    grad_z = (projections if N == 1 else A).new_empty(parts, batch * height * width, channels)
+    grad_rows = A.new_empty(parts, 2 * N, launch.blocks, batch, height, width)
+    grad_weights = A.new_empty(parts, N + 2, batch, launch.chunks, channels)
     with torch.cuda.device_of(x):
         grad_states = launch.summarise(_summarise_gradients, grad_y, projections, *weights, True)
-        for part in range(launch.parts):
-            tensors = (grad_y, x, projections, *weights, D, states, grad_states, grad_x, grad_rows, grad_weights)
-            launch.scan(_scan_chunks_backward, tensors, part)
-            grad_projections[..., part, :] = grad_rows.sum(0)
-            sums[part] = grad_weights.sum((0, 1))
-    grad_weight, grad_A, grad_bias, grad_D = sums.split([launch.rank, launch.N, 1, 1], dim=-1)
-    return [
-        grad_x, grad_projections, grad_weight, grad_bias.squeeze(-1), grad_A.flatten(0, 1), grad_D.flatten()
-    ]  # fmt: skip
+        tensors = (
+            grad_y, x, projections, *weights, D, block_states, grad_states, grad_x, grad_z, grad_rows, grad_weights
+        )  # fmt: skip
+        launch.scan(_scan_chunks_backward, tensors)
+    grad_z = grad_z.to(projections.dtype)
+    grad_dt = torch.bmm(grad_z, dt_proj_weight.to(grad_z.dtype)).view(parts, batch, height, width, rank)
+    grad_rows = grad_rows.sum(2).to(grad_dt.dtype).movedim(1, -1)
+    grad_projections = torch.cat([grad_dt, grad_rows], dim=-1).permute(1, 2, 3, 0, 4)
+    # Line by line: one product over all pixels would leave most of a GPU idle, and lose digits in half precision.
+    dt = projections[..., :rank].permute(3, 0, 1, 2, 4).reshape(-1, width, rank)
+    grad_weight = torch.bmm(grad_z.view(-1, width, channels).mT, dt).view(parts, -1, channels, rank)
+    grad_weights = grad_weights.sum((2, 3))
+    grad_A = grad_weights[:, :N].mT.flatten(0, 1).clone()
+    grad_D, grad_bias = grad_weights[:, N].flatten().clone(), grad_weights[:, N + 1].clone()
+    return [grad_x, grad_projections, grad_weight.sum(1, dtype=A.dtype), grad_bias, grad_A, grad_D]

@@ -53,12 +53,13 @@ def _cross_selective_scan_op(
     A: torch.Tensor,
     D: torch.Tensor,
     directions: list[int],
+    keeps_states: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output, and the states that leave each chunk (batch, K, chunks, N, channels)."""
+    """Output, and the states that enter each block (batch, K, blocks, N, channels); no blocks unless they are kept."""
     from .triton_kernels import scan_map
 
     tensors = (x, projections, dt_proj_weight, dt_proj_bias, A, D)
-    return scan_map(*(tensor.contiguous() for tensor in tensors), directions=directions)
+    return scan_map(*(tensor.contiguous() for tensor in tensors), directions=directions, keeps_states=keeps_states)
 
 
 @_cross_selective_scan_op.register_fake
@@ -70,11 +71,12 @@ def _(
     A: torch.Tensor,
     D: torch.Tensor,
     directions: list[int],
+    keeps_states: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    from .triton_kernels import num_chunks
+    from .triton_kernels import num_blocks
 
-    states = A.new_empty(x.shape[0], len(directions), num_chunks(x), A.shape[-1], x.shape[-1])
-    return A.new_empty(x.shape), states
+    blocks = num_blocks(x) if keeps_states else 0
+    return A.new_empty(x.shape), A.new_empty(x.shape[0], len(directions), blocks, A.shape[-1], x.shape[-1])
 
 
 @torch.library.custom_op(operator_name("cross_selective_scan_triton_backward"), mutates_args=())
@@ -111,4 +113,5 @@ def cross_selective_scan_triton(
 ) -> torch.Tensor:
     """`cross_selective_scan` by the Triton kernels: x and projections in any type but float64, weights in float32."""
     codes = [int(direction) for direction in directions]
-    return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, codes)[0]
+    keeps_states = torch.is_grad_enabled()  # only a backward pass reads them
+    return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, codes, keeps_states)[0]

@@ -66,8 +66,7 @@ def assert_maps_equal_the_reference(inputs, dtype=torch.float32, **options):
 # -------------------------------------------------------------------------------------------- against the reference
 @needs_interpreter
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("state_size", [1, 16])
-@pytest.mark.parametrize("size", [(1, 1), (7, 9), (197, 1)])
+@pytest.mark.parametrize(("size", "state_size"), [((1, 1), 3), ((5, 7), 2), ((7, 9), 1), ((67, 1), 1)])
 def test_maps_and_their_gradients_equal_the_reference(size, state_size, dtype, kernels):
     inputs = random_map(*size, state_size, dtype, num_directions=2, batch=1, channels=5)
     assert_maps_equal_the_reference(inputs, dtype, directions=(Direction.ROW, Direction.COLUMN_REVERSED))
@@ -162,8 +161,9 @@ def test_softplus_and_its_derivative_are_accurate_to_the_last_digits(kernels):
     def evaluate(z, softplus, sigmoid, softplus_function, sigmoid_function, SIZE: tl.constexpr):
         offsets = tl.arange(0, SIZE)
         values = tl.load(z + offsets)
-        tl.store(softplus + offsets, softplus_function(values))
-        tl.store(sigmoid + offsets, sigmoid_function(values))
+        softplus_values, e = softplus_function(values)
+        tl.store(softplus + offsets, softplus_values)
+        tl.store(sigmoid + offsets, sigmoid_function(values, e))
 
     z = torch.linspace(-80, 40, 2**14)
     softplus, sigmoid = torch.empty_like(z), torch.empty_like(z)
@@ -181,9 +181,9 @@ def test_the_operators_are_registered_correctly(dtype, kernels):
     weights[2] = -torch.exp(weights[2])
     tensors = [inputs["x"], torch.randn(1, 3, 4, 1, 7, dtype=dtype), *weights]
     tensors = [tensor.requires_grad_() for tensor in tensors]
-    torch.library.opcheck(triton_scan._cross_selective_scan_op, (*tensors, [Direction.COLUMN]))
+    torch.library.opcheck(triton_scan._cross_selective_scan_op, (*tensors, [Direction.COLUMN], True))
     tensors = [tensor.detach() for tensor in tensors]
-    y, states = triton_scan._cross_selective_scan_op(*tensors, [Direction.COLUMN])
+    y, states = triton_scan._cross_selective_scan_op(*tensors, [Direction.COLUMN], True)
     arguments = (torch.ones_like(y), *tensors, states, [Direction.COLUMN])
     torch.library.opcheck(triton_scan._cross_selective_scan_backward_op, arguments)
 
@@ -197,26 +197,26 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from remamber_hf import triton_kernels as kernels
 
-capability, dtype, state_size = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-constants = {"N": state_size, "STEPS": kernels.STEPS, "CHANNELS": kernels.CHANNELS, "RANKS": kernels.RANKS,
-             "CHUNKS": kernels.CHAINED_CHUNKS, "IS_FIRST": False, "IS_REVERSED": True}
-numbers = {"part", "orders", "parts", "height", "width", "num_channels", "num_chunks", "rank"}
+capability, dtype = int(sys.argv[1]), sys.argv[2]
+constants = {"STEPS": kernels.STEPS, "BLOCK": kernels.BLOCK, "CHANNELS": kernels.CHANNELS,
+             "RANKS": 16, "CHUNKS": kernels.CHAINED_CHUNKS, "KEEPS_STATES": True, "IS_REVERSED": True}
+numbers = {"part", "n", "N", "orders", "parts", "height", "width", "num_channels", "num_chunks", "rank"}
 for kernel in (kernels._summarise_chunks, kernels._chain_chunks, kernels._scan_chunks, kernels._summarise_gradients,
                kernels._scan_chunks_backward):
     types = {name: "constexpr" if name in constants else "i32" if name in numbers else
-             "*" + dtype if name in ("x", "projections") else "*fp32" for name in kernel.arg_names}
+             "*" + dtype if name in ("x", "projections", "grad_z") else "*fp32" for name in kernel.arg_names}
     source = ASTSource(kernel, types, {name: constants[name] for name in types if name in constants})
-    compiled = compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": kernels.NUM_WARPS})
+    compiled = compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 1})
     print(kernel.fn.__name__, compiled.metadata.shared, flush=True)
 """
 SHARED_MEMORY = 48 * 1024  # bytes that a program has on every GPU
 
 
 @needs_triton
-@pytest.mark.parametrize(("capability", "dtype", "state_size"), [(80, "fp32", 16), (90, "bf16", 1)])
-def test_the_kernels_compile_for_gpus(capability, dtype, state_size, tmp_path):
+@pytest.mark.parametrize(("capability", "dtype"), [(80, "fp32"), (90, "bf16")])
+def test_the_kernels_compile_for_gpus(capability, dtype, tmp_path):
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", COMPILE, str(capability), dtype, str(state_size)]
+    command = [sys.executable, "-c", COMPILE, str(capability), dtype]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr[-4000:]
     shared = {line.split()[0]: int(line.split()[1]) for line in result.stdout.splitlines()}
