@@ -139,7 +139,7 @@ def selective_scan(
             )
     _check_shape("D", D, "(channels)", (channels,))
     _check_shape("delta_bias", delta_bias, "(channels)", (channels,))
-    scan = _find_backend(backend, u.device, u.dtype).selective_scan
+    scan = _find_backend(backend, u.device, u.dtype, "selective_scan").selective_scan
     if not u.numel():
         return u.to(_scan_dtype(u))
     with _without_autocast(u):
@@ -799,8 +799,8 @@ class ScanBackend:
     `selective_scan` takes the arguments of the public function but `backend`. `cross_selective_scan` takes x,
     projections (batch, height, width, K, R + 2·N), dt_proj_weight, dt_proj_bias, A (K·channels, N), D, directions.
     `why_not` says why it cannot run on a device, or returns an empty string. `device_type` is the device that it is
-    for, `None` for any; `is_float64` says whether it computes float64 in float64; `is_automatic` whether "auto" may
-    take it.
+    for, `None` for any; `is_float64` says whether it computes float64 in float64; `automatic` has the operations for
+    which "auto" may take it.
     """
 
     selective_scan: Callable[..., torch.Tensor]
@@ -808,7 +808,7 @@ class ScanBackend:
     why_not: Callable[[torch.device], str]
     device_type: str | None = None
     is_float64: bool = True
-    is_automatic: bool = True
+    automatic: tuple[str, ...] = ("selective_scan", "cross_selective_scan")
 
 
 def _why_not_mamba_ssm(device: torch.device) -> str:
@@ -817,12 +817,9 @@ def _why_not_mamba_ssm(device: torch.device) -> str:
     return _load_mamba_ssm()[1]
 
 
-# "auto" takes the first that can run, but none that has never run on the device it is for.
+# "auto" takes the first that can run; docs/gpu.md has the figures behind the order.
 BACKENDS = {
     "cpu": ScanBackend(selective_scan_cpu, cross_selective_scan_cpu, _why_not_cpu, "cpu", is_float64=False),
-    "mamba_ssm": ScanBackend(
-        selective_scan_mamba_ssm, cross_selective_scan_mamba_ssm, _why_not_mamba_ssm, "cuda", is_float64=False
-    ),
     # Only the fused core is in Triton: the models run no scan of sequences.
     "triton": ScanBackend(
         selective_scan_torch,
@@ -830,21 +827,26 @@ BACKENDS = {
         _why_not_triton,
         "cuda",
         is_float64=False,
-        is_automatic=False,
+        automatic=("cross_selective_scan",),
+    ),
+    "mamba_ssm": ScanBackend(
+        selective_scan_mamba_ssm, cross_selective_scan_mamba_ssm, _why_not_mamba_ssm, "cuda", is_float64=False
     ),
     "torch": ScanBackend(selective_scan_torch, cross_selective_scan_torch, lambda device: ""),
     "reference": ScanBackend(selective_scan_reference, cross_selective_scan_reference, lambda device: ""),
 }
 
 
-def fastest_backend(device_type: str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
+def fastest_backend(
+    device_type: str, dtype: torch.dtype = torch.float32, operation: str = "cross_selective_scan"
+) -> tuple[str, str]:
     """
     What "auto" stands for: the first backend of the table that is meant for such tensors and can run, and an empty
     string; or "torch", and why none of those that are meant for them can run.
     """
     reasons = []
     for name, backend in BACKENDS.items():
-        is_meant = backend.device_type == device_type and backend.is_automatic
+        is_meant = backend.device_type == device_type and operation in backend.automatic
         if is_meant and (backend.is_float64 or dtype != torch.float64):
             why_not = backend.why_not(torch.device(device_type))
             if not why_not:
@@ -859,10 +861,12 @@ def check_backend_name(name: str) -> None:
         raise ValueError(f"scan backend {name!r} is unknown; use 'auto' or one of {sorted(BACKENDS)}.")
 
 
-def _find_backend(name: str, device: torch.device, dtype: torch.dtype) -> ScanBackend:
+def _find_backend(
+    name: str, device: torch.device, dtype: torch.dtype, operation: str = "cross_selective_scan"
+) -> ScanBackend:
     """The backend called `name`; for `"auto"` the fastest that runs on `device` and keeps float64."""
     if name == "auto":
-        return BACKENDS[_choose_backend(device.type, dtype)]
+        return BACKENDS[_choose_backend(device.type, dtype, operation)]
     check_backend_name(name)
     why_not = BACKENDS[name].why_not(device)
     if why_not:
@@ -876,9 +880,11 @@ def _find_backend(name: str, device: torch.device, dtype: torch.dtype) -> ScanBa
 
 
 @torch.compiler.assume_constant_result  # torch.compile takes the answer and does not trace the search for it
-def _choose_backend(device_type: str, dtype: torch.dtype = torch.float32) -> str:
+def _choose_backend(
+    device_type: str, dtype: torch.dtype = torch.float32, operation: str = "cross_selective_scan"
+) -> str:
     """Name of the fastest backend; says so once when all that are meant for the device are missing."""
-    name, why_not = fastest_backend(device_type, dtype)
+    name, why_not = fastest_backend(device_type, dtype, operation)
     if why_not:
         kernel = {"cpu": "C++", "cuda": "CUDA"}[device_type]
         logger.warning_once(

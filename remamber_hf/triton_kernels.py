@@ -20,16 +20,16 @@ kernels, each a grid of programs over chunks × channels × pictures:
     → chain chunks: the states that leave each chunk in truth
     → scan chunks: the output, one direction after the other.
 
-The backward pass does the same with gradients of states, from the last chunk to the first. It computes the states
-inside of a block of time steps again from the state that enters the block, which the forward pass keeps. Every
-program writes its own part of every tensor, and directions add to the output in the order of their launches: nothing
-is atomic, and the same inputs give the same bits.
+The backward pass does the same with gradients of states, from the last chunk to the first, for all directions in one
+launch. Of the states the forward pass keeps one of KEPT, and those between are computed again. Every program writes
+its own part of every tensor, and directions add to the output in the order of their launches: nothing is atomic, and
+the same inputs give the same bits.
 
 A program is one warp and has one number of the state (N is 1 in the published models). It walks along its chunk in
 blocks of time steps. A block's time-step projections are one matrix product, on tensor cores; its rows are then taken
 apart, for the recurrence goes row after row, each a vector over the program's channels. A map is read where it lies,
 all rows of a block before the first is used: a GPU does not move a load before a store. Time steps after the last read
-zeros; what they compute reaches nothing.
+what the last one reads, with gradients of zero; what they compute reaches nothing.
 """
 
 from typing import Any
@@ -48,8 +48,11 @@ if tuple(int(number) for number in triton.__version__.split(".")[:2]) < (3, 3):
 
 STEPS = 64  # time steps of a chunk
 BLOCK = 16  # time steps of a block; tl.dot takes no fewer rows
+KEPT = 8  # time steps from one kept state to the next
 CHANNELS = 64  # channels of a program
 CHAINED_CHUNKS, CHAINED_CHANNELS = 64, 32  # of a program that chains
+# Arguments: Triton would compile a kernel again where one is 1 or a multiple of 16, as it does for num_channels.
+SIZES = ["orders", "part", "n", "parts", "height", "width", "rank", "N", "num_chunks"]
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -65,7 +68,7 @@ def _combine(decay, state, next_decay, next_state):
 @triton.jit
 def _softplus(z):
     """
-    log(1 + exp(z)) to the last digits, and exp(−|z|).
+    log(1 + exp(z)) to the last digits but for what the rounding of z·log2(e) costs, and exp(−|z|).
 
     log(1 + e) for e in 0…1 is a polynomial. tl.log would lose all digits of a small e.
     """
@@ -109,14 +112,15 @@ def _place(step, order, height, width):
 
 @triton.jit
 def _pixels(first, order, height, width, BLOCK: tl.constexpr):
-    """The pixels of a block's time steps, one after the other."""
+    """The pixels of a block's time steps, one after the other. The last one stands for those after it."""
     pixel, place, line, inside, at_end = _place(first, order, height, width)
+    remaining = height * width - 1 - first
     pixels = ()
-    for _ in tl.static_range(BLOCK):
+    for t in tl.static_range(BLOCK):
         pixels = pixels + (pixel,)
         place += 1
         is_end = place == line
-        pixel += tl.where(is_end, at_end, inside)
+        pixel += tl.where(t < remaining, tl.where(is_end, at_end, inside), 0)
         place = tl.where(is_end, 0, place)
     return pixels
 
@@ -142,10 +146,28 @@ def _channels_if(condition, channels, num_channels):
 
 
 @triton.jit
+def _zeros_like(loaded):
+    """
+    Zeros that the compiler lays out over the threads as `loaded`.
+
+    It lays out tl.zeros in its own way, and then computes what is added to them a second time.
+    """
+    return tl.minimum(tl.maximum(loaded, 0.0), 0.0)
+
+
+@triton.jit
+def _upper(value):
+    """Float32 cut to the 11 significant bits of TF32."""
+    return (value.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def _time_step_weight(weight, channels, is_channel, rank, RANKS: tl.constexpr):
-    """(rank, channels), padded with zeros to RANKS."""
+    """(rank, channels), padded with zeros to RANKS, in two parts to be summed, each good in TF32."""
     ranks = tl.arange(0, RANKS)[:, None]
-    return tl.load(weight + channels[None, :] * rank + ranks, is_channel[None, :] & (ranks < rank), 0.0)
+    whole = tl.load(weight + channels[None, :] * rank + ranks, is_channel[None, :] & (ranks < rank), 0.0)
+    upper = _upper(whole)
+    return upper, whole - upper
 
 
 @triton.jit
@@ -158,33 +180,40 @@ def _project(
     pixels, _, _, _, _ = _place(steps, order, height, width)
     ranks = tl.arange(0, RANKS)[None, :]
     is_inside = (steps < height * width)[:, None] & (ranks < rank)
-    dt = tl.load(rows + pixels[:, None] * row_stride + ranks, is_inside, 0.0).to(tl.float32)
-    return _rows(tl.dot(dt, weight, input_precision="tf32x3") + bias[None, :], CHANNELS)
+    loaded = tl.load(rows + pixels[:, None] * row_stride + ranks, is_inside, 0.0)
+    dt = loaded.to(tl.float32)
+    if loaded.dtype == tl.float32:  # half precision is TF32 as it is
+        upper = _upper(dt)
+        z = tl.dot(upper, weight[1], tl.dot(dt - upper, weight[0]))
+        dt = upper
+    else:
+        z = tl.dot(dt, weight[1])
+    return _rows(tl.dot(dt, weight[0], z) + bias[None, :], CHANNELS)
 
 
 @triton.jit
-def _load_vectors(map, pixels, first, length, channels, num_channels, BLOCK: tl.constexpr):
-    """A block's rows of a map, 0 after the last time step."""
+def _load_vectors(map, pixels, num_steps, channels, num_channels, FIRST: tl.constexpr, SIZE: tl.constexpr):
+    """SIZE of a block's rows of a map, from the FIRST on; 0 from step `num_steps` of the block on."""
     vectors = ()
-    for t in tl.static_range(BLOCK):
-        is_inside = _channels_if(first + t < length, channels, num_channels)
+    for t in tl.static_range(FIRST, FIRST + SIZE):
+        is_inside = _channels_if(t < num_steps, channels, num_channels)
         vectors = vectors + (tl.load(map + pixels[t] * num_channels + channels, is_inside, 0.0),)
     return vectors
 
 
 @triton.jit
-def _load_scalars(pointer, stride, pixels, first, length, BLOCK: tl.constexpr):
-    """A number of each of a block's time steps; 0 after the last time step."""
+def _load_scalars(pointer, stride, pixels, FIRST: tl.constexpr, SIZE: tl.constexpr):
+    """A number of each of SIZE of a block's time steps, from the FIRST on."""
     scalars = ()
-    for t in tl.static_range(BLOCK):
-        scalars = scalars + (tl.load(pointer + pixels[t] * stride, first + t < length, 0.0).to(tl.float32),)
+    for t in tl.static_range(FIRST, FIRST + SIZE):
+        scalars = scalars + (tl.load(pointer + pixels[t] * stride).to(tl.float32),)
     return scalars
 
 
 # --------------------------------------------------------------------------------------------------------- the kernels
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _summarise_chunks(
     x, projections, weight, bias, A, totals, summaries, orders, parts, height, width, num_channels, rank, N,
     STEPS: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
@@ -209,14 +238,14 @@ def _summarise_chunks(
     dt_weight = _time_step_weight(weight, weight_channels, is_channel, rank, RANKS)
     dt_bias = tl.load(bias + weight_channels, is_channel, 0.0)
     rate = tl.load(A + weight_channels * N + n, is_channel, 0.0) * LOG2_E
-    total, h = tl.zeros((CHANNELS,), tl.float32), tl.zeros((CHANNELS,), tl.float32)
+    total, h = _zeros_like(rate), _zeros_like(rate)
     for first in range(chunk * STEPS, tl.minimum(chunk * STEPS + STEPS, length), BLOCK):
         z = _project(
             rows, dt_weight, dt_bias, first, order, height, width, row_stride, rank, BLOCK, CHANNELS, RANKS
         )  # fmt: skip
         pixels = _pixels(first, order, height, width, BLOCK)
-        u = _load_vectors(x, pixels, first, length, channels, num_channels, BLOCK)
-        B = _load_scalars(rows + rank + n, row_stride, pixels, first, length, BLOCK)
+        u = _load_vectors(x, pixels, BLOCK, channels, num_channels, 0, BLOCK)
+        B = _load_scalars(rows + rank + n, row_stride, pixels, 0, BLOCK)
         for t in tl.static_range(BLOCK):
             delta, _ = _softplus(z[t])
             total += delta
@@ -226,7 +255,7 @@ def _summarise_chunks(
     tl.store(summaries + (place * N + n) * num_channels + channels, h, is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _chain_chunks(
     totals, summaries, A, chained, parts, num_chunks, num_channels, N,
     IS_REVERSED: tl.constexpr, CHUNKS: tl.constexpr, CHANNELS: tl.constexpr,
@@ -253,17 +282,17 @@ def _chain_chunks(
         entering = tl.sum(tl.where(is_last, states, 0.0), 0)
 
 
-@triton.jit(do_not_specialize=["part", "n", "orders"])
+@triton.jit(do_not_specialize=SIZES)
 def _scan_chunks(
-    x, projections, weight, bias, A, D, states, block_states, y,
+    x, projections, weight, bias, A, D, states, kept_states, y,
     part, n, orders, parts, height, width, num_channels, rank, N,
-    KEEPS_STATES: tl.constexpr,
+    KEEPS_STATES: tl.constexpr, KEPT: tl.constexpr,
     STEPS: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
 ):  # fmt: skip
     """
     Write the output of direction `part` and the n-th number of its state, or add it to those launched before.
 
-    block_states (batch, K, blocks, N, channels) takes the states that enter each block, if they are kept.
+    kept_states (batch, K, ⌈time steps / KEPT⌉, N, channels) takes the state before one of KEPT time steps.
     """
     chunk, picture = tl.program_id(0), tl.program_id(2).to(tl.int64)
     order = (orders >> (2 * part)) & 3
@@ -281,31 +310,31 @@ def _scan_chunks(
     dt_bias = tl.load(bias + weight_channels, is_channel, 0.0)
     rate = tl.load(A + weight_channels * N + n, is_channel, 0.0) * LOG2_E
     skip = tl.load(D + weight_channels, _channels_if(n == 0, channels, num_channels), 0.0)
-    before_length = tl.where(part + n > 0, length, 0)  # of what was launched before
+    num_before = tl.where(part + n > 0, BLOCK, 0)  # time steps of a block that earlier launches have written
     place = (plane * tl.num_programs(0) + chunk - 1) * N + n
     h = tl.load(states + place * num_channels + channels, _channels_if(chunk > 0, channels, num_channels), 0.0)
     for first in range(chunk * STEPS, tl.minimum(chunk * STEPS + STEPS, length), BLOCK):
-        if KEEPS_STATES:
-            place = (plane * tl.cdiv(length, BLOCK) + first // BLOCK) * N + n
-            tl.store(block_states + place * num_channels + channels, h, is_channel)
         z = _project(
             rows, dt_weight, dt_bias, first, order, height, width, row_stride, rank, BLOCK, CHANNELS, RANKS
         )  # fmt: skip
         pixels = _pixels(first, order, height, width, BLOCK)
-        u = _load_vectors(x, pixels, first, length, channels, num_channels, BLOCK)
-        B = _load_scalars(rows + rank + n, row_stride, pixels, first, length, BLOCK)
-        C = _load_scalars(rows + rank + N + n, row_stride, pixels, first, length, BLOCK)
-        before = _load_vectors(y, pixels, first, before_length, channels, num_channels, BLOCK)
+        u = _load_vectors(x, pixels, BLOCK, channels, num_channels, 0, BLOCK)
+        B = _load_scalars(rows + rank + n, row_stride, pixels, 0, BLOCK)
+        C = _load_scalars(rows + rank + N + n, row_stride, pixels, 0, BLOCK)
+        before = _load_vectors(y, pixels, num_before, channels, num_channels, 0, BLOCK)
         for t in tl.static_range(BLOCK):
             delta, _ = _softplus(z[t])
             value = u[t].to(tl.float32)
+            is_inside = _channels_if(first + t < length, channels, num_channels)
+            if KEEPS_STATES and t % KEPT == 0:
+                place = (plane * tl.cdiv(length, KEPT) + (first + t) // KEPT) * N + n
+                tl.store(kept_states + place * num_channels + channels, h, is_inside)
             h = tl.exp2(delta * rate) * h + delta * value * B[t]
             output = before[t] + value * skip + C[t] * h
-            is_inside = _channels_if(first + t < length, channels, num_channels)
             tl.store(y + pixels[t] * num_channels + channels, output, is_inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _summarise_gradients(
     grad_y, projections, weight, bias, A, totals, summaries, orders, parts, height, width, num_channels, rank, N,
     STEPS: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
@@ -325,14 +354,14 @@ def _summarise_gradients(
     dt_weight = _time_step_weight(weight, weight_channels, is_channel, rank, RANKS)
     dt_bias = tl.load(bias + weight_channels, is_channel, 0.0)
     rate = tl.load(A + weight_channels * N + n, is_channel, 0.0) * LOG2_E
-    total, grad_h = tl.zeros((CHANNELS,), tl.float32), tl.zeros((CHANNELS,), tl.float32)
+    total, grad_h = _zeros_like(rate), _zeros_like(rate)
     for first in range(chunk * STEPS, tl.minimum(chunk * STEPS + STEPS, length), BLOCK):
         z = _project(
             rows, dt_weight, dt_bias, first, order, height, width, row_stride, rank, BLOCK, CHANNELS, RANKS
         )  # fmt: skip
         pixels = _pixels(first, order, height, width, BLOCK)
-        grad = _load_vectors(grad_y, pixels, first, length, channels, num_channels, BLOCK)
-        C = _load_scalars(rows + rank + N + n, row_stride, pixels, first, length, BLOCK)
+        grad = _load_vectors(grad_y, pixels, length - first, channels, num_channels, 0, BLOCK)
+        C = _load_scalars(rows + rank + N + n, row_stride, pixels, 0, BLOCK)
         for t in tl.static_range(BLOCK):
             delta, _ = _softplus(z[t])
             total += delta
@@ -342,34 +371,36 @@ def _summarise_gradients(
     tl.store(summaries + (place * N + n) * num_channels + channels, grad_h, is_channel)
 
 
-@triton.jit(do_not_specialize=["part", "n", "orders"])
+@triton.jit(do_not_specialize=SIZES)
 def _scan_chunks_backward(
-    grad_y, x, projections, weight, bias, A, D, block_states, grad_states, grad_x, grad_z, grad_rows, grad_weights,
-    part, n, orders, parts, height, width, num_channels, rank, N,
+    grad_y, x, projections, weight, bias, A, D, kept_states, grad_states, grad_x, grad_z, grad_rows, grad_weights,
+    n, orders, parts, height, width, num_channels, rank, N, KEPT: tl.constexpr,
     STEPS: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
 ):  # fmt: skip
     """
-    Gradients of direction `part` and the n-th number of its state.
+    Gradients by way of the n-th number of the state; one program for each direction.
 
-    Those of x and of the time steps before softplus, grad_z (K, pixels, channels), are written, or added to those
-    launched before. grad_rows (K, 2·N, blocks of channels, pixels) has those of B and C, grad_weights
-    (K, N + 2, batch, chunks, channels) those of A, D and dt_proj_bias: parts that the caller sums.
+    grad_x and grad_z (K, pixels, channels) have those of x and of the time steps before softplus, grad_rows
+    (K, 2, blocks of channels, pixels) those of B and C, grad_weights (K, 3, batch, chunks, channels) those of A, D and
+    dt_proj_bias: parts that the caller sums.
     """
-    chunk, picture = tl.program_id(0), tl.program_id(2).to(tl.int64)
+    chunk, picture, part = tl.program_id(0), (tl.program_id(2) // parts).to(tl.int64), tl.program_id(2) % parts
     order = (orders >> (2 * part)) & 3
     channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channels < num_channels
     weight_channels = part * num_channels + channels
     length = height * width
-    num_pixels = tl.num_programs(2).to(tl.int64) * length
+    pictures = tl.num_programs(2) // parts
     row_stride = parts * (rank + 2 * N)
     rows = projections + (picture * length * parts + part) * (rank + 2 * N)
     x += picture * length * num_channels
     grad_y += picture * length * num_channels
-    grad_x += picture * length * num_channels
-    grad_z += (part * num_pixels + picture * length) * num_channels
-    grad_B = grad_rows + ((part * 2 * N + n) * tl.num_programs(1) + tl.program_id(1)) * num_pixels + picture * length
-    grad_C = grad_B + N * tl.num_programs(1) * num_pixels
+    first_pixel = (part.to(tl.int64) * pictures + picture) * length
+    grad_x += first_pixel * num_channels
+    grad_z += first_pixel * num_channels
+    num_pixels = pictures.to(tl.int64) * length
+    grad_B = grad_rows + (2 * part * tl.num_programs(1) + tl.program_id(1)) * num_pixels + picture * length
+    grad_C = grad_B + tl.num_programs(1) * num_pixels
     plane = picture * parts + part
 
     dt_weight = _time_step_weight(weight, weight_channels, is_channel, rank, RANKS)
@@ -380,8 +411,7 @@ def _scan_chunks_backward(
     place = (plane * tl.num_programs(0) + chunk + 1) * N + n
     # Of the state that leaves the time step at hand, from the time steps after it.
     grad_leaving = tl.load(grad_states + place * num_channels + channels, has_next, 0.0)
-    grad_A, grad_D = tl.zeros((CHANNELS,), tl.float32), tl.zeros((CHANNELS,), tl.float32)
-    grad_bias = tl.zeros((CHANNELS,), tl.float32)
+    grad_A, grad_D, grad_bias = _zeros_like(rate), _zeros_like(rate), _zeros_like(rate)
     num_blocks = tl.cdiv(tl.minimum(STEPS, length - chunk * STEPS), BLOCK)
     for index in range(num_blocks):
         first = chunk * STEPS + (num_blocks - 1 - index) * BLOCK
@@ -389,50 +419,44 @@ def _scan_chunks_backward(
             rows, dt_weight, dt_bias, first, order, height, width, row_stride, rank, BLOCK, CHANNELS, RANKS
         )  # fmt: skip
         pixels = _pixels(first, order, height, width, BLOCK)
-        u = _load_vectors(x, pixels, first, length, channels, num_channels, BLOCK)
-        grad = _load_vectors(grad_y, pixels, first, length, channels, num_channels, BLOCK)
-        B = _load_scalars(rows + rank + n, row_stride, pixels, first, length, BLOCK)
-        C = _load_scalars(rows + rank + N + n, row_stride, pixels, first, length, BLOCK)
-        place = (plane * tl.cdiv(length, BLOCK) + first // BLOCK) * N + n
-        h = (tl.load(block_states + place * num_channels + channels, is_channel, 0.0),)  # before every time step
-        # Time steps to which launches before this one have written gradients.
-        x_steps, z_steps = tl.where(part + n > 0, length - first, 0), tl.where(n > 0, length - first, 0)
-        delta, slope = (), ()
-        for t in tl.static_range(BLOCK):
-            delta_t, e = _softplus(z[t])
-            delta = delta + (delta_t,)
-            slope = slope + (_sigmoid(z[t], e),)
-            h = h + (tl.exp2(delta_t * (rate * LOG2_E)) * h[t] + delta_t * u[t].to(tl.float32) * B[t],)
-        for t in tl.static_range(BLOCK - 1, -1, -1):
-            is_step = first + t < length
-            is_inside = _channels_if(is_step, channels, num_channels)
-            offsets = pixels[t] * num_channels + channels
-            value = u[t].to(tl.float32)
-            grad_h = grad[t] * C[t] + grad_leaving
-            grad_leaving = tl.exp2(delta[t] * (rate * LOG2_E)) * grad_h
-            grad_exponent = grad_leaving * h[t]  # of delta · A
-            grad_input = grad_h * B[t]  # of delta · u
-            grad_A += grad_exponent * delta[t]
-            grad_D += grad[t] * value
-            tl.store(grad_B + pixels[t], tl.sum(grad_h * (delta[t] * value), 0), is_step)
-            tl.store(grad_C + pixels[t], tl.sum(grad[t] * h[t + 1], 0), is_step)
-            grad_z_t = (grad_exponent * rate + grad_input * value) * slope[t]
-            grad_bias += grad_z_t
-            grad_z_before = tl.load(grad_z + offsets, _channels_if(t < z_steps, channels, num_channels), 0.0)
-            grad_z_t += grad_z_before.to(tl.float32)
-            tl.store(grad_z + offsets, grad_z_t.to(grad_z.dtype.element_ty), is_inside)
-            grad_u = grad[t] * skip + grad_input * delta[t]
-            grad_u += tl.load(grad_x + offsets, _channels_if(t < x_steps, channels, num_channels), 0.0)
-            tl.store(grad_x + offsets, grad_u, is_inside)
-    grad_weights += channels + num_channels * (
-        chunk + tl.num_programs(0) * (picture + tl.num_programs(2) * part.to(tl.int64) * (N + 2))
-    )
-    stride = tl.num_programs(2).to(tl.int64) * tl.num_programs(0) * num_channels
-    tl.store(grad_weights + n * stride, grad_A, is_channel)
-    tl.store(grad_weights + N * stride, grad_D, _channels_if(n == 0, channels, num_channels))
-    grad_weights += (N + 1) * stride
-    grad_bias += tl.load(grad_weights, _channels_if(n > 0, channels, num_channels), 0.0)
-    tl.store(grad_weights, grad_bias, is_channel)
+        for start in tl.static_range(BLOCK - KEPT, -1, -KEPT):
+            u = _load_vectors(x, pixels, BLOCK, channels, num_channels, start, KEPT)
+            grad = _load_vectors(grad_y, pixels, length - first, channels, num_channels, start, KEPT)
+            B = _load_scalars(rows + rank + n, row_stride, pixels, start, KEPT)
+            C = _load_scalars(rows + rank + N + n, row_stride, pixels, start, KEPT)
+            place = (plane * tl.cdiv(length, KEPT) + (first + start) // KEPT) * N + n
+            is_kept = _channels_if(first + start < length, channels, num_channels)
+            h = (tl.load(kept_states + place * num_channels + channels, is_kept, 0.0),)  # before each time step
+            delta, slope = (), ()
+            for t in tl.static_range(KEPT):
+                delta_t, e = _softplus(z[start + t])
+                delta = delta + (delta_t,)
+                slope = slope + (_sigmoid(z[start + t], e),)
+                h = h + (tl.exp2(delta_t * (rate * LOG2_E)) * h[t] + delta_t * u[t].to(tl.float32) * B[t],)
+            for t in tl.static_range(KEPT - 1, -1, -1):
+                is_step = first + start + t < length
+                is_inside = _channels_if(is_step, channels, num_channels)
+                pixel = pixels[start + t]
+                value = u[t].to(tl.float32)
+                grad_h = grad[t] * C[t] + grad_leaving
+                grad_leaving = tl.exp2(delta[t] * (rate * LOG2_E)) * grad_h
+                grad_exponent = grad_leaving * h[t]  # of delta · A
+                grad_input = grad_h * B[t]  # of delta · u
+                grad_z_t = (grad_exponent * rate + grad_input * value) * slope[t]
+                grad_u = grad[t] * skip + grad_input * delta[t]
+                grad_A += grad_exponent * delta[t]
+                grad_D += grad[t] * value
+                grad_bias += grad_z_t
+                offsets = pixel * num_channels + channels
+                tl.store(grad_z + offsets, grad_z_t.to(grad_z.dtype.element_ty), is_inside)
+                tl.store(grad_x + offsets, grad_u.to(grad_x.dtype.element_ty), is_inside)
+                tl.store(grad_B + pixel, tl.sum(grad_h * (delta[t] * value), 0), is_step)
+                tl.store(grad_C + pixel, tl.sum(grad[t] * h[t + 1], 0), is_step)
+    stride = pictures.to(tl.int64) * tl.num_programs(0) * num_channels
+    grad_weights += 3 * part * stride + (picture * tl.num_programs(0) + chunk) * num_channels + channels
+    tl.store(grad_weights, grad_A, is_channel)
+    tl.store(grad_weights + stride, grad_D, is_channel)
+    tl.store(grad_weights + 2 * stride, grad_bias, is_channel)
 
 
 # ------------------------------------------------------------------------------------------------------ their launches
@@ -479,16 +503,9 @@ class _Launch:
         )  # fmt: skip
         return chained
 
-    def scan(self, kernel: Any, tensors: tuple[torch.Tensor, ...], **constants: bool) -> None:
-        for part in range(self.parts):
-            for n in range(self.N):
-                kernel[(self.chunks, self.blocks, self.batch)](
-                    *tensors, part, n, self.orders, *self.sizes, **constants, **self.constants
-                )
 
-
-def num_blocks(x: torch.Tensor) -> int:
-    return -(-x.shape[1] * x.shape[2] // BLOCK)
+def num_kept(x: torch.Tensor) -> int:
+    return -(-x.shape[1] * x.shape[2] // KEPT)
 
 
 def scan_map(
@@ -503,19 +520,23 @@ def scan_map(
     keeps_states: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Output (batch, height, width, channels), and the states that enter each block for the backward pass.
+    Output (batch, height, width, channels), and the states for the backward pass, none unless they are kept.
 
-    All tensors are contiguous. States that are not kept have no blocks.
+    All tensors are contiguous.
     """
     launch = _Launch(x, dt_proj_weight, A, directions)
-    blocks = num_blocks(x) if keeps_states else 0
-    block_states = A.new_empty(launch.batch, launch.parts, blocks, launch.N, launch.channels)
+    kept = num_kept(x) if keeps_states else 0
+    kept_states = A.new_empty(launch.batch, launch.parts, kept, launch.N, launch.channels)
     with torch.cuda.device_of(x):
         states = launch.summarise(_summarise_chunks, x, projections, dt_proj_weight, dt_proj_bias, A, False)
         y = A.new_empty(x.shape)
-        tensors = (x, projections, dt_proj_weight, dt_proj_bias, A, D, states, block_states, y)
-        launch.scan(_scan_chunks, tensors, KEEPS_STATES=keeps_states)
-    return y, block_states
+        for part in range(launch.parts):
+            for n in range(launch.N):
+                _scan_chunks[(launch.chunks, launch.blocks, launch.batch)](
+                    x, projections, dt_proj_weight, dt_proj_bias, A, D, states, kept_states, y,
+                    part, n, launch.orders, *launch.sizes, KEEPS_STATES=keeps_states, KEPT=KEPT, **launch.constants,
+                )  # fmt: skip
+    return y, kept_states
 
 
 def scan_map_backward(
@@ -526,38 +547,44 @@ def scan_map_backward(
     dt_proj_bias: torch.Tensor,
     A: torch.Tensor,
     D: torch.Tensor,
-    block_states: torch.Tensor,
+    kept_states: torch.Tensor,
     *,
     directions: list[int],
 ) -> list[torch.Tensor]:
     """
     Gradients of x, projections, dt_proj_weight, dt_proj_bias, A, D.
 
-    All are summed in float32, but for the products with dt_proj_weight and with the projections: they are taken in the
-    projections' type, as autocast takes them.
+    Each direction's part is computed in float32 and rounded to the type of x or of the projections, as autocast does;
+    so are the products with dt_proj_weight and with the projections. Sums are taken in float32.
     """
     launch = _Launch(x, dt_proj_weight, A, directions)
     batch, height, width, channels = x.shape
     parts, rank, N = launch.parts, launch.rank, launch.N
     weights = (dt_proj_weight, dt_proj_bias, A)
-    grad_x = A.new_empty(x.shape)
-    grad_z = (projections if N == 1 else A).new_empty(parts, batch * height * width, channels)
-    grad_rows = A.new_empty(parts, 2 * N, launch.blocks, batch, height, width)
-    grad_weights = A.new_empty(parts, N + 2, batch, launch.chunks, channels)
+    grads_x, grads_z, grads_rows, grads_weights = [], [], [], []
     with torch.cuda.device_of(x):
         grad_states = launch.summarise(_summarise_gradients, grad_y, projections, *weights, True)
-        tensors = (
-            grad_y, x, projections, *weights, D, block_states, grad_states, grad_x, grad_z, grad_rows, grad_weights
-        )  # fmt: skip
-        launch.scan(_scan_chunks_backward, tensors)
-    grad_z = grad_z.to(projections.dtype)
+        for n in range(N):
+            grad_x = x.new_empty(parts, *x.shape)
+            grad_z = projections.new_empty(parts, batch * height * width, channels)
+            grad_rows = A.new_empty(parts, 2, launch.blocks, batch, height, width)
+            grad_weights = A.new_empty(parts, 3, batch, launch.chunks, channels)
+            _scan_chunks_backward[(launch.chunks, launch.blocks, batch * parts)](
+                grad_y, x, projections, *weights, D, kept_states, grad_states, grad_x, grad_z, grad_rows, grad_weights,
+                n, launch.orders, *launch.sizes, KEPT=KEPT, **launch.constants,
+            )  # fmt: skip
+            grads_x.append(grad_x.sum(0))
+            grads_z.append(grad_z)
+            grads_rows.append(grad_rows.sum(2))
+            grads_weights.append(grad_weights.sum((2, 3)))
+    grad_x, grad_z = sum(grads_x[1:], grads_x[0]), sum(grads_z[1:], grads_z[0])
+    grad_A = torch.stack([grad[:, 0] for grad in grads_weights], dim=-1).flatten(0, 1)
+    grad_D = grads_weights[0][:, 1].flatten().clone()
+    grad_bias = torch.stack([grad[:, 2] for grad in grads_weights]).sum(0)
     grad_dt = torch.bmm(grad_z, dt_proj_weight.to(grad_z.dtype)).view(parts, batch, height, width, rank)
-    grad_rows = grad_rows.sum(2).to(grad_dt.dtype).movedim(1, -1)
-    grad_projections = torch.cat([grad_dt, grad_rows], dim=-1).permute(1, 2, 3, 0, 4)
+    grad_rows = torch.stack(grads_rows, dim=2).flatten(1, 2).movedim(1, -1)  # (K, batch, height, width, 2·N)
+    grad_projections = torch.cat([grad_dt, grad_rows.to(grad_dt.dtype)], dim=-1).permute(1, 2, 3, 0, 4)
     # Line by line: one product over all pixels would leave most of a GPU idle, and lose digits in half precision.
     dt = projections[..., :rank].permute(3, 0, 1, 2, 4).reshape(-1, width, rank)
     grad_weight = torch.bmm(grad_z.view(-1, width, channels).mT, dt).view(parts, -1, channels, rank)
-    grad_weights = grad_weights.sum((2, 3))
-    grad_A = grad_weights[:, :N].mT.flatten(0, 1).clone()
-    grad_D, grad_bias = grad_weights[:, N].flatten().clone(), grad_weights[:, N + 1].clone()
     return [grad_x, grad_projections, grad_weight.sum(1, dtype=A.dtype), grad_bias, grad_A, grad_D]

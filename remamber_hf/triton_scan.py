@@ -31,6 +31,12 @@ def why_not(device: torch.device) -> str:
     """Why the kernels cannot run on `device`, or an empty string."""
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"the Triton kernels need CUDA tensors, these are on {device.type}; use 'auto'"
+    if device.type == "cuda" and torch.cuda.is_available():
+        if torch.version.hip:
+            return "the Triton kernels were never tried on an AMD GPU"
+        major, minor = torch.cuda.get_device_capability(device)
+        if major < 8:
+            return f"the Triton kernels need TF32, compute capability 8.0 or newer; this GPU has {major}.{minor}"
     return _why_not_imported()
 
 
@@ -55,7 +61,7 @@ def _cross_selective_scan_op(
     directions: list[int],
     keeps_states: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output, and the states that enter each block (batch, K, blocks, N, channels); no blocks unless they are kept."""
+    """Output, and states (batch, K, …, N, channels) for the backward pass, none unless they are kept."""
     from .triton_kernels import scan_map
 
     tensors = (x, projections, dt_proj_weight, dt_proj_bias, A, D)
@@ -73,10 +79,10 @@ def _(
     directions: list[int],
     keeps_states: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    from .triton_kernels import num_blocks
+    from .triton_kernels import num_kept
 
-    blocks = num_blocks(x) if keeps_states else 0
-    return A.new_empty(x.shape), A.new_empty(x.shape[0], len(directions), blocks, A.shape[-1], x.shape[-1])
+    kept = num_kept(x) if keeps_states else 0
+    return A.new_empty(x.shape), A.new_empty(x.shape[0], len(directions), kept, A.shape[-1], x.shape[-1])
 
 
 @torch.library.custom_op(operator_name("cross_selective_scan_triton_backward"), mutates_args=())

@@ -13,6 +13,7 @@ from transformers.testing_utils import CaptureLogger
 from transformers.utils import logging
 
 from remamber_hf import selective_scan as scan_module
+from remamber_hf import triton_scan
 from remamber_hf.selective_scan import (
     BACKENDS,
     Direction,
@@ -413,9 +414,11 @@ def no_gpu_kernel(monkeypatch):
     monkeypatch.setitem(sys.modules, "mamba_ssm", None)
     monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", None)
     scan_module._load_mamba_ssm.cache_clear()
+    triton_scan._why_not_imported.cache_clear()
     logging.warning_once.cache_clear()
     yield
     scan_module._load_mamba_ssm.cache_clear()
+    triton_scan._why_not_imported.cache_clear()
 
 
 @pytest.fixture
@@ -443,8 +446,9 @@ def test_auto_is_blocked_pytorch_on_other_devices(no_gpu_kernel):
     assert log.out == ""
 
 
-def test_auto_is_mamba_ssm_on_a_gpu_that_has_it(stand_in_kernel):
+def test_auto_is_mamba_ssm_on_a_gpu_that_has_it_and_no_triton(stand_in_kernel):
     assert scan_module._choose_backend("cuda") == "mamba_ssm"
+    assert scan_module._choose_backend("cuda", operation="selective_scan") == "mamba_ssm"
 
 
 def test_a_gpu_without_the_kernel_is_warned_of_once_with_the_install_line(no_gpu_kernel):
