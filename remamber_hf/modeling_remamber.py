@@ -61,6 +61,8 @@ def vision_config_of(config: ReMamberConfig) -> VMambaConfig:
 
 def resize(hidden_states: torch.Tensor, size: tuple[int, ...], align_corners: bool) -> torch.Tensor:
     """Resize a map (batch, height, width, channels) bilinearly to `size` (height, width)."""
+    if hidden_states.is_cuda:  # where it lies channels first, a GPU uses one thread for all channels of all pictures
+        hidden_states = hidden_states.contiguous()
     resized = F.interpolate(channels_first(hidden_states), size, mode="bilinear", align_corners=align_corners)
     return channels_last(resized)
 
@@ -230,9 +232,9 @@ def convolve_resized(
     """
     Resize → concatenate another map → the 3×3 convolution `conv`.
 
-    Each of the kernel's nine entries is a linear layer, and a linear layer and a resize commute. On a CPU the wide
-    convolutions, and those to one channel, run before the resize, on fewer pixels; the nine results are then resized,
-    moved and summed.
+    Each of the kernel's nine entries is a linear layer, and a linear layer and a resize commute. Those to one channel,
+    and on a CPU the wide ones, run before the resize, on fewer pixels; the nine results are then resized, moved and
+    summed.
 
     Args:
         conv: an `nn.Conv2d`, or what took its place, such as one with an adapter beside it.
@@ -253,11 +255,13 @@ def convolve_resized(
 def is_cheaper_before_resize(conv: nn.Module, hidden_states: torch.Tensor) -> TypeGuard[nn.Conv2d]:
     # Of anything else, a subclass or a wrapper, the weight may not be all; an offloaded one is fetched by a call, for
     # which a hook waits too.
-    if type(conv) is not nn.Conv2d or not hidden_states.device.type == conv.weight.device.type == "cpu":
+    if type(conv) is not nn.Conv2d or conv.weight.device != hidden_states.device:
         return False
     if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks:
         return False
-    if conv.weight.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu"):
+    if hidden_states.is_cuda:
+        return conv.out_channels == 1
+    if hidden_states.device.type != "cpu" or conv.weight.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu"):
         return False  # in half precision each of the nine results would be rounded
     return conv.out_channels == 1 or hidden_states.shape[-1] >= COMMUTED_CHANNELS
 
@@ -265,23 +269,28 @@ def is_cheaper_before_resize(conv: nn.Module, hidden_states: torch.Tensor) -> Ty
 def convolve_before_resize(
     conv: nn.Conv2d, hidden_states: torch.Tensor, size: tuple[int, int], skip: torch.Tensor | None
 ) -> torch.Tensor:
-    channels = hidden_states.shape[-1]
-    if skip is None:
-        bias = hidden_states.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
-        output = bias.repeat(hidden_states.shape[0], *size, 1)
-    else:
-        skip_weight = conv.weight[:, channels:]
-        output = channels_last(F.conv2d(channels_first(skip), skip_weight, conv.bias, padding=1))
-    weight = conv.weight[:, :channels].permute(2, 3, 0, 1).flatten(0, 2)  # (9 * output channels, channels)
-    parts = F.linear(hidden_states, weight)
-    resized: Iterable[torch.Tensor]
-    if conv.out_channels == 1:  # nine values per pixel are resized together, nine wide maps one after the other
-        resized = resize(parts, size, align_corners=True).split(1, dim=-1)
-    else:
-        resized = (resize(part, size, align_corners=True) for part in parts.chunk(9, dim=-1))
-    for (rows, columns), part in zip(product(KERNEL_MOVES, repeat=2), resized):
-        output[:, rows[0], columns[0]] += part[:, rows[1], columns[1]]
-    return output
+    """As `convolve_resized`; in float32 or more, for nine results are summed."""
+    dtype, channels = hidden_states.dtype, hidden_states.shape[-1]
+    with torch.autocast(hidden_states.device.type, enabled=False):
+        hidden_states = hidden_states.to(torch.promote_types(dtype, torch.float32))
+        all_weights = conv.weight.to(hidden_states.dtype)
+        bias = None if conv.bias is None else conv.bias.to(hidden_states.dtype)
+        if skip is None:
+            bias = hidden_states.new_zeros(conv.out_channels) if bias is None else bias
+            output = bias.repeat(hidden_states.shape[0], *size, 1)
+        else:
+            skip = skip.to(hidden_states.dtype)
+            output = channels_last(F.conv2d(channels_first(skip), all_weights[:, channels:], bias, padding=1))
+        weight = all_weights[:, :channels].permute(2, 3, 0, 1).flatten(0, 2)  # (9 * output channels, channels)
+        parts = F.linear(hidden_states, weight)
+        resized: Iterable[torch.Tensor]
+        if conv.out_channels == 1:  # nine values per pixel are resized together, nine wide maps one after the other
+            resized = resize(parts, size, align_corners=True).split(1, dim=-1)
+        else:
+            resized = (resize(part, size, align_corners=True) for part in parts.chunk(9, dim=-1))
+        for (rows, columns), part in zip(product(KERNEL_MOVES, repeat=2), resized):
+            output[:, rows[0], columns[0]] += part[:, rows[1], columns[1]]
+    return output.to(dtype)
 
 
 class ConvMixer(nn.Module):

@@ -18,18 +18,20 @@ kernels, each a grid of programs over chunks × channels × pictures:
 
     summarise chunks: the state that leaves each chunk if zeros enter it, and the sum of its time steps
     → chain chunks: the states that leave each chunk in truth
-    → scan chunks: the output, one direction after the other.
+    → scan chunks: the output of each direction, which the caller sums.
 
-The backward pass does the same with gradients of states, from the last chunk to the first, for all directions in one
-launch. Of the states the forward pass keeps one of KEPT, and those between are computed again. Every program writes
-its own part of every tensor, and directions add to the output in the order of their launches: nothing is atomic, and
-the same inputs give the same bits.
+The backward pass does the same with gradients of states, from the last chunk to the first. Of the states the forward
+pass keeps one of KEPT, and those between are computed again. Every program writes its own part of every tensor: no
+addition is atomic, and the same inputs give the same bits.
 
 A program is one warp and has one number of the state (N is 1 in the published models). It walks along its chunk in
 blocks of time steps. A block's time-step projections are one matrix product, on tensor cores; its rows are then taken
 apart, for the recurrence goes row after row, each a vector over the program's channels. A map is read where it lies,
 all rows of a block before the first is used: a GPU does not move a load before a store. Time steps after the last read
 what the last one reads, with gradients of zero; what they compute reaches nothing.
+
+A direction's output and gradients are computed in float32 and written in the type of the map, or of the projections,
+as autocast writes what a layer computes; sums over directions are taken in float32.
 """
 
 from typing import Any
@@ -52,7 +54,7 @@ KEPT = 8  # time steps from one kept state to the next
 CHANNELS = 64  # channels of a program
 CHAINED_CHUNKS, CHAINED_CHANNELS = 64, 32  # of a program that chains
 # Arguments: Triton would compile a kernel again where one is 1 or a multiple of 16, as it does for num_channels.
-SIZES = ["orders", "part", "n", "parts", "height", "width", "rank", "N", "num_chunks"]
+SIZES = ["orders", "n", "parts", "height", "width", "rank", "N", "num_chunks"]
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -285,16 +287,16 @@ def _chain_chunks(
 @triton.jit(do_not_specialize=SIZES)
 def _scan_chunks(
     x, projections, weight, bias, A, D, states, kept_states, y,
-    part, n, orders, parts, height, width, num_channels, rank, N,
+    n, orders, parts, height, width, num_channels, rank, N,
     KEEPS_STATES: tl.constexpr, KEPT: tl.constexpr,
     STEPS: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, RANKS: tl.constexpr,
 ):  # fmt: skip
     """
-    Write the output of direction `part` and the n-th number of its state, or add it to those launched before.
+    Output y (K, pixels, channels) by way of the n-th number of the state; one program for each direction.
 
     kept_states (batch, K, ⌈time steps / KEPT⌉, N, channels) takes the state before one of KEPT time steps.
     """
-    chunk, picture = tl.program_id(0), tl.program_id(2).to(tl.int64)
+    chunk, picture, part = tl.program_id(0), (tl.program_id(2) // parts).to(tl.int64), tl.program_id(2) % parts
     order = (orders >> (2 * part)) & 3
     channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channels < num_channels
@@ -303,14 +305,13 @@ def _scan_chunks(
     row_stride = parts * (rank + 2 * N)
     rows = projections + (picture * length * parts + part) * (rank + 2 * N)
     x += picture * length * num_channels
-    y += picture * length * num_channels
+    y += (part.to(tl.int64) * (tl.num_programs(2) // parts) + picture) * length * num_channels
     plane = picture * parts + part
 
     dt_weight = _time_step_weight(weight, weight_channels, is_channel, rank, RANKS)
     dt_bias = tl.load(bias + weight_channels, is_channel, 0.0)
     rate = tl.load(A + weight_channels * N + n, is_channel, 0.0) * LOG2_E
     skip = tl.load(D + weight_channels, _channels_if(n == 0, channels, num_channels), 0.0)
-    num_before = tl.where(part + n > 0, BLOCK, 0)  # time steps of a block that earlier launches have written
     place = (plane * tl.num_programs(0) + chunk - 1) * N + n
     h = tl.load(states + place * num_channels + channels, _channels_if(chunk > 0, channels, num_channels), 0.0)
     for first in range(chunk * STEPS, tl.minimum(chunk * STEPS + STEPS, length), BLOCK):
@@ -321,7 +322,6 @@ def _scan_chunks(
         u = _load_vectors(x, pixels, BLOCK, channels, num_channels, 0, BLOCK)
         B = _load_scalars(rows + rank + n, row_stride, pixels, 0, BLOCK)
         C = _load_scalars(rows + rank + N + n, row_stride, pixels, 0, BLOCK)
-        before = _load_vectors(y, pixels, num_before, channels, num_channels, 0, BLOCK)
         for t in tl.static_range(BLOCK):
             delta, _ = _softplus(z[t])
             value = u[t].to(tl.float32)
@@ -330,8 +330,8 @@ def _scan_chunks(
                 place = (plane * tl.cdiv(length, KEPT) + (first + t) // KEPT) * N + n
                 tl.store(kept_states + place * num_channels + channels, h, is_inside)
             h = tl.exp2(delta * rate) * h + delta * value * B[t]
-            output = before[t] + value * skip + C[t] * h
-            tl.store(y + pixels[t] * num_channels + channels, output, is_inside)
+            output = value * skip + C[t] * h
+            tl.store(y + pixels[t] * num_channels + channels, output.to(y.dtype.element_ty), is_inside)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -529,14 +529,20 @@ def scan_map(
     kept_states = A.new_empty(launch.batch, launch.parts, kept, launch.N, launch.channels)
     with torch.cuda.device_of(x):
         states = launch.summarise(_summarise_chunks, x, projections, dt_proj_weight, dt_proj_bias, A, False)
-        y = A.new_empty(x.shape)
-        for part in range(launch.parts):
-            for n in range(launch.N):
-                _scan_chunks[(launch.chunks, launch.blocks, launch.batch)](
-                    x, projections, dt_proj_weight, dt_proj_bias, A, D, states, kept_states, y,
-                    part, n, launch.orders, *launch.sizes, KEEPS_STATES=keeps_states, KEPT=KEPT, **launch.constants,
-                )  # fmt: skip
-    return y, kept_states
+        outputs = []
+        for n in range(launch.N):
+            y = x.new_empty(launch.parts, *x.shape)
+            _scan_chunks[(launch.chunks, launch.blocks, launch.batch * launch.parts)](
+                x, projections, dt_proj_weight, dt_proj_bias, A, D, states, kept_states, y,
+                n, launch.orders, *launch.sizes, KEEPS_STATES=keeps_states, KEPT=KEPT, **launch.constants,
+            )  # fmt: skip
+            outputs.append(y.sum(0, dtype=A.dtype))
+    return _sum(outputs), kept_states
+
+
+def _sum(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Without a launch for the one tensor that there mostly is."""
+    return tensors[0] if len(tensors) == 1 else torch.stack(tensors).sum(0)
 
 
 def scan_map_backward(
@@ -554,8 +560,7 @@ def scan_map_backward(
     """
     Gradients of x, projections, dt_proj_weight, dt_proj_bias, A, D.
 
-    Each direction's part is computed in float32 and rounded to the type of x or of the projections, as autocast does;
-    so are the products with dt_proj_weight and with the projections. Sums are taken in float32.
+    The products with dt_proj_weight and with the projections are taken in the projections' type, as autocast would.
     """
     launch = _Launch(x, dt_proj_weight, A, directions)
     batch, height, width, channels = x.shape
@@ -577,14 +582,16 @@ def scan_map_backward(
             grads_z.append(grad_z)
             grads_rows.append(grad_rows.sum(2))
             grads_weights.append(grad_weights.sum((2, 3)))
-    grad_x, grad_z = sum(grads_x[1:], grads_x[0]), sum(grads_z[1:], grads_z[0])
-    grad_A = torch.stack([grad[:, 0] for grad in grads_weights], dim=-1).flatten(0, 1)
-    grad_D = grads_weights[0][:, 1].flatten().clone()
-    grad_bias = torch.stack([grad[:, 2] for grad in grads_weights]).sum(0)
+    grad_z, grad_weights = _sum(grads_z), torch.stack(grads_weights, dim=-1)  # (K, 3, channels, N)
+    grad_projections = torch.empty_like(projections)
     grad_dt = torch.bmm(grad_z, dt_proj_weight.to(grad_z.dtype)).view(parts, batch, height, width, rank)
-    grad_rows = torch.stack(grads_rows, dim=2).flatten(1, 2).movedim(1, -1)  # (K, batch, height, width, 2·N)
-    grad_projections = torch.cat([grad_dt, grad_rows.to(grad_dt.dtype)], dim=-1).permute(1, 2, 3, 0, 4)
+    grad_projections[..., :rank] = grad_dt.permute(1, 2, 3, 0, 4)
+    for n, grad_rows in enumerate(grads_rows):
+        grad_projections[..., rank + n :: N] = grad_rows.permute(2, 3, 4, 0, 1)  # of B and of C
     # Line by line: one product over all pixels would leave most of a GPU idle, and lose digits in half precision.
     dt = projections[..., :rank].permute(3, 0, 1, 2, 4).reshape(-1, width, rank)
     grad_weight = torch.bmm(grad_z.view(-1, width, channels).mT, dt).view(parts, -1, channels, rank)
-    return [grad_x, grad_projections, grad_weight.sum(1, dtype=A.dtype), grad_bias, grad_A, grad_D]
+    return [
+        _sum(grads_x), grad_projections, grad_weight.sum(1, dtype=A.dtype), grad_weights[:, 2].sum(-1),
+        grad_weights[:, 0].flatten(0, 1).clone(), grad_weights[:, 1, :, 0].flatten().clone(),
+    ]  # fmt: skip
