@@ -28,7 +28,13 @@ from transformers.utils import logging
 
 from remamber_hf import ReMamberForImageSegmentation, ReMamberModel, configuration_remamber
 from remamber_hf.convert_checkpoint import convert_name
-from remamber_hf.modeling_remamber import COMMUTED_CHANNELS, batch_norm, convolve_resized, segmentation_loss
+from remamber_hf.modeling_remamber import (
+    COMMUTED_CHANNELS,
+    batch_norm,
+    convolve_before_resize,
+    convolve_resized,
+    segmentation_loss,
+)
 from remamber_hf.modeling_vmamba import SS2D, VMambaDownsample
 
 
@@ -414,6 +420,19 @@ def test_a_convolution_before_the_resize_equals_one_after_it(channels, skip_chan
         alone = convolve_resized(convolution, hidden_states[:1], size, None if skip is None else skip[:1])
     torch.testing.assert_close(alone, expected[:1], rtol=1e-5, atol=1e-5)
     assert all(map(torch.equal, convolution.parameters(), parameters))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_once_by_a_convolution_before_the_resize(dtype):
+    """So GPUs convolve to one channel, under autocast and with weights in half precision."""
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(64, 1, 3, padding=1).to(dtype)
+    hidden_states = torch.randn(2, 9, 11, 64, dtype=dtype)
+    exact = convolve_before_resize(copy.deepcopy(convolution).double(), hidden_states.double(), (18, 22), None)
+    with torch.no_grad(), torch.autocast("cpu", dtype):
+        actual = convolve_before_resize(convolution, hidden_states, (18, 22), None)
+    assert actual.dtype == dtype
+    torch.testing.assert_close(actual.double(), exact.detach(), rtol=torch.finfo(dtype).eps, atol=1e-5)
 
 
 def test_the_neck_of_the_conv_head_takes_a_third_of_the_arithmetic_on_a_cpu():
