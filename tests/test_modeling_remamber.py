@@ -1,5 +1,6 @@
 """ReMamber: the reference cases stage by stage, sizes, sharing of pictures, precision, training."""
 
+import copy
 import functools
 import json
 from copy import deepcopy
