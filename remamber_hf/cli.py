@@ -17,6 +17,7 @@ import os
 import sys
 import warnings
 from contextlib import suppress
+from pathlib import Path
 
 import typer
 from safetensors import SafetensorError
@@ -66,6 +67,12 @@ def main():
         app()
     except BrokenPipeError:  # who reads the output has enough, as `head` has
         leave_pipe()
+    except (FileExistsError, NotADirectoryError) as error:
+        message = str(error)
+        if error.filename:
+            path = Path(error.filename)
+            path = next((folder for folder in (path, *path.parents) if folder.exists()), path)
+            message = f"{path} is a file where a folder is needed; give another."
     except (ValueError, OSError) as error:
         message = str(error)
     except (RuntimeError, SafetensorError) as error:

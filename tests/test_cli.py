@@ -63,6 +63,8 @@ def test_segment_in_a_process_of_its_own_writes_overlay_and_masks_and_says_what_
         ([EXAMPLE, "the dog", "--output", "a.png", "--mask", "a.png"], "is to be written twice"),
         (["m_1.png", "the dog", "the cat", "--mask", "m.png"], "m_1.png is the picture itself"),
         ([EXAMPLE, "the dog", "--model", "cut"], "cut cannot be loaded"),
+        ([EXAMPLE, "the dog", "--output", "empty.png/a.png"], "empty.png is a file where a folder is needed"),
+        ([EXAMPLE, "the dog", "--output", "empty.png/b/a.png"], "empty.png is a file where a folder is needed"),
     ],
 )
 def test_bad_input_to_segment_is_one_line_and_status_2_and_writes_nothing(remamber, tmp_path, arguments, message):
