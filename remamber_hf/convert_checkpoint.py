@@ -195,6 +195,8 @@ def check_tensors(state_dict: dict[str, torch.Tensor]) -> None:
             raise ValueError(f"{name} is of {tensor.dtype}; give the weights from before they were quantized.")
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} has values that are not finite (NaN or infinite); its training had failed.")
+        if name.endswith(".running_var") and (tensor < 0).any():
+            raise ValueError(f"{name} has negative values, which no variance has; the checkpoint is broken.")
 
 
 def _some(names: list[str]) -> str:
