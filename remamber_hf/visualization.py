@@ -13,7 +13,7 @@
 # limitations under the License.
 """Pictures that people look at: masks over a picture with a legend, and sheets of many samples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -37,7 +37,7 @@ NO_LETTER = "\U0010ffff"  # no font has one; what is drawn for it is the box
 BLUR_SHARE = 1 / 60  # of the picture's longer side: the blur's radius
 MASK_OPACITY = 0.4
 STRIPE_LINES = 4  # widths of an outline that a stripe is wide, where masks overlap
-BAND_PIXELS = 2**20  # that an overlay is drawn of at a time
+BAND_PIXELS = 2**20  # of a picture that are computed with at a time
 TILE_WIDTH, TILE_GAP, TILE_INDENT, TILE_TEXT_SIZE = 320, 16, 16, 14  # pixels
 TILE_LINE_WIDTH = 2  # pixels
 FADE = 0.6  # share of white outside the mask
@@ -95,14 +95,23 @@ def blur_background(picture: Image.Image, mask: np.ndarray) -> Image.Image:
     Only pixels outside the mask are mixed, so that the object leaves no halo.
     """
     blur = ImageFilter.GaussianBlur(BLUR_SHARE * max(picture.size))
-    pixels = np.asarray(picture, dtype=np.float32)
-    outside = Image.fromarray(np.where(mask, 0, 255).astype(np.uint8))
-    background = Image.composite(picture, Image.new("RGB", picture.size), outside)
-    share = np.asarray(outside.filter(blur), dtype=np.float32)[..., None] / 255
-    blurred = np.asarray(background.filter(blur), dtype=np.float32) / np.maximum(share, 1 / 255)
-    edge = np.asarray(outside.filter(ImageFilter.GaussianBlur(1)), dtype=np.float32)[..., None] / 255
-    mixed = pixels + edge * (blurred - pixels)
-    return Image.fromarray(mixed.clip(0, 255).round().astype(np.uint8))
+    outside = Image.fromarray(np.where(mask, np.uint8(0), np.uint8(255)))
+    background = Image.composite(picture, Image.new("RGB", picture.size), outside).filter(blur)
+    shares, edges = outside.filter(blur), outside.filter(ImageFilter.GaussianBlur(1))
+    mixed = picture.copy()
+    for place in bands(picture):
+        share, edge = (np.asarray(image.crop(place), dtype=np.float32)[..., None] / 255 for image in (shares, edges))
+        pixels, blurred = (np.asarray(image.crop(place), dtype=np.float32) for image in (picture, background))
+        rows = pixels + edge * (blurred / np.maximum(share, 1 / 255) - pixels)
+        mixed.paste(Image.fromarray(rows.clip(0, 255).round().astype(np.uint8)), place)
+    return mixed
+
+
+def bands(picture: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes of whole rows that make up a picture: what is computed of one takes many times its memory."""
+    num_rows = max(1, BAND_PIXELS // picture.width)
+    for top in range(0, picture.height, num_rows):
+        yield 0, top, picture.width, min(top + num_rows, picture.height)
 
 
 def draw_overlay(

@@ -368,7 +368,6 @@ def test_missing_unknown_and_misshapen_tensors_are_named(small_state_dict, tmp_p
         assert_refused(write({"model": changed}, tmp_path), message, tmp_path)
 
 
-# ---------------------------------------------------------------------------------------------------------- the folder
 @pytest.mark.parametrize(
     ("value", "message"), [(float("nan"), "not finite"), (float("inf"), "not finite"), (-1.0, "negative values")]
 )
@@ -377,6 +376,7 @@ def test_values_that_no_training_leaves_are_refused(value, message):
         convert_checkpoint_module.check_tensors({"norm.running_var": torch.tensor([1.0, value])})
 
 
+# ---------------------------------------------------------------------------------------------------------- the folder
 def test_a_folder_with_something_in_it_is_left_alone(small_state_dict, tmp_path):
     path = write({"model": small_state_dict}, tmp_path)
     full = tmp_path / "full"
