@@ -256,8 +256,9 @@ def draw_heat(values: np.ndarray, low: float, high: float, size: tuple[int, int]
     """Values (height, width) as colours, cells left square-edged, with the outline of a mask, bool of any size."""
     share = (values - low) / max(high - low, float(np.finfo(np.float32).tiny))
     steps = np.linspace(0, 1, len(HEAT))
-    channels = [np.interp(share, steps, channel) for channel in zip(*HEAT)]
-    heat = Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8))
+    # One channel after the other: in float64 each takes eight times the memory of its picture.
+    channels = [np.interp(share, steps, channel).round().astype(np.uint8) for channel in zip(*HEAT)]
+    heat = Image.merge("RGB", [Image.fromarray(channel) for channel in channels])
     pixels = np.array(heat.resize(size, Image.Resampling.BOX))
     mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     pixels[outline_of(mask, OUTLINE_WIDTH)] = colour_of(0)
