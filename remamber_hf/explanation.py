@@ -28,7 +28,7 @@ from torch import nn
 from .modeling_remamber import ReMamberForImageSegmentation, resize
 from .modeling_vmamba import channels_first
 from .processing_remamber import ReMamberProcessor, encode
-from .visualization import colour_of, cut_text, fade, find_font, outline_of, wrap_text
+from .visualization import BAND_PIXELS, colour_of, cut_text, fade, find_font, outline_of, wrap_text
 
 
 FIGURE_WIDTH, LABEL_WIDTH, MAX_TILE_SIDE, GAP = 1200, 110, 220, 8  # pixels
@@ -254,12 +254,13 @@ def shorten(value: float) -> str:
 
 def draw_heat(values: np.ndarray, low: float, high: float, size: tuple[int, int], mask: np.ndarray) -> Image.Image:
     """Values (height, width) as colours, cells left square-edged, with the outline of a mask, bool of any size."""
-    share = (values - low) / max(high - low, float(np.finfo(np.float32).tiny))
     steps = np.linspace(0, 1, len(HEAT))
-    # One channel after the other: in float64 each takes eight times the memory of its picture.
-    channels = [np.interp(share, steps, channel).round().astype(np.uint8) for channel in zip(*HEAT)]
-    heat = Image.merge("RGB", [Image.fromarray(channel) for channel in channels])
-    pixels = np.array(heat.resize(size, Image.Resampling.BOX))
+    heat = np.empty((*values.shape, 3), dtype=np.uint8)
+    for rows in np.array_split(np.arange(len(values)), -(-values.size // BAND_PIXELS)):  # float64 takes much memory
+        share = (values[rows] - low) / max(high - low, float(np.finfo(np.float32).tiny))
+        for index, channel in enumerate(zip(*HEAT)):
+            heat[rows, :, index] = np.interp(share, steps, channel).round()
+    pixels = np.array(Image.fromarray(heat).resize(size, Image.Resampling.BOX))
     mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     pixels[outline_of(mask, OUTLINE_WIDTH)] = colour_of(0)
     return Image.fromarray(pixels)
