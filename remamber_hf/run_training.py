@@ -25,6 +25,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import datasets
 import yaml
+from accelerate import PartialState
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import CLIPTextConfig, HfArgumentParser, set_seed
@@ -531,6 +532,8 @@ def main(argv: list[str] | None = None):
         print(f"written: {training_arguments.output_dir}")
         if is_pushed:
             print(f"pushed: {push_folder(training_arguments)}")
+    # Its threads hold tensors for a while, and abort the process that ends before they let go.
+    PartialState().destroy_process_group()
 
 
 def describe_steps(arguments: ReMamberTrainingArguments, processor: ReMamberProcessor) -> str:

@@ -2,3 +2,5 @@ import os
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: no test waits for a network
+# Before PyTorch is imported: threads that spin while they wait make a test beside another program 4 times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -290,9 +290,13 @@ for turn in range(3):
 for logits, gradient in found[1:]:
     torch.testing.assert_close(logits, found[0][0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient, found[0][1], rtol=1e-3, atol=1e-5)
+# Compiled code looks for the operator by its name. One layer has it, and is compiled in seconds; the whole model, in a
+# minute or two, is in test_modeling_remamber.py.
+first, *_, last = [next(m for m in model.modules() if type(m).__name__ == "SS2D") for model in models]
+hidden_states = torch.randn(2, 8, 8, first.in_proj.in_features)
 with torch.no_grad():
-    compiled = torch.compile(models[0])(**inputs).logits
-torch.testing.assert_close(compiled, found[0][0], rtol=1e-4, atol=1e-5)
+    compiled = torch.compile(first, options={"cpp_cache_precompile_headers": False})(hidden_states)
+    torch.testing.assert_close(compiled, last(hidden_states), rtol=1e-4, atol=1e-5)
 """
 
 

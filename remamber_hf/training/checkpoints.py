@@ -18,12 +18,13 @@ import hashlib
 import json
 import os
 import reprlib
+import shutil
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 from transformers.utils import logging
 
 
@@ -51,6 +52,24 @@ def publish(staged: Path, final: Path):
         final.rename(staged.with_name("replaced"))  # and goes with the folder of what is unfinished
     staged.rename(final)
     flush(final.parent)
+
+
+def rotate(run_dir: Path, limit: int | None, best: str | None):
+    """
+    Remove the oldest checkpoints of a folder but for `limit` of them, for the newest and for `best`.
+
+    As transformers' `rotate_checkpoints` does it, but each loses its name before its files: half of one that a killed
+    process left would be the one that was changed last, and outlive those that are whole.
+    """
+    if limit is None or limit <= 0:
+        return
+    oldest_first = sort_checkpoints(str(run_dir), use_mtime=True)
+    kept = {*oldest_first[-1:], *([] if best is None else [str(Path(best))])}
+    others = [checkpoint for checkpoint in oldest_first if checkpoint not in kept]
+    for checkpoint in others[: max(0, len(oldest_first) - max(limit, len(kept)))]:
+        (run_dir / STAGING).mkdir(exist_ok=True)
+        Path(checkpoint).rename(run_dir / STAGING / Path(checkpoint).name)
+    shutil.rmtree(run_dir / STAGING, ignore_errors=True)
 
 
 def write_manifest(folder: Path):

@@ -35,7 +35,7 @@ from torch import nn
 from torch.utils.data import IterableDataset
 from transformers import EvalPrediction, Trainer, TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 from transformers.utils import logging
 
 from ..data.collator import ReMamberCollator, decode_mask
@@ -54,6 +54,7 @@ from .checkpoints import (
     read_json,
     require_no_checkpoint,
     require_whole,
+    rotate,
 )
 from .drawn_sentences import DrawnSentences
 from .ema import WeightAverage
@@ -448,7 +449,7 @@ class ReferringSegmentationTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         """Save trained weights and processor and, except in a checkpoint, the averaged model in the folder `ema`."""
-        if self.average is not None and not _internal_call:
+        if self.average is not None and not _internal_call and self.args.should_save:
             with self.average.in_place(self.model):
                 self._save(os.path.join(output_dir or self.args.output_dir, AVERAGED_MODEL))
         super().save_model(output_dir, _internal_call)
@@ -517,8 +518,7 @@ class ReferringSegmentationTrainer(Trainer):
             self.is_staging = False
             self._remove_unfinished(run_dir)
         if self.args.should_save:
-            best = self.state.best_model_checkpoint
-            rotate_checkpoints(str(run_dir), self.args.save_total_limit, best, use_mtime=True)
+            rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(final))
 

@@ -191,7 +191,7 @@ def test_bfloat16_of_accelerate_is_close_to_float32(folder, processor):
 DISPATCHED = {
     "from_pretrained": lambda folder, offload: ReMamberForImageSegmentation.from_pretrained(folder, device_map="cpu"),
     "from_pretrained, auto": lambda folder, offload: ReMamberForImageSegmentation.from_pretrained(
-        folder, device_map="auto", max_memory={"cpu": 60_000}, offload_folder=str(offload)
+        folder, device_map="auto", max_memory={"cpu": 300_000}, offload_folder=str(offload)
     ),
     "dispatch_model": lambda folder, offload: dispatch_model(load_model(folder), {"": "cpu"}),
     "cpu_offload": lambda folder, offload: accelerate.cpu_offload(load_model(folder), torch.device("cpu")),
@@ -219,5 +219,7 @@ def empty_model(folder) -> ReMamberForImageSegmentation:
 def test_a_dispatched_model_gives_the_logits_of_one_that_is_not(folder, processor, tmp_path, way):
     PartialState(cpu=True)
     model = DISPATCHED[way](folder, tmp_path).eval()
+    if way == "from_pretrained, auto":  # some of it fits
+        assert set(model.hf_device_map.values()) == {"cpu", "disk"}
     expected = logits_one_by_one(load_model(folder), processor, make_rows())
     torch.testing.assert_close(logits_one_by_one(model, processor, make_rows()), expected, **CLOSE)

@@ -4,10 +4,12 @@ from functools import partial
 
 import pytest
 import torch
+from packaging.version import Version
 from rows import load_model, logits_one_by_one, losses_of, make_rows, moved, weights_of
 from torch import nn
 from torch.utils.data import default_collate
 from transformers import Trainer, TrainingArguments
+from transformers.integrations.peft import MIN_PEFT_VERSION
 from two_processes import process
 
 
@@ -145,6 +147,11 @@ def test_auto_peft_model_finds_the_base_by_itself(folder, processor, tmp_path):
     torch.testing.assert_close(logits_one_by_one(loaded, processor, make_rows()), logits, **CLOSE)
 
 
+# transformers 5.24 asks for peft 0.22, where 0.21.2 is the newest to be had (2026-11-26). What peft does alone works.
+@pytest.mark.skipif(
+    Version(peft.__version__) < Version(MIN_PEFT_VERSION),
+    reason=f"the adapters of this transformers need peft {MIN_PEFT_VERSION}, this is {peft.__version__}",
+)
 def test_adapters_of_transformers_are_added_saved_and_loaded(folder, processor, tmp_path):
     model = load_model(folder)
     expected = logits_one_by_one(model, processor, make_rows())

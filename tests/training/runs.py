@@ -11,6 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -257,3 +258,4 @@ if __name__ == "__main__":
     results = [ACTIONS[spec.pop("action", "run")](**spec) for spec in specs]
     rank = os.environ.get("RANK", "0")
     spec_path.with_name(f"{spec_path.stem}_result_{rank}.json").write_text(json.dumps(results))
+    PartialState().destroy_process_group()  # its threads may abort a process that ends before them

@@ -20,8 +20,10 @@ from remamber_hf.training.checkpoints import (
     MANIFEST,
     PROGRESS,
     STAGING,
+    checkpoints_in,
     newest_whole_checkpoint,
     publish,
+    rotate,
     what_is_missing,
     write_manifest,
 )
@@ -320,6 +322,41 @@ def test_a_checkpoint_that_replaces_another_leaves_the_old_one_whole_or_none(tmp
             break
     assert deadly > 1 and what_is_missing(final) is None
     assert (final / "model.safetensors").stat().st_size == 200
+
+
+def test_a_checkpoint_that_was_being_removed_does_not_outlive_whole_ones(tmp_path, monkeypatch):
+    def remove_half(folder, **kwargs):
+        next(path for path in sorted(Path(folder).rglob("*")) if path.is_file()).unlink()
+        raise KeyboardInterrupt
+
+    for step in (1, 2, 3):
+        os.utime(fake_checkpoint(tmp_path, step), (10 * step, 10 * step))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", remove_half)
+        with pytest.raises(KeyboardInterrupt):
+            rotate(tmp_path, 2, None)
+    assert {path.name for path in checkpoints_in(tmp_path).values()} == {"checkpoint-2", "checkpoint-3"}
+    fake_checkpoint(tmp_path, 4)
+    rotate(tmp_path, 2, None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-4"]
+
+
+@pytest.mark.parametrize(
+    "limit, best, kept",
+    [(None, None, {1, 2, 3}), (0, None, {1, 2, 3}), (2, None, {2, 3}), (1, 1, {1, 3}), (2, 1, {1, 3}), (1, 3, {3})],
+)
+def test_the_best_and_the_newest_checkpoint_stay(tmp_path, limit, best, kept):
+    for step in (1, 2, 3):
+        os.utime(fake_checkpoint(tmp_path, step), (10 * step, 10 * step))
+    rotate(tmp_path, limit, best and str(tmp_path / f"checkpoint-{best}"))
+    assert checkpoints_in(tmp_path).keys() == kept
+
+
+def test_one_process_of_several_saves_the_averaged_model(start, tmp_path, monkeypatch):
+    trainer = make_trainer(start, tmp_path, ema_decay=0.9)
+    monkeypatch.setattr(ReMamberTrainingArguments, "should_save", False)  # as in all but the first
+    trainer.save_model()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_write_leaves_nothing_behind(start, tmp_path, monkeypatch):

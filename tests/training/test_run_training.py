@@ -15,6 +15,7 @@ import pytest
 import runs
 import torch
 import yaml
+from accelerate import PartialState
 from data.refer_fixture import TinyRefer
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -619,6 +620,14 @@ def test_torchrun_and_accelerate_start_the_same_command(launcher, start, tmp_pat
     assert "UserWarning" not in result.stderr, result.stderr
     assert f"with {processes} on" in (tmp_path / "README.md").read_text()
     assert result.stdout.count("training: ") == 1
+
+
+def test_a_process_leaves_its_group_before_it_ends(start, tmp_path, monkeypatch):
+    left = []
+    monkeypatch.setattr(PartialState, "destroy_process_group", lambda state: left.append(state.num_processes))
+    flags = ["--model", start / "conv", "--data_dir", start / "data" / "shapes", "--do_eval", *QUIET]
+    run_training.main([*map(str, flags), "--output_dir", str(tmp_path)])
+    assert left == [1]
 
 
 # docs/training.md
