@@ -98,8 +98,8 @@ def _place(step, order, height, width):
     """
     Where a direction reads at `step`: its pixel, counted in the picture, and its place in its line.
 
-    Then, for `_pixels`, the length of a line and how far the next pixel is inside of a line and at its end. `order` is a
-    `Direction`.
+    Then, for `_pixels`, the length of a line and how far the next pixel is inside of a line and at its end. `order` is
+    a `Direction`.
     """
     is_column, is_reversed = order % 2 == 1, order >= 2
     line = tl.where(is_column, height, width)
