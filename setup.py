@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Builds the C++ kernel of the scan; everything else about the package stands in setup.cfg."""
 
 import platform

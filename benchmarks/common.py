@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """What the benchmarks share: turns, checks, the machine's description, tables, files."""
 
 import json

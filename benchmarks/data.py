@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Time the loader: samples per second of the training path and of drawing masks, against a plain PyTorch Dataset.
 
     python benchmarks/data.py                       writes benchmarks/data.json and benchmarks/data.md

@@ -1,3 +1,5 @@
+// SPDX-FileCopyrightText: 2026 The remamber_hf authors
+// SPDX-License-Identifier: Apache-2.0
 // How fast the scan's own exp and softplus run when nothing else is to do: scan.py compiles this with the flags of the
 // library in use and calls it on buffers in the first-level cache. Part of the bound that the scan is compared with.
 

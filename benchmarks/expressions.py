@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Time several expressions on one picture: with `image_index`, with the picture repeated, and one call for each.
 
     python benchmarks/expressions.py                writes benchmarks/expressions.json and benchmarks/expressions.md

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Time the scan's core and the base models on a CUDA GPU: our Triton kernels and mamba-ssm's.
 
     python benchmarks/gpu.py                    writes benchmarks/gpu.json and .md, part by part, in ten minutes

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Time the whole base model on this CPU, its convolutions, and a training step of the tiny model.
 
     python benchmarks/model.py                      writes benchmarks/model.json and .md

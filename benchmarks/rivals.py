@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """What ours is compared with: other packages' scans in PyTorch, and SS2D in the layout of the published code.
 
 Every scan has the signature of `remamber_hf.selective_scan.selective_scan` without `backend`, B and C with groups.
@@ -13,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
-from remamber_hf import modeling_remamber
+from remamber_hf import mask_heads_remamber
 from remamber_hf.modeling_vmamba import SS2D
 
 
@@ -151,6 +153,6 @@ def published_layout(scan: Scan) -> Iterator[None]:
             y = y * F.silu(gate)
         return _pointwise(y, self.out_proj).permute(0, 2, 3, 1)
 
-    as_published = mock.patch.object(modeling_remamber, "is_cheaper_before_resize", lambda *args: False)
+    as_published = mock.patch.object(mask_heads_remamber, "is_cheaper_before_resize", lambda *args: False)
     with as_published, mock.patch.object(SS2D, "forward", forward):
         yield

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Time the scan and SS2D's core on this CPU: our backends, other packages' scans, and the bound that hardware sets.
 
     python benchmarks/scan.py                       writes benchmarks/scan.json and benchmarks/scan.md

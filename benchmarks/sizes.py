@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Time and peak memory of the base model against pixels on this CPU, beside transformers' CLIPSeg (rd64, ViT-B/16).
 
     python benchmarks/sizes.py                      writes benchmarks/sizes.json, .md and .png; half an hour

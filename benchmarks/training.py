@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Time a training step of a small model on this CPU, and its peak memory, with and without gradient checkpointing.
 
     python benchmarks/training.py                   writes benchmarks/training.json and .md

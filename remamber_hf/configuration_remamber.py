@@ -1,16 +1,5 @@
-# Copyright 2026 The remamber_hf authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Configurations of VMamba and ReMamber; the defaults are the published base models."""
 
 from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
@@ -345,6 +334,14 @@ class ReMamberConfig(SS2DConfig):
                 f"text_length is {self.text_length}, the text encoder has {self.text_config.max_position_embeddings} "
                 "positions; give a text_length that is not above them."
             )
+
+
+def text_config_of(config: ReMamberConfig) -> CLIPTextConfig:
+    return config.text_config  # type: ignore[return-value]  # no dict and not None once the config is made
+
+
+def vision_config_of(config: ReMamberConfig) -> VMambaConfig:
+    return config.vision_config  # type: ignore[return-value]  # as above
 
 
 __all__ = ["ReMamberConfig", "SS2DConfig", "VMambaConfig"]

@@ -1,16 +1,5 @@
-# Copyright 2026 The remamber_hf authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The scan's C++ kernel for CPUs (csrc/scan.cpp): the libraries, and the backend "cpu" of `selective_scan` over them.
 
 `selective_scan.py` has the contracts and the letters. The libraries are built when the package is installed, one per
@@ -19,16 +8,14 @@ instruction set; where they are missing, as beside weights on the Hub, `why_not`
 
 import ctypes
 import functools
-import itertools
 import os
 import platform
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.library import CustomOpDef
+
+from .torch_scan import operator_name, register_backward
 
 
 INSTALL = "pip install --force-reinstall --no-deps .  (in a copy of remamber_hf's source, with GCC or Clang installed)"
@@ -186,48 +173,6 @@ def _num_blocks(length: int) -> int:
 def _readable(tensor: torch.Tensor) -> torch.Tensor:
     """`tensor` in a type that the kernel reads: float32 or bfloat16."""
     return tensor if tensor.dtype in (torch.float32, torch.bfloat16) else tensor.float()
-
-
-# ------------------------------------------------------------------------------------------------------------ autograd
-
-
-def operator_name(name: str) -> str:
-    """
-    The name under which an operator of this package is registered, in a namespace made from the package's own name.
-
-    A saved folder has a copy of this code, which is another package; one that is loaded again is run again. Where a
-    name is registered anew, PyTorch takes the operator away from whom it belonged to: so every copy has its own names.
-    """
-    namespace = re.sub(r"\W+", "_", __name__.rpartition(".")[0] or __name__)
-    operators = getattr(torch.ops, namespace)
-    copies = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
-    return next(f"{namespace}::{copy}" for copy in copies if not hasattr(operators, copy))
-
-
-def register_backward(scan_op: CustomOpDef, backward_op: CustomOpDef) -> None:
-    """
-    Make `backward_op` the backward pass of `scan_op`; both are custom operators, here or in `selective_scan.py`.
-
-    scan_op takes tensors, then an option and perhaps others that only it reads, and returns the output and the states
-    that enter each block. backward_op takes the output's gradient, those tensors, those states and the option, and
-    returns contiguous gradients of the tensors.
-    """
-
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
-        tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
-        ctx.option = inputs[len(tensors)]
-        ctx.num_options = len(inputs) - len(tensors)
-        ctx.save_for_backward(*tensors, output[1])
-
-    def backward(ctx: Any, grad_y: torch.Tensor, _: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        return *backward_op(grad_y, *ctx.saved_tensors, ctx.option), *[None] * ctx.num_options
-
-    def fake_backward(grad_y: torch.Tensor, *arguments: Any) -> list[torch.Tensor]:
-        *tensors, _, _ = arguments
-        return [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
-
-    scan_op.register_autograd(backward, setup_context=setup_context)
-    backward_op.register_fake(fake_backward)
 
 
 # ------------------------------------------------------------------------------------------------ cross-selective-scan

@@ -1,16 +1,5 @@
-# Copyright 2026 The remamber_hf authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Explain a mask: text-image correlation per token and stage, and what each stage adds to the mask, as one figure."""
 
 import threading
@@ -25,8 +14,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
-from .modeling_remamber import ReMamberForImageSegmentation, resize
-from .modeling_vmamba import channels_first
+from .modeling_remamber import ReMamberForImageSegmentation
+from .modeling_vmamba import channels_first, resize
 from .processing_remamber import ReMamberProcessor, encode
 from .visualization import BAND_PIXELS, colour_of, cut_text, fade, find_font, outline_of, wrap_text
 

@@ -1,16 +1,5 @@
-# Copyright 2026 The remamber_hf authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """VMamba (arXiv 2401.10166), inside out: SS2D, VSS block, stage, model, backbone, classifier.
 
 Maps are (batch, height, width, channels) from the stem on; 1×1 convolutions are linear layers. Only what the public
@@ -60,6 +49,14 @@ def convolve(conv: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
     The module is PyTorch's own, or what took its place: adapters and quantizers know where its channels are.
     """
     return channels_last(conv(channels_first(hidden_states)))
+
+
+def resize(hidden_states: torch.Tensor, size: tuple[int, ...], align_corners: bool) -> torch.Tensor:
+    """Resize a map (batch, height, width, channels) bilinearly to `size` (height, width)."""
+    if hidden_states.is_cuda:  # where it lies channels first, a GPU uses one thread for all channels of all pictures
+        hidden_states = hidden_states.contiguous()
+    resized = F.interpolate(channels_first(hidden_states), size, mode="bilinear", align_corners=align_corners)
+    return channels_last(resized)
 
 
 class ScanLayerNorm(nn.LayerNorm):

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Any picture, from any source, as upright 8-bit RGB: files, web addresses, bytes, PIL images, arrays, tensors."""
 
 import base64

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Prints the lowest versions that setup.cfg allows, as constraints for pip; PyTorch is the one of constraints.txt."""
 
 import re

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Names and shapes of a published checkpoint of any size, written from the description of the released models."""
 
 import math

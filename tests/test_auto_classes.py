@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Auto classes: with the package, and from a saved folder in a process that does not have it."""
 
 import json
@@ -46,6 +48,7 @@ CODE_OF_SCAN = {
     "oldest_transformers.py",
     "weight_files.py",
     "selective_scan.py",
+    "torch_scan.py",
     "cpu_scan.py",
     "triton_scan.py",
     "triton_kernels.py",
@@ -58,7 +61,8 @@ CODE_OF_PIPELINE = {
     "processing_remamber.py",
     "pipeline_remamber.py",
 }
-CODE_OF_REMAMBER = CODE_OF_VMAMBA | CODE_OF_PIPELINE | {"modeling_remamber.py"}
+CODE_OF_FUSION = {"fusion_remamber.py", "mask_heads_remamber.py"}
+CODE_OF_REMAMBER = CODE_OF_VMAMBA | CODE_OF_PIPELINE | CODE_OF_FUSION | {"modeling_remamber.py"}
 
 
 def build(model_class, **fields):

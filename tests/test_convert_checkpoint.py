@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Conversion of published checkpoints: numbers, any size, what is beside the weights, files that are none."""
 
 import argparse

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Explanations of a mask: what the maps are, what the growth is, and that the figure shows them legibly."""
 
 import numpy as np

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The image processor against plain Pillow and numpy, `open_picture` on every kind of picture, masks from logits."""
 
 import contextlib

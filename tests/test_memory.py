@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """`keep_freed_memory`, in processes of their own, for it cannot be taken back."""
 
 import platform

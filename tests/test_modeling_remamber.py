@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """ReMamber: the reference cases stage by stage, sizes, sharing of pictures, precision, training."""
 
 import copy
@@ -29,13 +31,13 @@ from transformers.utils import logging
 
 from remamber_hf import ReMamberForImageSegmentation, ReMamberModel, configuration_remamber
 from remamber_hf.convert_checkpoint import convert_name
-from remamber_hf.modeling_remamber import (
+from remamber_hf.mask_heads_remamber import (
     COMMUTED_CHANNELS,
     batch_norm,
     convolve_before_resize,
     convolve_resized,
-    segmentation_loss,
 )
+from remamber_hf.modeling_remamber import segmentation_loss
 from remamber_hf.modeling_vmamba import SS2D, VMambaDownsample
 
 

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """ReMamber's weights: initial values, pretrained parts, saving, loading and offloading."""
 
 import pytest

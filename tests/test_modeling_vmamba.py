@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """VMamba: the reference case stage by stage, sizes, precision, training, initial values, backbone and classifier."""
 
 import functools

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The libraries beside us: the versions that setup.cfg claims, what older ones are told, what newer ones may bring."""
 
 import re

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The one reader of pictures: what it turns upright, and what it refuses before it is decoded."""
 
 import io

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """`pipeline("referring-image-segmentation")`: what goes in, what comes out, and where it can be loaded."""
 
 import http.server

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The processor: tokens of fixed length, which expression goes with which picture, refusals, saving."""
 
 import os

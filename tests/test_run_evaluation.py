@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """`remamber evaluate`: the scores are right, the same for any number of processes, and bad input is one line."""
 
 import json

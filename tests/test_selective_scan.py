@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The scan: the reference by second routes, every backend against the reference, memory, compilation, dispatch."""
 
 import functools
@@ -13,7 +15,7 @@ from transformers.testing_utils import CaptureLogger
 from transformers.utils import logging
 
 from remamber_hf import selective_scan as scan_module
-from remamber_hf import triton_scan
+from remamber_hf import torch_scan, triton_scan
 from remamber_hf.selective_scan import (
     BACKENDS,
     Direction,
@@ -376,11 +378,11 @@ def test_the_measure_of_kept_memory_sees_the_states_of_the_reference():
 def test_the_operators_of_sequences_are_registered_correctly():
     inputs = random_sequences(9, state_size=2, groups=2)
     tensors = [inputs[name].requires_grad_() for name in SEQUENCE_NAMES]
-    torch.library.opcheck(scan_module._selective_scan_op, (*tensors, True))
+    torch.library.opcheck(torch_scan._selective_scan_op, (*tensors, True))
     tensors = [tensor.detach() for tensor in tensors]
-    y, carries = scan_module._selective_scan_op(*tensors, True)
+    y, carries = torch_scan._selective_scan_op(*tensors, True)
     arguments = (torch.ones_like(y), *tensors, carries, True)
-    torch.library.opcheck(scan_module._selective_scan_backward_op, arguments)
+    torch.library.opcheck(torch_scan._selective_scan_backward_op, arguments)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -391,11 +393,11 @@ def test_the_operators_of_maps_are_registered_correctly(dtype):
     weights[2] = -torch.exp(weights[2])
     tensors = [tensor.requires_grad_() for tensor in (inputs["x"], projections, *weights)]
     directions = [int(direction) for direction in Direction]
-    torch.library.opcheck(scan_module._cross_selective_scan_op, (*tensors, directions))
+    torch.library.opcheck(torch_scan._cross_selective_scan_op, (*tensors, directions))
     tensors = [tensor.detach() for tensor in tensors]
-    y, carries = scan_module._cross_selective_scan_op(*tensors, directions)
+    y, carries = torch_scan._cross_selective_scan_op(*tensors, directions)
     arguments = (torch.ones_like(y), *tensors, carries, directions)
-    torch.library.opcheck(scan_module._cross_selective_scan_backward_op, arguments)
+    torch.library.opcheck(torch_scan._cross_selective_scan_backward_op, arguments)
 
 
 def test_the_scan_compiles_without_a_graph_break():

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """What several threads or processes do at once with one model is what they do one after the other."""
 
 import multiprocessing

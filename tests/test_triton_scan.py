@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The Triton kernels in Triton's interpreter against the reference; that they compile for GPUs; dispatch.
 
 The interpreter does not show what a GPU does with them: tests/gpu does.

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """What several test files share: tiny configs, inputs and tokenizer, the reference cases, a process without us."""
 
 import importlib.util

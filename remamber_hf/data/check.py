@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Look at data on disk: what is there, does it agree with the published counts, what would not load.
 
 find_data_sets → check_refer → CheckResult, one per refs file. Nothing is written, and no defect of the data raises.

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The commands `remamber data synthesize | check | preview | export`: thin, the work is in `data/`."""
 
 from collections.abc import Callable

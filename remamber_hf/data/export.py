@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Rows of `load_refer` → Parquet files with everything inside, for `datasets.load_dataset` without this package.
 
 <output_dir>/README.md                    the card, whose header names the splits

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Referring expressions about synthetic scenes, written: draft a sentence, keep it if the evaluator agrees.
 
 A writer drafts a sentence of one kind about one object; it may be wrong or ambiguous. What is kept was read back by

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Referring expressions about synthetic scenes, read: text → description (grammar) → objects (evaluator).
 
 The evaluator never hears what a writer had in mind: the text is parsed, and the description is held against the scene

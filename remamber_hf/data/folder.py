@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """People's own data: a folder of pictures and masks with a metadata file, or columns of any data set → checked rows.
 
     <folder>/metadata.jsonl or metadata.csv     one line per object

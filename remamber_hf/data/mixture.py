@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The data that a run is told to read: names, folders or a name on the Hub → sources → one training set.
 
 `--data_dir` with a metadata file        a folder of one's own, see `folder.py`

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """RefCOCO, RefCOCO+, G-Ref, RefCLEF and gRefCOCO from their published REFER files.
 
 instances.json + refs(split_by).p + pictures → checked rows → Arrow cache; `row_mask` draws a row's mask on demand.

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Synthetic scenes: what stands in a picture (the scene graph), and drawing it.
 
 Positions and sizes are fractions of the picture's side, x to the right and y downwards, so that one scene can be

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """A synthetic data set in the REFER layout: scene → picture, masks, expressions → files.
 
     <output_dir>/<dataset_name>/instances.json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """A tiny data set in the REFER layout: six pictures, one ref each, to be changed and written by the tests."""
 
 import json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """docs/data.md: every snippet that needs no archive runs, in order, in an empty folder."""
 
 import re

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """What genuine data sets have that nobody would make up: a likeness that is made here, and the genuine."""
 
 import copy

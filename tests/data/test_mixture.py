@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Which data a run reads, and that a mixture trains on nothing that it tests on."""
 
 import datasets

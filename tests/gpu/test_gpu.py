@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Everything on a GPU: each backend against the reference, the models, training steps in half precision, DDP.
 
 Run by `make test-gpu`; without a GPU all of it is skipped. The reference runs on the CPU in float32 or on the same

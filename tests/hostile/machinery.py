@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Runs a function on hostile input in a forked child, under limits, and says what it did.
 
     outcome = attempt(read_refs, path, folder=tmp_path)

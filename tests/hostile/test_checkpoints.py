@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Hostile recipes and checkpoints: one line each, nothing executed, nothing half-written, time and memory bounded."""
 
 import functools

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Data files of strangers: whatever is in them, one line says no, and nothing else happens.
 
 Every case is a function that spoils a whole data set; the names say how. What is random comes from the case's name.

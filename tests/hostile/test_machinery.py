@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The machinery sees what hostile input would do: else a green test of it would say nothing."""
 
 import os

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Model folders and checkpoints that nobody should trust: refused in one line, and nothing of them is executed."""
 
 import functools

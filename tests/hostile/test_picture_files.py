@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Hostile pictures, from a seed: nothing runs, nothing hangs, one line says no, and nothing half-written stays."""
 
 import io

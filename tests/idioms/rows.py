@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """What the idioms are tried on: rows of a picture, an expression and a mask; a tiny model; the loop of batch one.
 
 Each row is {"image": PIL image, "expression": str, "mask": bool (height, width)}. No two rows are alike, and on the

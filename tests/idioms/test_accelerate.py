@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Loops that are written by hand with accelerate, in one process and in two, against the loop of batch one."""
 
 import os

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The metric as evaluate's guide uses metrics: load, add, add_batch, compute, combine, several processes."""
 
 import multiprocessing

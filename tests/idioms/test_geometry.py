@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """What crops and pads is undone where masks are laid back; codes in labels and segmentation maps."""
 
 from types import SimpleNamespace

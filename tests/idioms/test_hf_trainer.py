@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """transformers' own `Trainer` with our model: a dataset of processed rows, or `ReMamberCollator` over `load_refer`."""
 
 import numpy as np

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The model as users of torch and transformers take it: compiled, exported, copied, subclassed, put together."""
 
 import copy

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation by `ReferringSegmentationTrainer` in the ways that users of Trainer know."""
 
 import pytest

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """`ReferringSegmentationTrainer` with all that users give a Trainer: honoured, or refused in one line."""
 
 import datasets

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Outputs of the model and target sizes as users hand them to the processor."""
 
 import numpy as np

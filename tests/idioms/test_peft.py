@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Adapters by peft, as its users write them, and batch norms that are frozen beside them."""
 
 from functools import partial

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """A picture from every source and of every kind; what crops and pads; codes in labels and maps."""
 
 import base64

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The pipeline as users of transformers call pipelines, and the model's outputs as they hand them on."""
 
 import datasets

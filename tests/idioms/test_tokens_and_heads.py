@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """What comes into the model by other ways than the processor, for both mask heads and scans."""
 
 import numpy as np

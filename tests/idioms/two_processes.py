@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Hand-written loops of accelerate, for one process or several: what each gives is compared in test_accelerate.py.
 
 torchrun --nproc_per_node 2 tests/idioms/two_processes.py FOLDER OUTPUT     FOLDER: of the model of `rows.save_model`

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Commands that are killed at any moment: no final name on half a file, and nothing hidden outlives the next run.
 
 Takes minutes and so runs by `make test-kill`. The commands run in forked children of one thread with shared imports.

@@ -1,3 +1,5 @@
+// SPDX-FileCopyrightText: 2026 The remamber_hf authors
+// SPDX-License-Identifier: Apache-2.0
 // Runs the scan's kernel over the shapes of the tests, on buffers of exactly the size that each tensor has, so that a
 // sanitizer sees every access beyond one. `driver short` gives D one entry less than it needs: that must be reported.
 

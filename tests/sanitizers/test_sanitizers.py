@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The C++ kernel under address, undefined-behaviour and thread sanitizers, each library that this processor runs."""
 
 import os

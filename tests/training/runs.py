@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """What the tests of the Trainer share: tiny data, model and Trainer; as a script, runs in other processes.
 
 python tests/training/runs.py SPEC.json      SPEC: a list of calls of `run`, done one after the other

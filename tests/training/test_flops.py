@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """What `total_flos` counts is what a count of single layers gives."""
 
 import pytest
@@ -5,7 +7,7 @@ import torch
 from runs import load_rows, make_trainer
 from torch import nn
 
-from remamber_hf import modeling_remamber
+from remamber_hf import mask_heads_remamber
 from remamber_hf.modeling_vmamba import SS2D
 from remamber_hf.training.flops import count_forward, count_scan
 
@@ -26,7 +28,7 @@ def test_a_scan_counts_every_step_of_every_state(start, tmp_path):
 @pytest.mark.parametrize("mask_head", ["conv", "mamba"])
 def test_the_count_of_a_model_is_that_of_its_layers_and_leaves_no_trace(start, tmp_path, mask_head, monkeypatch):
     # Hooks have the head convolve after it has resized, as it does in half precision.
-    monkeypatch.setattr(modeling_remamber, "is_cheaper_before_resize", lambda *args: False)
+    monkeypatch.setattr(mask_heads_remamber, "is_cheaper_before_resize", lambda *args: False)
     trainer = make_trainer(start, tmp_path, mask_head)
     model = trainer.model.train()
     model.remamber.backbone.eval()

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The model card says what happened, keeps to itself what is private, and is sent with the right files."""
 
 import shlex

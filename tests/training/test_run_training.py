@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """`remamber train`: from nothing, from parts, from a model, with adapters; what it reads, writes and refuses."""
 
 import json

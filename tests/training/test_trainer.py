@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """The Trainer in one process: parts, loss, average, precision, accumulation, steps that are not finite, evaluation."""
 
 import json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Lets torchvision's wheel, whose compiled operators want CUDA, be imported beside a PyTorch for CPUs.
 
 Python imports this file at its start where its folder is in PYTHONPATH, as in `make test-torchvision`. The operators

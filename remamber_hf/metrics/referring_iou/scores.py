@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
 """Scores of referring segmentation as functions of pixel counts: masks → (intersection, union, area) → scores.
 
 IoU is intersection / union of one sample in pixels, a fraction in [0, 1]; an empty union counts as 0 (in `giou` as 1,
