@@ -273,8 +273,8 @@ def test_inputs_need_not_be_contiguous(backend, device):
 @pytest.mark.parametrize("block_length", [1, 7, 64])
 @pytest.mark.parametrize("state_size", [1, 3])
 def test_blocks_of_any_length_equal_the_reference(block_length, state_size, monkeypatch):
-    monkeypatch.setattr(scan_module, "BLOCK_STATES", 1)
-    monkeypatch.setattr(scan_module, "MIN_BLOCK_LENGTH", block_length)
+    monkeypatch.setattr(torch_scan, "BLOCK_STATES", 1)
+    monkeypatch.setattr(torch_scan, "MIN_BLOCK_LENGTH", block_length)
     inputs = random_sequences(197, state_size, groups=4)
     actual = outputs_and_gradients(selective_scan, inputs, delta_softplus=True, backend="torch")
     expected = outputs_and_gradients(selective_scan, inputs, delta_softplus=True, backend="reference")
