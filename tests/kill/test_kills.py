@@ -95,7 +95,7 @@ def begin(tmp_path_factory):
     runs.make_start(folder)
     shapes = remamber_shapes(**SIZES)
     generator = torch.Generator().manual_seed(0)
-    torch.save({name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}, folder / "model.pth")
+    torch.save({name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}, folder / "model.pth")
     return folder
 
 
