@@ -33,7 +33,8 @@ from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader, Dataset
 
 from remamber_hf.data.collator import ReMamberCollator
-from remamber_hf.data.refer import load_refer, row_mask
+from remamber_hf.data.refer import load_refer
+from remamber_hf.data.rows import row_mask
 from remamber_hf.image_processing_remamber import ReMamberImageProcessorPil
 from remamber_hf.processing_remamber import ReMamberProcessor
 from remamber_hf.training.tokenizer import train_tokenizer

@@ -17,7 +17,7 @@ import torch
 from common import describe, largest_difference, machine, output_dir, time_in_turns, write_report
 
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, keep_freed_memory
-from remamber_hf.loading import BUNDLED_MODEL
+from remamber_hf.inference.loading import BUNDLED_MODEL
 
 
 COUNTS = (1, 2, 4, 8)

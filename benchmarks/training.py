@@ -39,7 +39,7 @@ from model import GRADIENT_TOLERANCE, QUICK_ROUNDS, TOLERANCE, use_backend
 from rivals import plain_recurrence, published_layout
 
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, keep_freed_memory
-from remamber_hf.loading import BUNDLED_MODEL
+from remamber_hf.inference.loading import BUNDLED_MODEL
 
 
 HEADS = ("conv", "mamba")

@@ -11,23 +11,22 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import CLIPTextConfig, CLIPTokenizer
 from transformers.initialization import no_init_weights
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
+from .files import check_new_folder, make_whole_folder
 from .image_processing_remamber import ReMamberImageProcessorPil
-from .loading import load_tokenizer
+from .inference.loading import load_tokenizer
 from .modeling_remamber import ReMamberForImageSegmentation
 from .modeling_vmamba import VMambaForImageClassification, VMambaPreTrainedModel
 from .processing_remamber import ReMamberProcessor
 from .weight_files import check_torch_file
-from .whole_files import check_new_folder, make_whole_folder
 
 
 CLIP_TOKENIZER = "openai/clip-vit-large-patch14"
@@ -413,24 +412,3 @@ def convert_checkpoint(
             processor = ReMamberProcessor(image_processor, clip_tokenizer, text_length=config.text_length)
             processor.save_pretrained(unfinished)
     return model
-
-
-def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Published .pth file.")],
-    output_dir: Annotated[Path, typer.Argument(help="Folder to make.")],
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Name or folder of the CLIP tokenizer.", show_default=CLIP_TOKENIZER)
-    ] = None,
-    ema: Annotated[bool, typer.Option("--ema", help="Convert the averaged weights (model_ema).")] = False,
-):
-    """
-    Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba ImageNet) to a Hugging Face folder.
-
-    The kind is recognised from the tensors; nothing in the file is executed.
-    """
-    model = convert_checkpoint(checkpoint, output_dir, tokenizer, use_ema=ema)
-    head = getattr(model.config, "mask_head", None)
-    size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    typer.echo(f"{type(model).__name__}{f' ({head} head)' if head else ''}, {size:.1f} M parameters → {output_dir}")
-    if head and not (output_dir / "tokenizer.json").is_file():
-        typer.echo("No tokenizer is in the folder, so AutoProcessor cannot load it: give one with --tokenizer.")

@@ -24,7 +24,8 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType, requires_backends
 
-from .pictures import describe, is_fraction, list_pictures, open_picture, palette_map, read_picture, to_picture, to_rgb
+from .messages import describe
+from .pictures import is_fraction, list_pictures, open_picture, palette_map, read_picture, to_picture, to_rgb
 
 
 # How `post_process_referring_segmentation` resizes logits; the published evaluation used "nearest".

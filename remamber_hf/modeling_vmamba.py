@@ -27,9 +27,9 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_remamber import SS2DConfig, VMambaConfig
+from .files import weights_as_umask_says
 from .selective_scan import Direction, check_backend_name, cross_selective_scan
 from .weight_files import check_weight_files
-from .whole_files import weights_as_umask_says
 
 
 def channels_first(hidden_states: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,6 @@
 import base64
 import binascii
 import os
-import reprlib
 import stat
 import struct
 import time
@@ -22,6 +21,8 @@ from urllib.request import Request, url2pathname, urlopen
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+
+from .messages import describe, describe_name, printable, shorten
 
 
 # What is read. Pillow knows more, and hands some of it (EPS) to programs outside; HEIF and JXL come with plugins.
@@ -66,33 +67,6 @@ DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
 DOWNLOAD_SECONDS = 120.0  # for a whole picture
 DOWNLOAD_BYTES = 256 * 2**20
 SHORTEST_BASE64 = 64  # characters; no file of a picture is shorter
-
-
-class ShortRepr(reprlib.Repr):
-    """`repr` of bounded length."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxstring = self.maxother = 100  # characters
-
-    def repr_int(self, number: int, level: int) -> str:
-        # Python refuses to write the digits of very long ones.
-        return repr(number) if number.bit_length() < 100 else f"<an integer of {number.bit_length()} bits>"
-
-
-def describe(value: object) -> str:
-    """What came, for an error: short, whatever it is, and in letters that a terminal shows."""
-    return printable(ShortRepr().repr(value))
-
-
-def printable(text: str) -> str:
-    """Text as a terminal may get it: control codes, marks of direction and halves of surrogates are escaped."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for letter in text
-    )
 
 
 def max_pixels() -> float:
@@ -256,11 +230,6 @@ def cannot_be_read(name: object, error: Exception) -> ValueError:
     return ValueError(f"The picture {describe_name(name)} cannot be read ({reason}); give a complete image file.")
 
 
-def describe_name(name: object) -> str:
-    """A file's name for an error."""
-    return repr(shorten(os.fsdecode(name))) if isinstance(name, (str, bytes)) else describe(name)
-
-
 def read_picture(source: Any, timeout: float = DOWNLOAD_TIMEOUT) -> Image.Image:
     """Opens a picture from any source, as upright 8-bit RGB.
 
@@ -300,11 +269,6 @@ def read_picture(source: Any, timeout: float = DOWNLOAD_TIMEOUT) -> Image.Image:
 def is_stored_picture(source: object) -> bool:
     """Whether `source` is a picture as data sets store it: {"bytes": …, "path": …}."""
     return isinstance(source, Mapping) and len(source) > 0 and set(source) <= {"bytes", "path"}
-
-
-def shorten(text: str) -> str:
-    """Text for an error, its middle left out where it is long, in letters that a terminal shows."""
-    return printable(text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}")
 
 
 def decode_base64(text: str) -> bytes:

@@ -21,7 +21,8 @@ from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from .image_processing_remamber import check_threshold
-from .pictures import DOWNLOAD_SECONDS, DOWNLOAD_TIMEOUT, describe, is_stored_picture, list_pictures, read_picture
+from .messages import describe
+from .pictures import DOWNLOAD_SECONDS, DOWNLOAD_TIMEOUT, is_stored_picture, list_pictures, read_picture
 from .processing_remamber import ReMamberProcessor, is_iterable
 
 

@@ -13,7 +13,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin, TextKwargs
 
 from .image_processing_remamber import list_maps
-from .pictures import describe
+from .messages import describe
 
 
 def pair_expressions(text: Any, num_images: int | None) -> tuple[list[str], list[int] | None]:

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from transformers import Pipeline
 
-from remamber_hf.explanation import draw_heat
+from remamber_hf.inference.explanation import draw_heat
+from remamber_hf.inference.visualization import colour_of, cut_out, draw_overlay
 from remamber_hf.pictures import PILLOW_ERRORS, open_picture, open_regular
-from remamber_hf.visualization import colour_of, cut_out, draw_overlay
 
 
 MAX_BYTES = 10 * 2**20

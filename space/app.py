@@ -24,7 +24,7 @@ from gradio.utils import get_upload_folder
 from transformers import Pipeline, pipeline
 
 import remamber_hf
-from remamber_hf.explanation import HEAT
+from remamber_hf.inference.explanation import HEAT
 
 
 PACKAGE = Path(remamber_hf.__file__).parent

@@ -18,7 +18,7 @@ from published_checkpoint import remamber_shapes, vmamba_shapes
 from tiny import golden_fill, make_tokenizer
 from typer.testing import CliRunner
 
-from remamber_hf.cli import app
+from remamber_hf.cli.main import app
 
 
 ROOT = Path(__file__).parents[1]

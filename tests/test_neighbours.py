@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from remamber_hf.loading import BUNDLED_MODEL, load_model
+from remamber_hf.inference.loading import BUNDLED_MODEL, load_model
 from remamber_hf.oldest_transformers import OLDEST_TRANSFORMERS
 from remamber_hf.pipeline_remamber import TASK
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from remamber_hf import pictures
-from remamber_hf.pictures import describe, open_picture, picture_endings, printable, read_picture
+from remamber_hf.messages import describe, printable
+from remamber_hf.pictures import open_picture, picture_endings, read_picture
 
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)

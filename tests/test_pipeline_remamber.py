@@ -307,7 +307,7 @@ def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
 
 def test_masks_of_a_photograph_are_made_one_at_a_time():
     """Probabilities at full resolution take four times a mask; those of all expressions never lie side by side."""
-    from remamber_hf.loading import BUNDLED_MODEL, load_pipeline
+    from remamber_hf.inference.loading import BUNDLED_MODEL, load_pipeline
 
     pipe = load_pipeline(BUNDLED_MODEL, "cpu")
     alive, most = weakref.WeakSet(), []

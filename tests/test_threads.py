@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from remamber_hf.explanation import explain_mask
-from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
+from remamber_hf.inference.explanation import explain_mask
+from remamber_hf.inference.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
 from remamber_hf.pipeline_remamber import in_eval_mode
 
 

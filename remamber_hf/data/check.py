@@ -13,85 +13,26 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..messages import describe, shorten
 from ..pictures import PILLOW_ERRORS, open_image
-from .folder import FolderReader, find_metadata
-from .refer import (
-    INSTANCE_LISTS,
+from .coco import INSTANCE_LISTS
+from .discovery import DataSetFile, find_data_sets, find_metadata
+from .folder import FolderReader
+from .published import (
+    ANNOTATION_ARCHIVES,
+    COCO_ARCHIVE,
+    IMAGE_ARCHIVES,
+    PUBLISHED_COUNTS,
     PUBLISHED_SETS,
-    SMALL_POLYGON,
-    Defect,
-    ReferConfig,
-    RowReader,
-    is_split_name,
-    papers_order,
+    SplitCount,
     picture_folders,
-    show,
-    show_text,
 )
+from .reading import Defect
+from .refer import SMALL_POLYGON, ReferConfig, RowReader
+from .rows import is_split_name, papers_order
 
 
-@dataclass
-class SplitCount:
-    """What a split holds; `sentences` is None where no number was published."""
-
-    refs: int
-    images: int
-    sentences: int | None
-
-
-# refs, pictures, sentences. The pictures are those of TensorFlow Datasets' page on ref_coco, which has the same refs.
-PUBLISHED_COUNTS: dict[tuple[str, str | None], dict[str, SplitCount]] = {
-    ("refcoco", "unc"): {
-        "train": SplitCount(42404, 16994, 120624),
-        "val": SplitCount(3811, 1500, 10834),
-        "testA": SplitCount(1975, 750, 5657),
-        "testB": SplitCount(1810, 750, 5095),
-    },
-    ("refcoco", "google"): {
-        "train": SplitCount(40000, 19213, None),
-        "val": SplitCount(5000, 4559, None),
-        "test": SplitCount(5000, 4527, None),
-    },
-    ("refcoco+", "unc"): {
-        "train": SplitCount(42278, 16992, 120191),
-        "val": SplitCount(3805, 1500, 10758),
-        "testA": SplitCount(1975, 750, 5726),
-        "testB": SplitCount(1798, 750, 4889),
-    },
-    ("refcocog", "umd"): {
-        "train": SplitCount(42226, 21899, 80512),
-        "val": SplitCount(2573, 1300, 4896),
-        "test": SplitCount(5023, 2600, 9602),
-    },
-    ("refcocog", "google"): {
-        "train": SplitCount(44822, 24698, None),
-        "val": SplitCount(5000, 4650, None),
-    },
-}
-
-REFER_PAGE = "https://github.com/lichengunc/refer"
-ANNOTATION_ARCHIVES = {
-    "refcoco": ("refcoco.zip", REFER_PAGE),
-    "refcoco+": ("refcoco+.zip", REFER_PAGE),
-    "refcocog": ("refcocog.zip", REFER_PAGE),
-    "refclef": ("refclef.zip", REFER_PAGE),
-    "grefcoco": ("the archive of gRefCOCO", "https://github.com/henghuiding/gRefCOCO"),
-}
-COCO_ARCHIVE = ("train2014.zip", "https://cocodataset.org/#download")
-IMAGE_ARCHIVES = {"refclef": ("saiapr_tc-12.zip", REFER_PAGE)}
 MISSING_PICTURE = "missing picture"
-
-
-@dataclass(frozen=True)
-class DataSetFile:
-    """A refs file that is there: `generalized` if it is a grefs file."""
-
-    dataset: str
-    split_by: str
-    generalized: bool = False
-
-    def __str__(self) -> str:
-        return show_text(f"{self.dataset} ({self.split_by}{', generalised' if self.generalized else ''})")
 
 
 @dataclass
@@ -146,19 +87,6 @@ class CheckResult:
         self.problems.setdefault(defect.kind, Problem(defect.kind, first=first)).count += 1
 
 
-def find_data_sets(data_dir: str | os.PathLike) -> list[DataSetFile]:
-    """Return the refs and grefs files in the folders of `data_dir`, in order of their names."""
-    data_dir = Path(data_dir).expanduser()
-    if not data_dir.is_dir():
-        raise FileNotFoundError(f"{data_dir} is no folder; give the one that holds the data sets and the pictures.")
-    found = []
-    for path in sorted(data_dir.glob("*/*refs(*).*")):
-        match = re.fullmatch(r"(g?)refs\((.+)\)\.(p|json)", path.name)
-        if path.is_file() and str(path).isprintable() and match and bool(match[1]) == (match[3] == "json"):
-            found.append(DataSetFile(path.parent.name, match[2], bool(match[1])))
-    return found
-
-
 def check_data(
     data_dir: str | os.PathLike, dataset: str | None = None, split_by: str | None = None
 ) -> list[CheckResult]:
@@ -171,14 +99,14 @@ def check_data(
     if not meant and (dataset is not None or split_by is not None):
         there = ", ".join(map(str, found)) or "none"
         if dataset is not None and dataset not in PUBLISHED_SETS and dataset not in {file.dataset for file in found}:
-            raise ValueError(f"{data_dir} holds no data set {show(dataset)}; those that it holds: {there}.")
+            raise ValueError(f"{data_dir} holds no data set {describe(dataset)}; those that it holds: {there}.")
         choices = PUBLISHED_SETS.get(dataset or "") or sorted(
             {file.split_by for file in found if dataset in (None, file.dataset)}
         )
         if choices and split_by is not None and split_by not in choices:
             what = f"what is in {data_dir}" if dataset is None else dataset
             raise ValueError(
-                f"{what} is not split by {show(split_by)}; choose one of {', '.join(choices)} with --split_by."
+                f"{what} is not split by {describe(split_by)}; choose one of {', '.join(choices)} with --split_by."
             )
     results = [check_refer(data_dir, file) for file in meant]
     if dataset is None and find_metadata(data_dir) is not None:
@@ -268,7 +196,7 @@ class CheckingReader(RowReader):
         self.result = result
 
     def _report(self, defect: Defect, ref: dict) -> None:
-        self.result.add(defect, f"ref {show(ref.get('ref_id'))}")
+        self.result.add(defect, f"ref {describe(ref.get('ref_id'))}")
 
     def _check_picture(self, image: dict) -> dict:
         picture = super()._check_picture(image)
@@ -302,7 +230,7 @@ def _decode(path: str | Path) -> None:
         with open_image(path) as picture:
             picture.load()
     except PILLOW_ERRORS as error:
-        raise Defect("unreadable picture", f"{show_text(str(path))}: {show_text(str(error))}") from None
+        raise Defect("unreadable picture", f"{shorten(str(path))}: {shorten(str(error))}") from None
 
 
 def count_splits(refs: list[dict]) -> dict[str, SplitCount]:
@@ -311,12 +239,12 @@ def count_splits(refs: list[dict]) -> dict[str, SplitCount]:
     pictures: dict[str, set] = {}
     for ref in refs:
         given = ref.get("split")
-        split = given if is_split_name(given) else show(given)
+        split = given if is_split_name(given) else describe(given)
         count = counts.setdefault(split, SplitCount(0, 0, 0))
         count.refs += 1
         sentences = ref.get("sentences")
         count.sentences = (count.sentences or 0) + (len(sentences) if isinstance(sentences, list) else 0)
-        pictures.setdefault(split, set()).add(show(ref.get("image_id")))
+        pictures.setdefault(split, set()).add(describe(ref.get("image_id")))
     for split, image_ids in pictures.items():
         counts[split].images = len(image_ids)
     return {split: counts[split] for split in papers_order(counts)}
@@ -340,6 +268,6 @@ def missing_pictures(data_dir: str | os.PathLike, dataset: str) -> str:
     """Say which archive holds the pictures of a data set and where it belongs."""
     folders = " or ".join(str(Path(data_dir) / folder) for folder in picture_folders(dataset))
     if dataset not in PUBLISHED_SETS:
-        return f"the pictures of {show_text(dataset)}; put them into {folders}"
+        return f"the pictures of {shorten(dataset)}; put them into {folders}"
     archive, page = IMAGE_ARCHIVES.get(dataset, COCO_ARCHIVE)
     return f"{archive}, from {page}; unpack it so that its pictures are in {folders}"

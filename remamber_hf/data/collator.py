@@ -6,10 +6,10 @@ import reprlib
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torch.utils.data import default_collate
 
-from .refer import decode_rle, row_mask
+from .rle import encode_mask
+from .rows import row_mask
 
 
 class ReMamberCollator:
@@ -128,13 +128,3 @@ def draw_sentence(sentences: list[str]) -> str:
     """Draw one of a row's sentences from the default generator of PyTorch."""
     index = 0 if len(sentences) == 1 else int(torch.randint(len(sentences), ()))
     return sentences[index]
-
-
-def encode_mask(mask: np.ndarray) -> dict:
-    """Encode a mask, bool (height, width), as a compressed RLE: {"size": [height, width], "counts": bytes}."""
-    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-
-
-def decode_mask(rle: dict) -> np.ndarray:
-    """Decode what `encode_mask` made: bool (height, width)."""
-    return np.ascontiguousarray(decode_rle(rle))

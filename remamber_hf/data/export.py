@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
-from ..whole_files import make_whole_folder
-from .refer import row_mask
+from ..files import make_whole_folder
+from .rows import is_generalized, row_mask
 
 
 ROWS_PER_GROUP = 100
@@ -91,7 +91,7 @@ def export_parquet(data: datasets.DatasetDict, output_dir: str | os.PathLike, ti
 
 def write_card(data: datasets.DatasetDict, title: str) -> str:
     """Return the README.md of an exported data set."""
-    is_generalized = _is_generalized(data)
+    is_generalized_set = is_generalized(next(iter(data.values())))
     sentences = {
         split: sum(len(texts) for texts in rows.select_columns("sentences")["sentences"])
         for split, rows in data.items()
@@ -100,15 +100,11 @@ def write_card(data: datasets.DatasetDict, title: str) -> str:
         title=title,
         quoted_title=json.dumps(title, ensure_ascii=False),
         data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in data),
-        meaning="any number of objects, none included" if is_generalized else "one object",
+        meaning="any number of objects, none included" if is_generalized_set else "one object",
         counts="\n".join(f"| {split} | {len(rows)} | {sentences[split]} |" for split, rows in data.items()),
         first_split=next(iter(data)),
-        overlap=UNION if is_generalized else OVERLAP,
+        overlap=UNION if is_generalized_set else OVERLAP,
     )
-
-
-def _is_generalized(data: datasets.DatasetDict) -> bool:
-    return isinstance(next(iter(data.values())).features["ann_id"], (list, datasets.List))
 
 
 def _write_split(rows: datasets.Dataset, folder: Path, split: str) -> None:

@@ -23,70 +23,43 @@ A picture with an EXIF rotation is turned upright, so its mask and polygons are 
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import os
 import re
-import struct
 from pathlib import Path, PurePosixPath
 
 import datasets
-import numpy as np
-from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from ..pictures import PILLOW_ERRORS, TRANSPOSITIONS, open_image, orientation_of, palette_map, to_rgb, turn_upright
-from .refer import (
-    EXIF_ORIENTATION,
-    READ_HERE,
+from ..messages import describe, shorten
+from .coco import check_segmentation, encode_parts
+from .discovery import METADATA_NAMES, find_metadata
+from .picture_files import check_picture, read_mask, source_of
+from .reading import Defect, are_within, check_text, decode_text, read_csv, read_json, read_regular_file
+from .refer import READ_HERE
+from .rows import (
     SPLIT_NAME,
-    Defect,
-    are_within,
-    check_segmentation,
-    check_text,
-    decode_text,
-    encode_parts,
-    ends_well,
+    is_generalized,
+    is_generalized_row,
     is_split_name,
     one_row_per_sentence,
     papers_order,
-    read_json,
-    read_regular_file,
     refer_features,
-    show,
-    show_text,
     writable_cache,
 )
 
 
 logger = logging.getLogger(__name__)
 
-METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 MASK_COLUMNS = ("mask_file_name", "polygon", "rle")
 OPTIONAL_COLUMNS = ("split", "category")
 FOLDER_COLUMNS = ("file_name", "expression", *MASK_COLUMNS, *OPTIONAL_COLUMNS)
 ANYWHERE = os.sep
-EXIF_SIDEWAYS = (5, 6, 7, 8)
 MASK_FORMS = (
     "a polygon is one flat list [x1, y1, x2, y2, …] or a list of such lists, an RLE is "
     '{"size": [height, width], "counts": …}'
 )
-# All others may change pixels when they are written. A TIFF and a WebP say how they were.
-LOSSLESS_FORMATS = ("PNG", "BMP", "DIB", "GIF", "PCX", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
-MASK_MODES = ("1", "L", "I", "F", "P", "RGB")  # of Pillow, in which 0 is black
-LOSSLESS_TIFF = (
-    "raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "lzma", "zstd", "tiff_ccitt", "group3",
-    "group4", "tiff_raw_16", "tiff_thunderscan"
-)  # fmt: skip
-
-
-def find_metadata(folder: str | os.PathLike) -> Path | None:
-    """Return the metadata file of a folder, None if it has none; ValueError if it has two."""
-    paths = [path for path in (Path(folder) / name for name in METADATA_NAMES) if path.is_file()]
-    if len(paths) == 2:
-        raise ValueError(f"{folder} holds {METADATA_NAMES[0]} and {METADATA_NAMES[1]}; keep one of them.")
-    return paths[0] if paths else None
 
 
 def load_referring_folder(
@@ -106,7 +79,7 @@ def load_referring_folder(
     """
     rows = FolderReader(folder).rows_by_split()
     if split is not None and split not in rows:
-        raise ValueError(f"{folder} has no split {show(split)}; its splits are {', '.join(rows)}.")
+        raise ValueError(f"{folder} has no split {describe(split)}; its splits are {', '.join(rows)}.")
     data = datasets.DatasetDict(
         {
             name: datasets.Dataset.from_list(rows_of_split, refer_features(), split=datasets.NamedSplit(name))
@@ -148,7 +121,7 @@ class FolderReader:
 
     def _report(self, defect: Defect, line: int) -> None:
         raise ValueError(
-            f"{show_text(str(self.metadata))}, line {line}: {defect}. Mend the line or leave it out."
+            f"{shorten(str(self.metadata))}, line {line}: {defect}. Mend the line or leave it out."
         ) from None
 
     def _row(self, number: int, record: dict) -> dict:
@@ -162,13 +135,13 @@ class FolderReader:
     def _path(self, record: dict, column: str) -> Path:
         name = record.get(column)
         if not isinstance(name, str) or not name:
-            raise Defect("malformed entry", f"{column} is {show(name)}, the path of a file is needed")
+            raise Defect("malformed entry", f"{column} is {describe(name)}, the path of a file is needed")
         check_text(name, column)
         if name.startswith("/") or "\0" in name or "\\" in name or ".." in PurePosixPath(name).parts:
-            raise Defect("file outside the folder", f"{column} is {show(name)}; give a path in the folder, with /")
+            raise Defect("file outside the folder", f"{column} is {describe(name)}; give a path in the folder, with /")
         path = self.folder / name
         if not os.path.isfile(path):
-            raise Defect("missing file", f"there is no {show_text(str(path))}")
+            raise Defect("missing file", f"there is no {shorten(str(path))}")
         return path
 
     def _picture(self, path: Path) -> tuple[dict, tuple[int, int]]:
@@ -182,12 +155,12 @@ def read_metadata(path: Path) -> list[tuple[int, dict]]:
     """
     try:
         text = decode_text(read_regular_file(path), path.name)
-        records = _read_csv(text) if path.suffix == ".csv" else _read_json_lines(text)
+        records = _read_csv_lines(text) if path.suffix == ".csv" else _read_json_lines(text)
     except ValueError as error:
-        reason = show_text(str(error), 400).rstrip(".")
-        raise ValueError(f"{show_text(str(path))} is not read: {reason}.") from None
+        reason = shorten(str(error), 400).rstrip(".")
+        raise ValueError(f"{shorten(str(path))} is not read: {reason}.") from None
     if not records:
-        raise ValueError(f"{show_text(str(path))} is empty; write one line per object.")
+        raise ValueError(f"{shorten(str(path))} is empty; write one line per object.")
     columns = list(dict.fromkeys(name for _, record in records for name in record))
     _check_columns(columns, ("file_name",), ("expression",), MASK_COLUMNS, str(path))
     _tell_ignored(columns, FOLDER_COLUMNS, str(path))
@@ -204,36 +177,22 @@ def _read_json_lines(text: str) -> list[tuple[int, dict]]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {line} is no JSON ({error})") from None
         if not isinstance(record, dict):
-            raise ValueError(f"line {line} is {show(content)}, a JSON object is needed")
+            raise ValueError(f"line {line} is {describe(content)}, a JSON object is needed")
         records.append((line, record))
     return records
 
 
-def _read_csv(text: str) -> list[tuple[int, dict]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    records: list[tuple[int, dict]] = []
-    while True:
-        line = reader.line_num + 1
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            raise ValueError(
-                f"line {line}: {error}; is a quote not closed? What is too long for a cell goes into metadata.jsonl"
-            ) from None
-        if record is None:
-            return records
-        line = reader.line_num
-        names = list(reader.fieldnames or ())
-        repeated = [name for name in names if names.count(name) > 1]
-        if repeated:
-            raise ValueError(f"the column {show(repeated[0])} is there twice; leave one out")
-        if None in record:
-            raise ValueError(f"line {line} has more cells than the first; quote a cell that holds a comma")
+def _read_csv_lines(text: str) -> list[tuple[int, dict]]:
+    try:
+        _, records = read_csv(text)
+    except csv.Error as error:
+        raise ValueError(f"{error}. What is too long for a cell goes into metadata.jsonl") from None
+    for line, record in records:
         for column in ("polygon", "rle", "expression"):
             # A sentence may begin with a bracket without being a list.
             if column != "expression" or re.match(r'\s*\[\s*"', record.get(column) or ""):
                 record[column] = _parse_cell(record.get(column), column, line)
-        records.append((line, record))
+    return records
 
 
 def _parse_cell(cell: str | None, column: str, line: int):
@@ -300,8 +259,7 @@ def _convert(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
     wanted = refer_features()
     if set(wanted) <= set(data.column_names):
         _tell_ignored(data.column_names, [*wanted, "mask"], where)
-        is_generalized = isinstance(data.features["ann_id"], (list, datasets.List))
-        data, wanted = data.select_columns(list(wanted)), refer_features(is_generalized)
+        data, wanted = data.select_columns(list(wanted)), refer_features(is_generalized(data))
         data = data if data.features == wanted else data.cast(wanted)
         return _check_rows(data, split, folder)
     expressions, masks = ("expression", "sentences"), ("mask", "polygon", "rle")
@@ -356,10 +314,10 @@ def _check_row(row: dict, index: int, split: str, folder) -> dict[str, str | Non
             raise Defect("picture of another size", f"{came}, the picture is {height}×{width}")
         _check_expressions(row["sentences"])
         if not is_split_name(row["split"]):
-            raise Defect("malformed entry", f"split is {show(row['split'])}, {SPLIT_NAME} is needed")
-        is_generalized = isinstance(row["ann_id"], list)
+            raise Defect("malformed entry", f"split is {describe(row['split'])}, {SPLIT_NAME} is needed")
+        is_one_of_several = is_generalized_row(row)
         names = ("ann_id", "category", "bbox")
-        ann_ids, categories, boxes = (row[name] if is_generalized else [row[name]] for name in names)
+        ann_ids, categories, boxes = (row[name] if is_one_of_several else [row[name]] for name in names)
         objects = row["segmentation"] or []
         if not len(ann_ids) == len(categories or []) == len(boxes or []) == len(objects):
             lengths = f"{len(ann_ids)}, {len(categories or [])}, {len(boxes or [])} and {len(objects)}"
@@ -369,7 +327,7 @@ def _check_row(row: dict, index: int, split: str, folder) -> dict[str, str | Non
         for category, box, segmentation in zip(categories, boxes, objects):
             check_text(category, "category")
             if box is None or len(box) != 4 or not are_within(box, -1e6, 1e6):
-                raise Defect("malformed entry", f"bbox is {show(box)}, four numbers are needed")
+                raise Defect("malformed entry", f"bbox is {describe(box)}, four numbers are needed")
             rles = [{"size": [height, width], "counts": counts} for counts in segmentation["rles"] or []]
             _, num_small = check_segmentation([*(segmentation["polygons"] or []), *rles], height, width, "the object")
             if num_small:
@@ -388,7 +346,7 @@ def _convert_row(record: dict, index: int, split: str, masks: tuple[str, ...], f
             raise Defect("malformed entry", "image is empty")
         image, size = check_picture(_own_picture(image, folder), "image")
         given = _mask_column(record, masks)
-        parts = read_mask(_source(_own_picture(record["mask"], folder)), *size) if given == "mask" else record[given]
+        parts = read_mask(source_of(_own_picture(record["mask"], folder)), *size) if given == "mask" else record[given]
         return build_row(index + 1, image, size, parts, {**record, "split": split}, image_id=index + 1)
     except Defect as defect:
         raise ValueError(f"Row {index} of split {split}: {defect}. Mend the row or filter it out.") from None
@@ -400,22 +358,17 @@ def _own_picture(value: dict, folder) -> dict:
     if value["bytes"] is not None:
         return value
     if not isinstance(path, str) or not path or "\0" in path:
-        raise Defect("malformed entry", f"a picture has no content, and its path is {show(path)}")
+        raise Defect("malformed entry", f"a picture has no content, and its path is {describe(path)}")
     if folder is None:
         raise Defect(
             "picture outside its row",
-            f"it is named by a path, {show(path)}; put pictures into the rows, or give the folder that they are in",
+            f"it is named by a path, {describe(path)}; put pictures into the rows, or give the folder they are in",
         )
     root = os.path.realpath(folder)
     whole = os.path.realpath(os.path.join(os.getcwd() if folder == ANYWHERE else root, path))
     if os.path.commonpath([root, whole]) != root or not os.path.isfile(whole):
-        raise Defect("picture outside the folder", f"there is no {show(path)} in {show_text(root)}")
+        raise Defect("picture outside the folder", f"there is no {describe(path)} in {shorten(root)}")
     return {"path": whole, "bytes": None}
-
-
-def _source(value: dict):
-    """What Pillow opens of a value that `_own_picture` returned."""
-    return io.BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]
 
 
 def _is_given(value) -> bool:
@@ -427,14 +380,14 @@ def _check_columns(columns, picture, expression, masks, where: str) -> None:
         if not set(alternatives) & set(columns):
             raise ValueError(
                 f"{where} has no column {' or '.join(alternatives)}; its columns are "
-                f"{show_text(', '.join(columns))}. Rename the one that holds it."
+                f"{shorten(', '.join(columns))}. Rename the one that holds it."
             )
 
 
 def _tell_ignored(columns, known, where: str) -> None:
     ignored = [name for name in columns if name not in known]
     if ignored:
-        logger.warning("%s: the columns %s are not read.", where, show_text(", ".join(ignored)))
+        logger.warning("%s: the columns %s are not read.", where, shorten(", ".join(ignored)))
 
 
 def _mask_column(record: dict, masks: tuple[str, ...]) -> str:
@@ -461,15 +414,15 @@ def build_row(number: int, image: dict, size: tuple[int, int], parts, record: di
     if isinstance(parts, list) and isinstance(parts[0], (int, float)):
         parts = [parts]
     if not _is_flat(parts):
-        raise Defect("malformed entry", f"the mask is {show(parts)}; {MASK_FORMS}")
+        raise Defect("malformed entry", f"the mask is {describe(parts)}; {MASK_FORMS}")
     segmentation, num_small = check_segmentation(parts, height, width, "the object")
     if num_small:
         raise Defect("polygon under 3 points", f"{num_small} of {len(parts)} polygons")
     split, category = record.get("split", "train"), record.get("category", "")
     if not is_split_name(split):
-        raise Defect("malformed entry", f"split is {show(split)}, {SPLIT_NAME} is needed")
+        raise Defect("malformed entry", f"split is {describe(split)}, {SPLIT_NAME} is needed")
     if not isinstance(category, str):
-        raise Defect("malformed entry", f"category is {show(category)}, text is needed")
+        raise Defect("malformed entry", f"category is {describe(category)}, text is needed")
     check_text(category, "category")
     mask = coco_mask.merge(encode_parts(segmentation, height, width))
     return {
@@ -506,104 +459,6 @@ def _check_expressions(expressions) -> list[str]:
     texts = expressions if isinstance(expressions, list) else [expressions]
     for text in texts or [None]:
         if not isinstance(text, str) or not text.strip():
-            raise Defect("empty expression", f"expression is {show(expressions)}; say which object is meant")
+            raise Defect("empty expression", f"expression is {describe(expressions)}; say which object is meant")
         check_text(text, "expression")
     return texts
-
-
-def check_picture(image: dict, name) -> tuple[dict, tuple[int, int]]:
-    """Look at a picture as `datasets.Image` stores it; Defect, with its name, if it cannot be read.
-
-    Returns it, and (height, width) of it turned upright. Where `datasets` could not turn it, since it writes all EXIF
-    values anew to do so and not all can be written, its upright pixels stand in its place.
-    """
-    source = _source(image)
-    try:
-        with open_image(source) as picture:
-            if not ends_well(source, picture.format):
-                picture.load()
-            width, height = picture.size
-            orientation = orientation_of(picture)
-            if not _can_be_turned(picture):
-                content = io.BytesIO()
-                to_rgb(turn_upright(picture)).save(content, "PNG")
-                image = {"path": None, "bytes": content.getvalue()}
-    except PILLOW_ERRORS as error:
-        raise Defect("unreadable picture", f"{show_text(str(name))}: {show_text(str(error))}") from None
-    return image, (width, height) if orientation in EXIF_SIDEWAYS else (height, width)
-
-
-def _can_be_turned(picture: Image.Image) -> bool:
-    try:
-        exif = picture.getexif()
-        if exif.get(EXIF_ORIENTATION) in TRANSPOSITIONS:
-            exif.tobytes()
-    except PILLOW_ERRORS:
-        return False
-    return True
-
-
-def _check_mask_file(picture: Image.Image, source, height: int, width: int) -> None:
-    """Defect unless a mask is of the given size and lossless; before its pixels are decoded."""
-    compression = str(picture.info.get("compression", "raw"))
-    kind = None
-    if picture.format not in LOSSLESS_FORMATS:
-        kind = picture.format
-    elif picture.format == "TIFF" and compression not in LOSSLESS_TIFF:
-        kind = f"TIFF with {show_text(compression)} compression"
-    elif picture.format == "WEBP" and not is_lossless_webp(source):
-        kind = "lossy WebP"
-    if kind is not None:
-        raise Defect("lossy mask", f"a mask is a {kind}, whose zeros are not exact; save it as PNG")
-    if picture.mode in ("LA", "PA", "RGBA"):
-        raise Defect("transparent mask", "a mask has an alpha channel; save it as grey, 0 for the background")
-    if picture.mode.split(";")[0] not in MASK_MODES:
-        raise Defect("mask of other colours", f"a mask is in {picture.mode}, where 0 is not black; save it as grey")
-    if picture.size != (width, height):
-        raise Defect(
-            "mask of another size",
-            f"the mask is {picture.height}×{picture.width}, its upright picture {height}×{width} (height × width)",
-        )
-
-
-def is_lossless_webp(source: str | os.PathLike | io.BytesIO) -> bool:
-    """Whether a WebP file, by its path or content, holds no part that is coded with loss ("VP8 ", not "VP8L")."""
-    content = source.getvalue() if isinstance(source, io.BytesIO) else read_regular_file(source)
-    waiting, kinds = [(12, len(content))], set()
-    while waiting:
-        start, end = waiting.pop()
-        while start + 8 <= end:
-            kind, size = struct.unpack_from("<4sI", content, start)
-            kinds.add(kind)
-            if kind == b"ANMF":  # a frame: 16 bytes about it, then chunks of its own
-                waiting.append((start + 24, min(start + 8 + size, end)))
-            start += 8 + size + size % 2
-    return b"VP8L" in kinds and b"VP8 " not in kinds
-
-
-def read_mask(source, height: int, width: int) -> dict:
-    """Read a mask picture as an RLE dict; Defect unless it is of the given size, lossless and not all zero."""
-    try:
-        with open_image(source) as picture:
-            _check_mask_file(picture, source, height, width)
-            picture.load()
-    except PILLOW_ERRORS as error:
-        if isinstance(error, Defect):
-            raise
-        raise Defect("unreadable mask", show_text(str(error))) from None
-    values = np.asarray(palette_map(picture) if picture.mode == "P" else picture)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise Defect("mask of several values", "the mask has pixels that are no finite number; save it as grey")
-    pixels = values.any(axis=-1) if values.ndim == 3 else values != 0
-    if not pixels.any():
-        raise Defect("empty mask", "no pixel of the mask differs from 0")
-    colours = values[pixels]
-    if (colours != colours[0]).any():
-        came = np.unique(colours, axis=0)
-        raise Defect(
-            "mask of several values",
-            f"the mask has {len(came)} values besides 0, such as {came[0].tolist()} and {came[1].tolist()}; save one "
-            "object as one value, without soft edges or a value for pixels to be ignored",
-        )
-    rle = coco_mask.encode(np.asfortranarray(pixels, dtype=np.uint8))
-    return {**rle, "counts": rle["counts"].decode("ascii")}

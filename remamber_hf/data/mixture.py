@@ -23,20 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from .check import DataSetFile, find_data_sets
-from .folder import find_metadata, load_referring_folder, rows_from_columns
-from .refer import (
-    COCO_FOLDERS,
-    IMAGE_FOLDERS,
-    PUBLISHED_SETS,
-    check_tree,
-    decode_text,
-    load_refer,
-    read_regular_file,
-    show,
-    show_text,
-    writable_cache,
-)
+from ..messages import describe, shorten
+from .discovery import DataSetFile, find_data_sets, find_metadata
+from .folder import load_referring_folder, rows_from_columns
+from .published import COCO_FOLDERS, IMAGE_FOLDERS, PUBLISHED_SETS
+from .reading import check_tree, decode_text, read_regular_file
+from .refer import load_refer
+from .rows import writable_cache
 
 
 MAX_CARD_VALUES = 100_000
@@ -76,11 +69,6 @@ class DataSource:
         return self.splits[split]
 
 
-def is_generalized(rows: datasets.Dataset) -> bool:
-    """Whether a sentence may mean several objects or none, as in gRefCOCO."""
-    return isinstance(rows.features["ann_id"], (list, datasets.List))
-
-
 def load_sources(
     dataset: str | None,
     split_by: str | None,
@@ -107,9 +95,7 @@ def load_sources(
         refuse_refer_options(split_by, generalized, on_error, sentences)
         return [load_hub_source(dataset)]
     if not os.path.isdir(data_dir):
-        raise FileNotFoundError(
-            f"--data_dir {show_text(str(data_dir))} is no folder; give the one that holds the data."
-        )
+        raise FileNotFoundError(f"--data_dir {shorten(str(data_dir))} is no folder; give the one that holds the data.")
     if dataset is None and find_metadata(data_dir) is not None:
         refuse_refer_options(split_by, generalized, on_error, sentences)
         return [DataSource(os.path.basename(os.path.abspath(data_dir)), load_referring_folder(data_dir))]
@@ -138,7 +124,7 @@ def check_names(dataset, split_by, data_dir) -> None:
     for option, value in {"--dataset": dataset, "--split_by": split_by, "--data_dir": data_dir}.items():
         is_text = isinstance(value, str) or (isinstance(value, os.PathLike) and option == "--data_dir")
         if value is not None and not (is_text and "\0" not in os.fspath(value)):
-            raise ValueError(f"{option} is {show(value)}; give text.")
+            raise ValueError(f"{option} is {describe(value)}; give text.")
 
 
 def choose_files(
@@ -243,9 +229,9 @@ def load_hub_source(name: str | None) -> DataSource:
         with writable_cache():
             data = datasets.load_dataset(name)
     except LOAD_ERRORS as error:
-        reason = show_text((str(error).splitlines() or [type(error).__name__])[0], 400).rstrip(".")
+        reason = shorten((str(error).splitlines() or [type(error).__name__])[0], 400).rstrip(".")
         raise ValueError(
-            f"--dataset {show_text(name)} cannot be loaded, neither from the Hub nor as a folder of Parquet files: "
+            f"--dataset {shorten(name)} cannot be loaded, neither from the Hub nor as a folder of Parquet files: "
             f"{reason}. A REFER data set needs --data_dir too."
         ) from None
     short_name = os.path.basename(os.path.abspath(name)) if is_folder else name
@@ -269,13 +255,13 @@ def check_card(folder: str | os.PathLike) -> None:
         if isinstance(value, (list, dict)):
             waiting += value.values() if isinstance(value, dict) else value
         elif isinstance(value, str) and ("://" in value or "::" in value or ".." in value or os.path.isabs(value)):
-            raise ValueError(f"README.md names {show(value)}, which is not in the folder")
+            raise ValueError(f"README.md names {describe(value)}, which is not in the folder")
 
 
 def check_parquet(folder: str | os.PathLike) -> None:
     """ValueError if a Parquet file of a folder unfolds to many times its size, or is none; nothing of it is read."""
     for path in sorted(Path(folder).rglob("*.parquet")):
-        name = show_text(str(path.relative_to(folder)))
+        name = shorten(str(path.relative_to(folder)))
         if not path.is_file():
             raise ValueError(f"{name} is no regular file")
         metadata = pq.read_metadata(path)

@@ -14,12 +14,12 @@ from PIL import Image
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from ..data.refer import row_mask
-from ..metrics.referring_iou.scores import count_pixels
+from ..data.rows import row_mask
+from ..evaluation.referring_iou.scores import count_pixels
+from ..files import save_picture
+from ..inference.visualization import Sample, draw_sheet
 from ..pictures import to_rgb
 from ..processing_remamber import ReMamberProcessor
-from ..visualization import Sample, draw_sheet
-from ..whole_files import save_picture
 
 
 logger = logging.get_logger(__name__)

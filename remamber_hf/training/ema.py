@@ -13,7 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..whole_files import weights_as_umask_says
+from ..files import weights_as_umask_says
+
+
+AVERAGE = "ema.safetensors"  # in a checkpoint: what WeightAverage resumes from
+AVERAGED_MODEL = "ema"  # beside a finished model: a model folder with the averaged weights
 
 
 class WeightAverage:

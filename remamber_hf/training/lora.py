@@ -5,8 +5,8 @@
 import warnings
 from pathlib import Path
 
+from ..files import weights_as_umask_says
 from ..modeling_remamber import ReMamberForImageSegmentation
-from ..whole_files import weights_as_umask_says
 
 
 def add_lora(model: ReMamberForImageSegmentation, fields: dict):

@@ -16,15 +16,15 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ..configuration_remamber import ReMamberConfig
 from ..data.mixture import DataSource
-from ..environment import describe_environment
-from ..image_backend import image_backend
-from ..metrics.referring_iou.scores import referring_iou
-from ..metrics.report import SCORE_TITLES
+from ..evaluation.referring_iou.scores import referring_iou
+from ..evaluation.report import SCORE_TITLES
+from ..files import make_whole_file
+from ..inference.environment import describe_environment
+from ..inference.image_backend import image_backend
 from ..processing_remamber import ReMamberProcessor
-from ..whole_files import make_whole_file
 from .arguments import ReMamberTrainingArguments
+from .ema import AVERAGED_MODEL
 from .nonfinite import REPORT
-from .trainer import AVERAGED_MODEL
 
 
 METRICS = {name: SCORE_TITLES[name] for name in referring_iou([0], [1])}

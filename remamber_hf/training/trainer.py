@@ -3,36 +3,28 @@
 """The Trainer for referring segmentation: ReMamber's parts and loss, evaluation as pixel counts, exact resume."""
 
 import json
-import math
 import os
-import pickle
 import shutil
-import zipfile
-from collections.abc import Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
-import pyarrow.compute
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
 from torch import nn
-from torch.utils.data import IterableDataset
-from transformers import EvalPrediction, Trainer, TrainerCallback
+from transformers import EvalPrediction, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 from transformers.utils import logging
 
-from ..data.collator import ReMamberCollator, decode_mask
-from ..data.refer import one_row_per_sentence
-from ..metrics.referring_iou.scores import count_pixels, referring_iou
-from ..modeling_remamber import ReMamberForImageSegmentation, segmentation_loss
+from ..data.collator import ReMamberCollator
+from ..data.rle import decode_mask
+from ..evaluation.referring_iou.scores import count_pixels, referring_iou
+from ..files import make_whole_file, weights_as_umask_says
+from ..modeling_remamber import segmentation_loss
 from ..processing_remamber import ReMamberProcessor
-from ..whole_files import make_whole_file, weights_as_umask_says
 from .arguments import ReMamberTrainingArguments
 from .checkpoints import (
     PROGRESS,
@@ -46,37 +38,20 @@ from .checkpoints import (
     rotate,
 )
 from .drawn_sentences import DrawnSentences
-from .ema import WeightAverage
+from .ema import AVERAGE, AVERAGED_MODEL, WeightAverage
 from .flops import count_forward
+from .given import METRICS, check_given, evaluation_rows, find_image_ids, without_format
 from .nonfinite import NonFiniteSteps
-from .parameter_groups import decayed_parameter_names
+from .parameter_groups import decayed_parameter_names, model_parts
 from .sampler import PictureGroupSampler
+from .saved_state import BAD_FILE, NOT_OF_THIS_MODEL, cannot_be_read, check_optimizer, is_like, settings_of, word
+from .step_hooks import StepHooks
 from .sync_batch_norm import synchronize_batch_norm
 
 
 logger = logging.get_logger(__name__)
 
-AVERAGE = "ema.safetensors"  # in a checkpoint: what WeightAverage resumes from
-AVERAGED_MODEL = "ema"  # beside a finished model: a model folder with the averaged weights
-METRICS = ("loss", *referring_iou([0], [1]))  # that evaluation gives
 NOT_FOR_THE_MODEL = ("ref_ids", "original_masks")  # in a batch
-# What libraries raise on a file that somebody made, or that a disk made of ours.
-BAD_FILE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-    Warning,  # where warnings are errors
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
-NOT_OF_THIS_MODEL = "The checkpoint is not of this model; resume with the model and config it was saved with"
 
 
 class ReferringSegmentationTrainer(Trainer):
@@ -612,186 +587,6 @@ class ReferringSegmentationTrainer(Trainer):
         names = [*load_result.missing_keys, *load_result.unexpected_keys]
         if names:
             raise ValueError(f"{NOT_OF_THIS_MODEL} ({len(names)} weights are in one of the two only: {names[0]} …).")
-
-
-def word(choice) -> str:
-    """How a user writes a choice that may be a member of an enumeration."""
-    return str(getattr(choice, "value", choice))
-
-
-def cannot_be_read(checkpoint, what: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return f"{checkpoint}: {what} cannot be read ({ascii(reason)[1:-1]}); resume from a checkpoint before it."
-
-
-def is_like(value, model) -> bool:
-    """Whether a value of a file has the make of the one that it takes the place of."""
-    if isinstance(model, dict):
-        if not isinstance(value, dict) or value.keys() != model.keys():
-            return False
-        return all(is_like(value[name], model[name]) for name in model)
-    if isinstance(model, (list, tuple)):
-        return isinstance(value, (list, tuple)) and len(value) == len(model) and all(map(is_like, value, model))
-    if isinstance(model, bool) or model is None or isinstance(model, str):
-        return type(value) is type(model) or None in (value, model)
-    if isinstance(model, (int, float)):
-        return (
-            isinstance(value, (int, float))
-            and not isinstance(value, bool)
-            and (math.isfinite(value) or value == model)
-        )
-    return type(value) is type(model)
-
-
-def settings_of(optimizer) -> list[dict]:
-    """The settings of each group of an optimizer; what a schedule adds is not there yet in all of them."""
-    groups = optimizer.param_groups
-    return [{name: value for name, value in each.items() if name not in ("params", "initial_lr")} for each in groups]
-
-
-def check_optimizer(optimizer, groups: list[dict]):
-    """TypeError if the state that an optimizer has loaded is not one that its next step can take up."""
-    if not is_like(settings_of(optimizer), groups):
-        raise TypeError("its settings are those of another optimizer")
-    inner = getattr(optimizer, "optimizer", optimizer)
-    kept = (value for state in optimizer.state.values() if isinstance(state, dict) for value in state.values())
-    if not all(value.isfinite().all() for value in kept if torch.is_tensor(value) and value.is_floating_point()):
-        raise TypeError("it keeps numbers that are not finite")
-    states = {weight: state for weight, state in optimizer.state.items() if state}
-    if not all(isinstance(weight, torch.Tensor) and isinstance(state, dict) for weight, state in states.items()):
-        raise TypeError("it keeps something of what is no weight")
-    if not isinstance(inner, (torch.optim.Adam, torch.optim.AdamW)):
-        return
-    for weight, state in states.items():
-        for name in ("step", "exp_avg", "exp_avg_sq"):
-            shape = torch.Size() if name == "step" else weight.shape
-            value = state.get(name)
-            if not torch.is_tensor(value) or value.shape != shape or not value.is_floating_point():
-                raise TypeError(f"{name} of a weight is missing, or has another shape than the weight")
-
-
-class StepHooks(TrainerCallback):
-    """What the Trainer has no method to override for."""
-
-    def __init__(self, trainer: ReferringSegmentationTrainer):
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
-        trainer = self.trainer
-        trainer._remove_unfinished(Path(args.output_dir))
-        trainer.nonfinite_steps = trainer._count_nonfinite_steps()
-        if args.ema_decay is not None:
-            trainer.average = WeightAverage(model, args.ema_decay, args.ema_start_step)
-        if trainer.checkpoint is not None:
-            trainer._load_own_state(Path(trainer.checkpoint))
-
-    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        trainer = self.trainer
-        trainer.train_dataset.set_epoch(int(state.epoch))
-        if trainer.group_sampler is not None:  # which accelerate does not reach in an epoch that is resumed
-            trainer.group_sampler.set_epoch(int(state.epoch))
-
-    def on_step_begin(self, args, state, control, model=None, **kwargs):
-        self.trainer.nonfinite_steps.begin_step(model)
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        trainer = self.trainer
-        self.is_finite = trainer.nonfinite_steps.end_step(model, trainer.grad_norm, state.global_step + 1)
-
-    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
-        trainer = self.trainer
-        # Not `optimizer_step_was_skipped`: a fused optimizer skips an infinite gradient without telling.
-        if trainer.average is None or not self.is_finite:
-            return
-        # DeepSpeed alone measures no norm, and has no average.
-        if math.isfinite(trainer.grad_norm):  # type: ignore[arg-type]
-            trainer.average.update(model, state.global_step + 1)
-
-
-def check_given(args, processing_class, train_dataset, eval_dataset, others: dict):
-    """ValueError for arguments that Trainer takes and the trainer of this file cannot serve."""
-    if not isinstance(args, ReMamberTrainingArguments):
-        came = "missing" if args is None else f"a {type(args).__name__}"
-        raise ValueError(f"args are {came}; give ReMamberTrainingArguments, which have what ReMamber needs besides.")
-    if not (hasattr(processing_class, "image_processor") and hasattr(processing_class, "tokenizer")):
-        came = "missing" if processing_class is None else f"a {type(processing_class).__name__}"
-        raise ValueError(f"processing_class is {came}; give ReMamberProcessor.from_pretrained(…).")
-    for name in ("compute_metrics", "preprocess_logits_for_metrics"):
-        if others.get(name) is not None:
-            raise ValueError(
-                f"{name} is given, and evaluation gathers no masks, but the pixel counts of {', '.join(METRICS)}; "
-                "leave it out, or take transformers' Trainer for other metrics."
-            )
-    rates = [name for name in ("backbone_learning_rate", "text_encoder_learning_rate") if getattr(args, name)]
-    if others.get("optimizers", (None, None))[0] is not None and rates:
-        raise ValueError(f"an optimizer is given and has its learning rates already; leave out {rates[0]}.")
-    if isinstance(train_dataset, Mapping):
-        raise ValueError(f"train_dataset has {', '.join(map(str, train_dataset))}; give one split of it.")
-    named = eval_dataset if isinstance(eval_dataset, Mapping) else {"eval_dataset": eval_dataset}
-    for name, rows in {"train_dataset": train_dataset, **named}.items():
-        require_length(rows, name)
-
-
-def require_length(rows, name: str):
-    """ValueError for a stream of rows: neither its order nor where it was stopped can be found again."""
-    if hasattr(rows, "iterrows"):
-        raise ValueError(f"{name} is a table of pandas'; give datasets.Dataset.from_pandas(table), or a list of rows.")
-    if rows is not None and (isinstance(rows, IterableDataset) or not hasattr(rows, "__len__")):
-        raise ValueError(
-            f"{name} is a {type(rows).__name__}, whose rows come without number; give a data set with a length, or "
-            "train with transformers' Trainer and ReMamberCollator."
-        )
-
-
-def evaluation_rows(rows, name: str):
-    """Rows with one sentence each, each of which counts: expanded where a data set has several in a row."""
-    require_length(rows, name)
-    rows = without_format(rows)
-    if isinstance(rows, datasets.Dataset) and "sentences" in rows.column_names:
-        lengths = pyarrow.compute.list_value_length(rows.data.column("sentences"))
-        if (pyarrow.compute.max(lengths).as_py() or 0) > 1:
-            return one_row_per_sentence(rows)
-    return rows
-
-
-def without_format(rows):
-    """Rows as they are stored: the formats of numpy and torch make float32 of coordinates. Transforms are kept."""
-    if isinstance(rows, datasets.Dataset) and rows.format["type"] != "custom":
-        return rows.with_format(None)
-    return rows
-
-
-def find_image_ids(rows) -> list[int]:
-    """The picture of each row; ValueError if rows do not tell."""
-    is_table = isinstance(rows, datasets.Dataset)
-    if is_table:
-        image_ids: Any = rows.with_format(None)["image_id"] if "image_id" in rows.column_names else [None]
-    else:
-        image_ids = [rows[index].get("image_id") for index in range(len(rows))]
-    if None in image_ids:
-        raise ValueError(
-            "expressions_per_picture puts objects of a picture side by side, and rows have no image_id; give one, or "
-            "leave expressions_per_picture out."
-        )
-    return image_ids
-
-
-def model_parts(model: nn.Module) -> dict[str, nn.Module]:
-    """
-    The parts of a ReMamber, however it is wrapped.
-
-    Raises:
-        ValueError: if `model` is or holds no [`ReMamberForImageSegmentation`].
-    """
-    for module in model.modules():
-        if isinstance(module, ReMamberForImageSegmentation):
-            return {
-                "text_encoder": module.remamber.text_encoder,
-                "backbone": module.remamber.backbone,
-                "fusion": module.remamber.fusions,
-                "mask_head": module.mask_head,
-            }
-    raise ValueError(f"The model is a {type(model).__name__}; give a ReMamberForImageSegmentation.")
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:

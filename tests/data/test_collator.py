@@ -12,8 +12,10 @@ from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
 from remamber_hf.data import collator
-from remamber_hf.data.collator import ReMamberCollator, decode_mask, encode_mask
-from remamber_hf.data.refer import load_refer, row_mask
+from remamber_hf.data.collator import ReMamberCollator
+from remamber_hf.data.refer import load_refer
+from remamber_hf.data.rle import decode_mask, encode_mask
+from remamber_hf.data.rows import row_mask
 from remamber_hf.image_processing_remamber import ReMamberImageProcessorPil
 from remamber_hf.processing_remamber import ReMamberProcessor
 

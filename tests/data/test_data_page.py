@@ -10,7 +10,8 @@ import datasets
 import typer
 from typer.testing import CliRunner
 
-from remamber_hf.data.commands import COMMANDS
+from remamber_hf.cli import data as data_commands
+from remamber_hf.cli.main import DATA_COMMANDS
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
@@ -20,8 +21,8 @@ def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     app = typer.Typer()
-    for name, command in COMMANDS.items():
-        app.command(name)(command)
+    for name in DATA_COMMANDS:
+        app.command(name)(getattr(data_commands, name))
     namespace = {}
     snippets = re.findall(r"^```(python|bash)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert len(snippets) >= 7

@@ -12,8 +12,9 @@ from pycocotools import mask as coco_mask
 from refer_fixture import picture
 
 from remamber_hf.data.folder import load_referring_folder, rows_from_columns
-from remamber_hf.data.refer import load_refer, refer_features, row_mask
-from remamber_hf.data.synthetic import synthesize
+from remamber_hf.data.refer import load_refer
+from remamber_hf.data.rows import refer_features, row_mask
+from remamber_hf.synthetic.dataset import synthesize
 
 
 HEIGHT, WIDTH = 30, 40

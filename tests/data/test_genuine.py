@@ -19,7 +19,8 @@ from transformers import CLIPTokenizer
 
 from remamber_hf import ReMamberImageProcessorPil, ReMamberProcessor
 from remamber_hf.data.check import check_data
-from remamber_hf.data.refer import load_refer, read_refs, row_mask
+from remamber_hf.data.refer import load_refer, read_refs
+from remamber_hf.data.rows import row_mask
 from remamber_hf.training.tokenizer import train_tokenizer
 
 

@@ -11,7 +11,8 @@ from test_folder import LINES, MASK, write
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.folder import load_referring_folder
 from remamber_hf.data.mixture import load_one, load_sources, mix_training_rows
-from remamber_hf.data.refer import load_refer, refer_features, row_mask
+from remamber_hf.data.refer import load_refer
+from remamber_hf.data.rows import refer_features, row_mask
 
 
 @pytest.fixture(autouse=True)

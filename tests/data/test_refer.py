@@ -17,7 +17,8 @@ from refer_fixture import LAYOUTS, SIZES, TinyRefer, picture, python2_pickle, re
 
 from remamber_hf import pictures
 from remamber_hf.data import refer
-from remamber_hf.data.refer import ReferBuilder, load_refer, read_refs, row_mask
+from remamber_hf.data.refer import ReferBuilder, load_refer, read_refs
+from remamber_hf.data.rows import row_mask
 
 
 @pytest.fixture

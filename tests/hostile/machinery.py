@@ -171,7 +171,7 @@ def attempt(function, *args, seconds: float = 15, gigabytes: float = 4, folder=N
 
 def run_command(*arguments: str):
     """Run the command `remamber` with these arguments in this process; for `attempt`."""
-    from remamber_hf.cli import main
+    from remamber_hf.cli.main import main
 
     sys.argv = ["remamber", *map(str, arguments)]
     main()

@@ -19,7 +19,7 @@ import torch
 from machinery import attempt, run_command
 from safetensors.torch import load_file, save_file
 
-from remamber_hf.memory import keep_freed_memory
+from remamber_hf.inference.memory import keep_freed_memory
 from remamber_hf.run_training import main as train
 from remamber_hf.training.checkpoints import MANIFEST, write_manifest
 

@@ -27,8 +27,9 @@ from remamber_hf.data import mixture
 from remamber_hf.data.check import check_data
 from remamber_hf.data.folder import load_referring_folder, rows_from_columns
 from remamber_hf.data.mixture import load_one
-from remamber_hf.data.refer import load_refer, one_row_per_sentence, read_refs, refer_features
-from remamber_hf.loading import BUNDLED_MODEL
+from remamber_hf.data.refer import load_refer, read_refs
+from remamber_hf.data.rows import one_row_per_sentence, refer_features
+from remamber_hf.inference.loading import BUNDLED_MODEL
 
 
 HEIGHT, WIDTH = 40, 60

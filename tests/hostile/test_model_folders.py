@@ -20,9 +20,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from remamber_hf import cli
+from remamber_hf.cli import main as cli
 from remamber_hf.convert_checkpoint import convert_checkpoint
-from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_model
+from remamber_hf.inference.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_model
 
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -12,7 +12,7 @@ import pytest
 from machinery import attempt, run_command
 from PIL import Image
 
-from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
+from remamber_hf.inference.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
 from remamber_hf.pictures import open_picture
 
 

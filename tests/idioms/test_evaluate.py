@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from rows import check_refused
 
-import remamber_hf.metrics
-from remamber_hf.metrics.referring_iou.scores import count_pixels, generalized_iou, referring_iou
+import remamber_hf
+from remamber_hf.evaluation.referring_iou.scores import count_pixels, generalized_iou, referring_iou
 
 
-MODULE = str(Path(remamber_hf.metrics.__file__).parent / "referring_iou")
+MODULE = str(Path(remamber_hf.__file__).parent / "evaluation" / "referring_iou")
 CONFIGURATIONS = ("default", "generalized")
 SIZES = [(8, 12), (20, 7), (16, 16), (5, 30), (9, 9), (11, 4), (30, 5)]
 

@@ -12,7 +12,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from remamber_hf import ReMamberProcessor
 from remamber_hf.data.collator import ReMamberCollator
-from remamber_hf.data.refer import row_mask
+from remamber_hf.data.rows import row_mask
 from remamber_hf.modeling_vmamba import ScanLayerNorm
 from remamber_hf.training.parameter_groups import parameter_groups
 

@@ -8,7 +8,7 @@ from rows import losses_of
 from runs import ARGUMENTS, load_rows
 
 from remamber_hf import ReMamberForImageSegmentation, ReMamberProcessor
-from remamber_hf.data.refer import one_row_per_sentence
+from remamber_hf.data.rows import one_row_per_sentence
 from remamber_hf.training.arguments import ReMamberTrainingArguments
 from remamber_hf.training.trainer import ReferringSegmentationTrainer
 

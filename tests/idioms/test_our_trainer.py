@@ -14,7 +14,8 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 
 from remamber_hf import ReMamberForImageSegmentation, ReMamberProcessor
 from remamber_hf.data.collator import ReMamberCollator
-from remamber_hf.data.refer import load_refer, one_row_per_sentence, row_mask
+from remamber_hf.data.refer import load_refer
+from remamber_hf.data.rows import one_row_per_sentence, row_mask
 from remamber_hf.training.arguments import PARTS, ReMamberTrainingArguments
 from remamber_hf.training.trainer import ReferringSegmentationTrainer
 

@@ -9,7 +9,7 @@ import torch
 from rows import check_refused, make_rows, masks_one_by_one
 
 from remamber_hf import ReferringSegmentationPipeline
-from remamber_hf.explanation import explain_mask
+from remamber_hf.inference.explanation import explain_mask
 
 
 ROWS = make_rows(3)

@@ -22,8 +22,8 @@ from published_checkpoint import remamber_shapes
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from remamber_hf.cli import main as remamber
-from remamber_hf.loading import BUNDLED_PICTURES
+from remamber_hf.cli.main import main as remamber
+from remamber_hf.inference.loading import BUNDLED_PICTURES
 
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))

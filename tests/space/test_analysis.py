@@ -29,7 +29,7 @@ from analysis import (
 from PIL import Image
 from transformers import pipeline
 
-from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES
+from remamber_hf.inference.loading import BUNDLED_MODEL, BUNDLED_PICTURES
 
 
 EXPRESSIONS = ["the purple star", "the orange square"]

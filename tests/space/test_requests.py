@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from remamber_hf.loading import BUNDLED_PICTURES
+from remamber_hf.inference.loading import BUNDLED_PICTURES
 
 
 pytest.importorskip("gradio", reason="Gradio is missing; `make test-space` installs it")

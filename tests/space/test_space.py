@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from test_analysis import png_of_size
 
-from remamber_hf.loading import BUNDLED_MODEL, BUNDLED_PICTURES
+from remamber_hf.inference.loading import BUNDLED_MODEL, BUNDLED_PICTURES
 
 
 pytest.importorskip("gradio", reason="Gradio is missing; `make test-space` installs it")

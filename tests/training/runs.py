@@ -22,9 +22,9 @@ from transformers import TrainerCallback
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, ReMamberProcessor
 from remamber_hf.data.collator import ReMamberCollator
 from remamber_hf.data.refer import load_refer
-from remamber_hf.data.synthetic import synthesize
 from remamber_hf.image_processing_remamber import ReMamberImageProcessorPil
 from remamber_hf.modeling_vmamba import DropPath
+from remamber_hf.synthetic.dataset import synthesize
 from remamber_hf.training import checkpoints
 from remamber_hf.training.arguments import ReMamberTrainingArguments
 from remamber_hf.training.tokenizer import train_tokenizer

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from remamber_hf import ReMamberProcessor
-from remamber_hf.data.refer import row_mask
+from remamber_hf.data.rows import row_mask
 from remamber_hf.training import callbacks
 from remamber_hf.training.callbacks import (
     Curves,

@@ -14,8 +14,9 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from remamber_hf import ReMamberConfig, environment
+from remamber_hf import ReMamberConfig
 from remamber_hf.data.mixture import DataSource
+from remamber_hf.inference import environment
 from remamber_hf.training import model_card
 from remamber_hf.training.arguments import ReMamberTrainingArguments
 from remamber_hf.training.model_card import TrainingRun, make_card, push_folder, write_model_card

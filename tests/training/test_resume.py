@@ -29,7 +29,7 @@ from remamber_hf.training.checkpoints import (
     what_is_missing,
     write_manifest,
 )
-from remamber_hf.training.trainer import AVERAGE
+from remamber_hf.training.ema import AVERAGE
 
 
 RUN = {

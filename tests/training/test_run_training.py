@@ -18,28 +18,32 @@ import runs
 import torch
 import yaml
 from accelerate import PartialState
-from data.refer_fixture import TinyRefer
 from huggingface_hub import ModelCard
 from PIL import Image
+from refer_fixture import TinyRefer
 from safetensors.torch import load_file, save_file
 from tiny import make_tokenizer, run_without_package, vision_config
 from transformers import AutoModelForImageSegmentation, AutoProcessor, CLIPTextConfig, CLIPTextModel
 
 from remamber_hf import ReMamberForImageSegmentation, ReMamberProcessor, VMambaForImageClassification, run_training
-from remamber_hf.cli import main as remamber
+from remamber_hf.cli.main import main as remamber
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.mixture import DataSource
-from remamber_hf.data.refer import load_refer, refer_features, row_mask
-from remamber_hf.data.synthetic import synthesize
-from remamber_hf.loading import BUNDLED_MODEL, load_model
-from remamber_hf.run_training import build_model, check_fields, main, parse_arguments, read_evaluation_rows
+from remamber_hf.data.refer import load_refer
+from remamber_hf.data.rows import refer_features, row_mask
+from remamber_hf.inference.loading import BUNDLED_MODEL, load_model
+from remamber_hf.run_training import main
+from remamber_hf.synthetic.dataset import synthesize
 from remamber_hf.training import model_card
 from remamber_hf.training.arguments import DataArguments, ModelArguments
 from remamber_hf.training.nonfinite import NotFiniteError
+from remamber_hf.training.recipe import RECIPES as PACKAGED
+from remamber_hf.training.recipe import parse_arguments
+from remamber_hf.training.start import build_model, check_fields, read_evaluation_rows
 
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+RECIPES = sorted(PACKAGED.glob("*.yaml"))
 QUIET = ["--use_cpu", "--disable_tqdm", "true", "--save_strategy", "no", "--max_steps", "1"]
 RECIPE = {
     "dataset": "shapes",
@@ -327,7 +331,7 @@ def adapted(start, tmp_path_factory):
     flags += ["--load_best_model_at_end", "false", "--warmup_steps", 0, "--learning_rate", 0.01]
     for steps, resume in ((2, "false"), (4, "true")):
         last = ["--max_steps", steps, "--resume_from_checkpoint", resume, "--output_dir", folder]
-        main([str(ROOT / "recipes" / "lora.yaml"), *map(str, [*flags, *last])])
+        main([str(PACKAGED / "lora.yaml"), *map(str, [*flags, *last])])
     return folder
 
 
@@ -439,7 +443,7 @@ def test_every_recipe_is_read(path, tmp_path):
 
 @pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "mixed"])
 def test_the_published_recipe_is_the_published_one(name, tmp_path):
-    recipe = ROOT / "recipes" / f"{name}.yaml"
+    recipe = PACKAGED / f"{name}.yaml"
     model, data, training, _ = parse_arguments([str(recipe), "--output_dir", str(tmp_path / "out")])
     assert (training.learning_rate, training.weight_decay, training.num_train_epochs) == (5e-5, 1e-4, 50)
     assert training.text_encoder_learning_rate == training.backbone_learning_rate == 2.5e-5
@@ -467,9 +471,9 @@ def test_the_published_recipe_runs_with_small_parts(name, tmp_path):
         "disable_tqdm": True,
     }
     flags = [part for field, value in small.items() for part in (f"--{field}", str(value))]
-    main([str(ROOT / "recipes" / f"{name}.yaml"), *flags])
+    main([str(PACKAGED / f"{name}.yaml"), *flags])
     state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
-    metric = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text())["metric_for_best_model"]
+    metric = yaml.safe_load((PACKAGED / f"{name}.yaml").read_text())["metric_for_best_model"]
     scores = [entry[f"eval_{metric}"] for entry in state["log_history"] if f"eval_{metric}" in entry]
     assert len(scores) == 2 and state["best_metric"] == max(scores)
     assert load_model(tmp_path / "out", "cpu")[0].config.mask_head == "conv"
@@ -507,7 +511,7 @@ def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["missing.yaml"], "missing.yaml is no file; give a recipe"),
+        (["missing.yaml"], "missing.yaml is no file; give a YAML file"),
         (["--model", "a", "b.yaml"], "b.yaml stands after other arguments; the recipe comes first"),
         (["--model", "a"], "there is nothing to do; give --do_train, --do_eval or both"),
         (["--do_eval"], "no model is named; give --model, to train on, --text_model and --vision_model"),
@@ -640,7 +644,7 @@ def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     snippets = re.findall(r"^```(python|bash)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     assert len(snippets) >= 4
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    shutil.copytree(PACKAGED, tmp_path / "recipes")
     for language, code in snippets:
         if language == "python":
             exec(compile(code, "docs/training.md", "exec"), {})

@@ -1,0 +1,31 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command `remamber convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..convert_checkpoint import CLIP_TOKENIZER, convert_checkpoint
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Published .pth file.")],
+    output_dir: Annotated[Path, typer.Argument(help="Folder to make.")],
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Name or folder of the CLIP tokenizer.", show_default=CLIP_TOKENIZER)
+    ] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Convert the averaged weights (model_ema).")] = False,
+):
+    """
+    Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba ImageNet) to a Hugging Face folder.
+
+    The kind is recognised from the tensors; nothing in the file is executed.
+    """
+    model = convert_checkpoint(checkpoint, output_dir, tokenizer, use_ema=ema)
+    head = getattr(model.config, "mask_head", None)
+    size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    typer.echo(f"{type(model).__name__}{f' ({head} head)' if head else ''}, {size:.1f} M parameters → {output_dir}")
+    if head and not (output_dir / "tokenizer.json").is_file():
+        typer.echo("No tokenizer is in the folder, so AutoProcessor cannot load it: give one with --tokenizer.")

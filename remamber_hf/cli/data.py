@@ -1,0 +1,164 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""The commands `remamber data synthesize | check | preview | export`: thin, the work is in `data/`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import datasets
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..data.check import CheckResult, check_data
+from ..data.export import export_parquet
+from ..data.mixture import load_one
+from ..data.published import SplitCount
+from ..data.rows import row_mask
+from ..files import save_picture
+from ..inference.visualization import Sample, draw_sheet
+from ..messages import describe, shorten
+from ..pictures import to_rgb
+from ..synthetic.dataset import synthesize as synthesize_scenes
+from .options import DataDir, Dataset, Generalized, Sentences
+
+
+SplitBy = Annotated[
+    str | None,
+    typer.Option("--split_by", "--split-by", help="unc, google, umd or berkeley; by default what is there."),
+]
+OnError = Annotated[
+    str, typer.Option("--on_error", "--on-error", help='"skip" leaves out what is wrong, "raise" stops there.')
+]
+SHEET_COLUMNS = 4
+COUNTED = ("refs", "images", "sentences")
+
+
+def synthesize(
+    output_dir: Annotated[Path, typer.Argument(help="Folder to make.")],
+    images: Annotated[int, typer.Option(help="Number of pictures.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    image_size: Annotated[
+        int, typer.Option("--image_size", "--image-size", help="Side of the pictures, in pixels.")
+    ] = 128,
+    style: Annotated[
+        str, typer.Option(help="rich: textures, overlaps, relations; or plain: flat shapes apart from each other.")
+    ] = "rich",
+    no_target: Annotated[
+        bool, typer.Option("--no_target", "--no-target", help="Also write grefs(unc).json, with untrue expressions.")
+    ] = False,
+):
+    """Render pictures of coloured shapes with expressions, as a REFER data set called "shapes"."""
+    summary = synthesize_scenes(output_dir, images, seed, image_size=image_size, style=style, no_target=no_target)
+    typer.echo(f"written: {output_dir}, {summary['images']} pictures, {summary['sentences']} sentences")
+
+
+def check(data_dir: DataDir, dataset: Dataset = None, split_by: SplitBy = None):
+    """
+    Check data sets: counts against the published ones, every picture, every polygon.
+
+    Exits with 1 if something is wrong, and says which archive is missing and where it belongs.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    results = check_data(data_dir, dataset, split_by)
+    for result in results:
+        print_result(console, result)
+    if not all(result.is_good for result in results):
+        raise typer.Exit(1)
+
+
+def preview(
+    data_dir: DataDir,
+    dataset: Dataset = None,
+    split_by: SplitBy = None,
+    split: Annotated[str | None, typer.Option(help="Such as val; by default all of them.")] = None,
+    output: Annotated[Path, typer.Option(help="Picture to write.")] = Path("preview.png"),
+    num_samples: Annotated[int, typer.Option("--num_samples", "--num-samples", help="Samples to draw.")] = 12,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same samples.")] = 0,
+    generalized: Generalized = False,
+    on_error: OnError = "raise",
+    sentences: Sentences = "sent",
+):
+    """Write a contact sheet of random samples, each with its mask and its expressions."""
+    if num_samples < 1:
+        raise ValueError(f"--num_samples is {num_samples}; give at least 1.")
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ValueError(f"{output} names no picture format; end it in .png or .jpg.")
+    source = load_one(dataset, split_by, data_dir, on_error, generalized, sentences)
+    data = source.splits
+    if split is not None and split not in data:
+        raise ValueError(f"There is no split {describe(split)}; the splits are {', '.join(data)}.")
+    rows = datasets.concatenate_datasets([data[name] for name in data if split in (None, name)])
+    if not len(rows):
+        raise ValueError(f"{source} holds no row; there is nothing to draw.")
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:num_samples]
+    samples = []
+    for row in rows.select(chosen):
+        mask = row_mask(row)
+        title = f"{row['split']}, ref {row['ref_id']}" + ("" if mask.any() else ", means nothing here")
+        samples.append(Sample(to_rgb(row["image"]), mask, title, row["sentences"]))
+    save_picture(draw_sheet(samples, min(SHEET_COLUMNS, len(samples))), output)
+    typer.echo(f"written: {output}, {len(samples)} of {len(rows)} rows")
+
+
+def export(
+    data_dir: DataDir,
+    output_dir: Annotated[Path, typer.Option("--output_dir", "--output-dir", help="Folder to make.")],
+    dataset: Dataset = None,
+    split_by: SplitBy = None,
+    generalized: Generalized = False,
+    on_error: OnError = "raise",
+    sentences: Sentences = "sent",
+):
+    """Write Parquet with pictures and masks inside, for `push_to_hub` and for `load_dataset` without this package."""
+    source = load_one(dataset, split_by, data_dir, on_error, generalized, sentences)
+    for split, num_rows in export_parquet(source.splits, output_dir, title=str(source)).items():
+        typer.echo(f"{split}: {num_rows} rows")
+    typer.echo(f"written: {output_dir}")
+
+
+def print_result(console: Console, result: CheckResult) -> None:
+    """Print a table of the splits, then a line for each thing that was mended, is wrong or is missing."""
+    console.print(Text(shorten(result.name), "bold"))
+    if result.counts:
+        console.print(make_table(result))
+    if result.mended_polygons:
+        console.print(Text(f"mended: {result.mended_polygons} × polygon under 3 points, covers nothing, left out"))
+    for note in result.notes:
+        console.print(Text(f"noted: {note}"))
+    for problem in result.problems.values():
+        pictures = f"{problem.pictures} pictures, refs: " if problem.pictures else ""
+        line = f": {problem.kind}: {pictures}{problem.count}; first: {problem.first}"
+        console.print(Text.assemble(("wrong", "red"), line))
+    if result.counts:
+        for split in result.splits:
+            if result.agrees(split) is False:
+                console.print(Text.assemble(("wrong", "red"), f": {split} has other counts than published"))
+    for archive in result.missing_archives:
+        console.print(Text.assemble(("missing", "red"), f": {archive}"))
+    if result.is_good:
+        console.print(Text("all right", "green"))
+    console.print()
+
+
+def make_table(result: CheckResult) -> Table:
+    """Lay out the counts of the splits, each beside the published one if there is any."""
+    table = Table("split")
+    published_or_not = " / published" if result.published else ""
+    for kind in COUNTED:
+        table.add_column(kind + published_or_not, justify="right")
+    for split in result.splits:
+        found, published = result.counts.get(split), result.published.get(split)
+        style = "red" if result.agrees(split) is False else None
+        cells = [
+            _number(found, kind) + (f" / {_number(published, kind)}" if result.published else "") for kind in COUNTED
+        ]
+        table.add_row(Text(split), *cells, style=style)
+    return table
+
+
+def _number(count: SplitCount | None, kind: str) -> str:
+    number = None if count is None else getattr(count, kind)
+    return "-" if number is None else str(number)

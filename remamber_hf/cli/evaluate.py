@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command `remamber evaluate`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from accelerate import PartialState
+from transformers.utils import logging
+
+from ..data.mixture import load_one
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.protocols import OURS, PROTOCOLS
+from ..evaluation.report import write_report
+from ..evaluation.results import (
+    evaluate_splits,
+    read_splits,
+    write_results,
+)
+from ..files import check_new_folder
+from ..image_processing_remamber import LOGIT_INTERPOLATIONS
+from ..inference.devices import DTYPES, find_device
+from ..inference.environment import describe_environment
+from ..inference.image_backend import image_backend, with_pil
+from ..inference.loading import load_model
+from .options import Device, Generalized, Sentences
+
+
+def check_arguments(output_dir: Path | None, resize: str | None, protocol: str | None, dtype: str, **numbers) -> None:
+    """
+    Refuse what cannot be done before anything is loaded.
+
+    Args:
+        numbers: name of an option → its value and the least that it may be.
+
+    Raises:
+        ValueError: naming the option.
+        FileExistsError: if the output folder is not empty.
+    """
+    choices: list[tuple[str, str | None, Iterable[str]]]
+    choices = [("resize", resize, LOGIT_INTERPOLATIONS), ("protocol", protocol, PROTOCOLS), ("dtype", dtype, DTYPES)]
+    for name, value, known in choices:
+        if value is not None and value not in known:
+            raise ValueError(f"--{name} is {value!r}; choose one of {', '.join(known)}.")
+    if protocol is not None:
+        if resize not in (None, PROTOCOLS[protocol].resize):
+            way = PROTOCOLS[protocol].resize
+            raise ValueError(f"--protocol {protocol} resizes by {way}; leave out --resize {resize}.")
+        if dtype != "float32":
+            raise ValueError(f"--protocol {protocol} computes in float32; leave out --dtype {dtype}.")
+    for name, (value, least) in numbers.items():
+        if value is not None and value < least:
+            raise ValueError(f"--{name} is {value}; give at least {least}.")
+    if output_dir is not None:
+        check_new_folder(output_dir)
+
+
+Model = Annotated[str, typer.Argument(help="Folder or Hub name of a ReMamber model.")]
+Dataset = Annotated[
+    str | None, typer.Option(help="Such as refcoco; without --data_dir, a data set of the Hub or a Parquet folder.")
+]
+SplitBy = Annotated[
+    str | None,
+    typer.Option("--split_by", "--split-by", help="unc, google, umd or berkeley.", show_default="as in the papers"),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data_dir", "--data-dir", help="Folder of the data sets and pictures, or of your own data."),
+]
+Splits = Annotated[str | None, typer.Option(help="Such as val,testA,testB.", show_default="all but train")]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option("--output_dir", "--output-dir", help="Folder to make, for tables, samples and contact sheets."),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        help=f"How logits get the picture's size: {' or '.join(LOGIT_INTERPOLATIONS)}.",
+        show_default="bilinear, as everywhere else in this package",
+    ),
+]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Count as a released evaluation does: {', '.join(PROTOCOLS)}; published is ReMamber's.",
+        show_default="at the picture's size",
+    ),
+]
+BatchSize = Annotated[int, typer.Option("--batch_size", "--batch-size", help="Sentences in a batch.")]
+NumWorkers = Annotated[
+    int, typer.Option("--num_workers", "--num-workers", help="Processes that read pictures, for each model.")
+]
+Dtype = Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}; the last two by autocast.")]
+ContactSheet = Annotated[
+    int, typer.Option("--contact_sheet", "--contact-sheet", help="Draw the N worst and the N best of each split.")
+]
+MaxSamples = Annotated[
+    int | None, typer.Option("--max_samples", "--max-samples", help="Only the first N sentences of each split.")
+]
+
+
+def evaluate(
+    model: Model,
+    dataset: Dataset = None,
+    split_by: SplitBy = None,
+    data_dir: DataDir = None,
+    splits: Splits = None,
+    generalized: Generalized = False,
+    sentences: Sentences = "sent",
+    output_dir: OutputDir = None,
+    resize: Resize = None,
+    protocol: ProtocolName = None,
+    batch_size: BatchSize = 16,
+    num_workers: NumWorkers = 2,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    contact_sheet: ContactSheet = 8,
+    max_samples: MaxSamples = None,
+) -> None:
+    """
+    Score a model on every split of a data set: the papers' table, beside the published figures.
+
+    In several processes: torchrun --nproc_per_node 2 -m remamber_hf evaluate MODEL …
+
+    Example: remamber evaluate runs/refcoco --dataset refcoco --data_dir DATA --output_dir results
+    """
+    numbers: dict[str, tuple[int | None, int]] = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0)}
+    numbers |= {"contact_sheet": (contact_sheet, 0), "max_samples": (max_samples, 1)}
+    check_arguments(output_dir, resize, protocol, dtype, **numbers)
+    state = PartialState(cpu=find_device(device).type == "cpu")
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    loaded_model, processor = load_model(model, "cpu", "float32")
+    with state.main_process_first():
+        source = load_one(dataset, split_by, data_dir, generalized=generalized, sentences=sentences)
+    chosen = read_splits(source, splits, max_samples, batch_size)
+    if protocol not in (None, "rela") and chosen[0].is_generalized:
+        raise ValueError(f"--protocol {protocol} knows no generalised data set; take rela, or leave it out.")
+    if protocol is not None:  # those codes resize pictures so
+        processor = with_pil(processor)
+    rules = OURS if protocol is None else PROTOCOLS[protocol]
+    evaluator = Evaluator(
+        loaded_model.to(on_this_process(device, state)), processor, resize, dtype, num_workers, rules
+    )
+    if state.is_main_process:
+        typer.echo(f"pictures are prepared by {image_backend(processor)}")
+    about = {
+        "model": model,
+        "dataset": source.name,
+        "split_by": source.split_by,
+        "sentences": source.sentences,
+        "protocol": {**evaluator.protocol.describe(), "dtype": dtype, "image_backend": image_backend(processor)},
+        "max_samples": max_samples,
+        "versions": describe_environment()["versions"],
+    }
+    evaluation = evaluate_splits(evaluator, chosen, source, contact_sheet if output_dir is not None else 0)
+    if state.is_main_process:
+        results = {**about, "splits": evaluation.splits}
+        typer.echo(write_report(results))
+        if output_dir is not None:
+            write_results(output_dir, results, evaluation.tables, evaluation.sheets)
+            typer.echo(f"written: {output_dir}")
+    state.destroy_process_group()
+
+
+def on_this_process(device: str, state: PartialState) -> torch.device:
+    """The device of this process: the one that is named, where one process runs; else the one that is its own."""
+    return find_device(device) if state.num_processes == 1 else state.device

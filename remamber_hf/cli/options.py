@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..inference.devices import DEVICES, DTYPES
+
+
+DEVICE_NAMES = ("auto", *DEVICES)
+DTYPE_NAMES = ("auto", *DTYPES)
+
+
+def complete(*values: str):
+    """A shell completion of these values."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
+
+
+DataDir = Annotated[
+    Path,
+    typer.Option("--data_dir", "--data-dir", help="Folder of the data sets and the pictures, or of your own data."),
+]
+Dataset = Annotated[str | None, typer.Option(help="Such as refcoco; by default what is there.")]
+Generalized = Annotated[
+    bool, typer.Option("--generalized", help="Read grefs(...).json, as is always done for grefcoco.")
+]
+Sentences = Annotated[
+    str, typer.Option(help='Text of a REFER set: "sent", as it was cleaned, or "raw", as it was written.')
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        autocompletion=complete(*DEVICE_NAMES),
+        help=f"Where to compute: {', '.join(DEVICE_NAMES)}; cuda:1 is the second of several.",
+    ),
+]

@@ -1,0 +1,232 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A model on every split of a data set, by one process or several.
+
+rows → samples → batches of whole pictures → masks at the pictures' size → pixel counts → gathered; `results.py`
+makes scores and tables of them. The batches are the same for any number of processes, and so are the scores.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ..data.rle import decode_mask, encode_mask
+from ..data.rows import is_generalized
+from ..inference.devices import DTYPES
+from ..inference.visualization import Sample as Tile
+from ..inference.visualization import draw_sheet
+from ..modeling_remamber import ReMamberForImageSegmentation
+from ..pictures import to_rgb
+from ..processing_remamber import ReMamberProcessor
+from .protocols import OURS, Protocol
+from .referring_iou.scores import (
+    count_pixels,
+)
+
+
+TRAINING_SPLIT = "train"
+MASK_COLUMNS = ["ann_id", "height", "width", "segmentation"]
+SHEET_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Sample:
+    """
+    A sentence of a split.
+
+    row: where its object is in the split. picture: what sentences of one picture share. image_file: None if unknown.
+    """
+
+    row: int
+    ref_id: int
+    picture: str
+    image_file: str | None
+    sentence: str
+
+
+def choose_splits(data: datasets.DatasetDict, splits: str | None) -> datasets.DatasetDict:
+    """The splits that are named with commas between, by default all but that for training."""
+    if splits is None:
+        names = [name for name in data if name != TRAINING_SPLIT]
+        if not names:
+            raise ValueError(f"there is only the split {TRAINING_SPLIT}; evaluate it with --splits {TRAINING_SPLIT}.")
+    else:
+        names = [name.strip() for name in splits.split(",")]
+    unknown = [name for name in names if name not in data]
+    if unknown:
+        raise ValueError(f"there is no split {unknown[0]!r}; choose --splits from {', '.join(data)}.")
+    return datasets.DatasetDict({name: data[name] for name in names})
+
+
+def list_samples(rows: datasets.Dataset, split: str, max_samples: int | None) -> list[Sample]:
+    """
+    One sample per sentence, in the order of the rows; no picture is decoded.
+
+    Raises:
+        FileNotFoundError: if a picture is missing.
+        ValueError: if there is no sentence.
+    """
+    columns = ["image", "sentences", "ref_id", "image_id", "height", "width"]
+    samples = []
+    for index, row in enumerate(rows.select_columns(columns).cast_column("image", datasets.Image(decode=False))):
+        path = row["image"]["path"]
+        if row["image"]["bytes"] is None and not Path(path).is_file():
+            raise FileNotFoundError(f"the picture {path} of split {split} is missing; put it back.")
+        # Ids may come again where data sets were put together.
+        content = row["image"]["bytes"]
+        picture = path if content is None else hashlib.sha256(content).hexdigest()
+        image_file = None if path is None else os.path.basename(path)
+        samples += [Sample(index, row["ref_id"], picture, image_file, sentence) for sentence in row["sentences"]]
+        if max_samples is not None and len(samples) >= max_samples:
+            break
+    if not samples:
+        raise ValueError(f"the split {split} has no sentence; choose others with --splits.")
+    return samples[:max_samples]
+
+
+def make_batches(samples: list[Sample], batch_size: int) -> list[list[int]]:
+    """
+    Indices of at most `batch_size` samples each; those of one picture stand together.
+
+    They depend on nothing else, the number of processes least of all: the size of a batch can change the last digit
+    of a logit.
+    """
+    pictures: dict[str, list[int]] = {}
+    for index, sample in enumerate(samples):
+        pictures.setdefault(sample.picture, []).append(index)
+    batches: list[list[int]] = [[]]
+    for indices in pictures.values():
+        for start in range(0, len(indices), batch_size):
+            part = indices[start : start + batch_size]
+            if len(batches[-1]) + len(part) > batch_size:
+                batches.append([])
+            batches[-1] += part
+    return batches
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split as it is evaluated: `batches` holds indices into `samples`, whose `row` is one of `rows`."""
+
+    name: str
+    rows: datasets.Dataset
+    samples: list[Sample]
+    batches: list[list[int]]
+
+    @property
+    def is_generalized(self) -> bool:
+        """Whether a sentence may mean several objects or none."""
+        return is_generalized(self.rows)
+
+
+class EvaluationBatches(Dataset):
+    """number of a batch → (indices of its samples, model inputs with each picture once, true masks as RLE)."""
+
+    def __init__(self, split: Split, numbers: list[int], processor: ReMamberProcessor, protocol: Protocol):
+        self.protocol = protocol
+        self.samples = split.samples
+        self.batches = [split.batches[number] for number in numbers]
+        self.pictures = split.rows.select_columns(["image"])
+        self.masks = split.rows.select_columns(MASK_COLUMNS)
+        self.processor = processor
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> tuple[list[int], dict[str, torch.Tensor], list[dict]]:
+        indices = self.batches[number]
+        images, sentences, masks = [], [], {}
+        for _, samples in groupby((self.samples[index] for index in indices), key=lambda sample: sample.picture):
+            group = list(samples)
+            images.append(self.pictures[group[0].row]["image"])
+            sentences.append([sample.sentence for sample in group])
+            for row in {sample.row for sample in group}:
+                masks[row] = encode_mask(self.protocol.truth_of(self.masks[row]))
+        inputs = self.processor(images=images, text=sentences, return_tensors="pt")
+        return indices, dict(inputs), [masks[self.samples[index].row] for index in indices]
+
+
+class Evaluator:
+    """A model on one split after another: `count` in all processes together, `draw` in one."""
+
+    def __init__(
+        self,
+        model: ReMamberForImageSegmentation,
+        processor: ReMamberProcessor,
+        resize: str | None = None,
+        dtype: str = "float32",
+        num_workers: int = 0,
+        protocol: Protocol = OURS,
+    ):
+        self.model = model
+        self.processor = processor
+        self.protocol = protocol if resize is None else replace(protocol, resize=resize)
+        self.dtype = DTYPES[dtype]
+        self.num_workers = num_workers
+
+    def predict(self, inputs: dict[str, torch.Tensor], sizes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
+        """Masks, bool (height, width), at the size of each expression's picture."""
+        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        is_mixed = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.model.device.type, self.dtype, enabled=is_mixed):
+            outputs = self.model(**inputs, return_dict=True)
+        for logits, size in zip(outputs.logits.split(1), sizes, strict=True):  # one mask in memory at a time
+            (mask,) = self.processor.post_process_referring_segmentation(
+                logits, target_sizes=[size], threshold=self.protocol.threshold, interpolation=self.protocol.resize
+            )
+            yield mask.cpu().numpy()
+
+    def segment(self, split: Split, numbers: list[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Index, predicted mask and true mask of every sample in the batches of these numbers."""
+        batches = EvaluationBatches(split, numbers, self.processor, self.protocol)
+        for indices, inputs, truths in DataLoader(batches, batch_size=None, num_workers=self.num_workers):
+            predictions = self.predict(inputs, [tuple(truth["size"]) for truth in truths])
+            yield from zip(indices, predictions, map(decode_mask, truths))
+
+    def count(self, split: Split) -> np.ndarray:
+        """Pixels of intersection, union and true mask, int64 (samples, 3); the same in every process."""
+        state = PartialState()
+        numbers = list(range(state.process_index, len(split.batches), state.num_processes))
+        counts = []
+        with tqdm(
+            total=sum(len(split.batches[number]) for number in numbers),
+            desc=split.name,
+            unit=" sentences",
+            disable=None if state.is_main_process else True,
+        ) as bar:
+            for index, prediction, truth in self.segment(split, numbers):
+                counts.append((index, *count_pixels(prediction, truth)))
+                bar.update()
+        return np.array(sorted(gather_object(counts)), dtype=np.int64)[:, 1:]
+
+    def draw(self, split: Split, ious: np.ndarray, chosen: list[int]) -> Image.Image:
+        """A sheet of the chosen samples, in this order: the true mask, and the prediction beside it."""
+        numbers = [number for number, batch in enumerate(split.batches) if not set(batch).isdisjoint(chosen)]
+        tiles = {}
+        for index, prediction, truth in self.segment(split, numbers):
+            if index in chosen:
+                tiles[index] = make_tiles(split, index, prediction, truth, ious[index])
+        return draw_sheet([tile for index in chosen for tile in tiles[index]], SHEET_COLUMNS)
+
+
+def make_tiles(split: Split, index: int, prediction: np.ndarray, truth: np.ndarray, iou: float) -> list[Tile]:
+    sample = split.samples[index]
+    picture = to_rgb(split.rows[sample.row]["image"])
+    if truth.shape != (picture.height, picture.width):  # a protocol that squashes
+        picture = picture.resize(truth.shape[::-1])
+    meant = f"truth, ref {sample.ref_id}" + ("" if truth.any() else ": means nothing here")
+    found = f"prediction, IoU {iou:.3f}" + ("" if prediction.any() else ": nothing found")
+    return [Tile(picture, truth, meant, [sample.sentence]), Tile(picture, prediction, found, [])]

@@ -1,0 +1,133 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a run starts from: the model to train on, its processor, and the rows to evaluate on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import CLIPTextConfig
+
+from ..configuration_remamber import ReMamberConfig, VMambaConfig
+from ..data.mixture import DataSource, load_sources, mix_training_rows
+from ..data.rows import is_generalized, one_row_per_sentence
+from ..image_processing_remamber import ReMamberImageProcessorPil
+from ..inference.loading import load_model, load_tokenizer
+from ..modeling_remamber import ReMamberForImageSegmentation
+from ..processing_remamber import ReMamberProcessor
+from .arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
+from .recipe import did_you_mean
+from .tokenizer import train_tokenizer
+
+
+STORED = ("auto_map", "custom_pipelines", "use_cache")  # in a config.json, besides the fields
+
+
+DEFAULT_IMAGE_SIZE = 480  # as published
+
+
+def check_fields(fields: dict) -> None:
+    """ValueError for a name that no config has: the configs themselves take any."""
+    known = {"": ReMamberConfig(), "vision_config": VMambaConfig(), "text_config": CLIPTextConfig()}
+    for part, config in known.items():
+        names = {*config.to_dict(), *STORED}
+        given = fields.get(part, {}) if part else fields
+        if not isinstance(given, dict):
+            raise ValueError(f"model_config gives {given!r:.100} for {part}; give a mapping, or leave it out.")
+        for name in given:
+            if name not in names:
+                hint = did_you_mean(name, names, f"see {type(config).__name__}.")
+                raise ValueError(f"model_config names {f'{part}.' if part else ''}{name}, which is no field; {hint}")
+
+
+def build_model(
+    arguments: ModelArguments, rows: datasets.Dataset | None
+) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
+    """The model to train on and its processor; without any to start from, a tokenizer is trained on the `rows`."""
+    side = arguments.image_size or DEFAULT_IMAGE_SIZE
+    image_processor = ReMamberImageProcessorPil(size={"height": side, "width": side})
+    if arguments.model is not None:
+        model, processor = load_model(arguments.model, "cpu", "float32")
+        if arguments.image_size is not None:
+            processor.image_processor.size = image_processor.size
+        return model, processor
+    fields: Any = arguments.model_config or {}  # JSON's text is read by now
+    check_fields(fields)
+    if arguments.text_model is not None:
+        if {"text_config", "vision_config"} & fields.keys():
+            raise ValueError(
+                "model_config has text_config or vision_config; text_model and vision_model bring theirs."
+            )
+        try:
+            model = ReMamberForImageSegmentation.from_text_vision_pretrained(
+                arguments.text_model,
+                arguments.vision_model,  # type: ignore[arg-type]  # neither comes alone
+                **fields,
+            )
+        except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
+            raise ValueError(
+                f"--text_model {arguments.text_model} and --vision_model {arguments.vision_model} cannot be put "
+                f"together: {' '.join(str(error).split())}"
+            ) from None
+        tokenizer = load_tokenizer(arguments.text_model)
+        return model, ReMamberProcessor(image_processor, tokenizer, text_length=model.config.text_length)
+    text_length = fields.get("text_length", ReMamberConfig.text_length)
+    if arguments.tokenizer is not None:
+        tokenizer = load_tokenizer(arguments.tokenizer)
+    else:
+        columns = rows.select_columns("sentences")  # type: ignore[union-attr]  # who only evaluates names a model
+        sentences = [sentence for row in columns for sentence in row["sentences"]]
+        tokenizer = train_tokenizer(sentences, arguments.vocabulary_size, text_length)
+    text_fields = {
+        **fields.get("text_config", {}),
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    try:
+        config = ReMamberConfig(**{**fields, "text_config": text_fields})
+    except StrictDataclassError as error:
+        raise ValueError(f"model_config is refused: {str(error).splitlines()[-1].strip()}") from None
+    model = ReMamberForImageSegmentation(config)
+    return model, ReMamberProcessor(image_processor, tokenizer, text_length=text_length)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run reads: its data sets, the rows to train on, what a mixture left out, and the rows to evaluate on."""
+
+    sources: list[DataSource]
+    train_rows: Any  # a `datasets.Dataset`, or None where nothing is trained
+    num_removed: dict[str, int]
+    eval_rows: dict[str, datasets.Dataset]
+
+
+def read_data(arguments: DataArguments, training_arguments: ReMamberTrainingArguments) -> RunData:
+    """Load the data sets that a run is told; ValueError or FileNotFoundError with the option to change."""
+    names = (arguments.dataset, arguments.split_by, arguments.data_dir, arguments.on_error)
+    sources = load_sources(*names, sentences=arguments.sentences)
+    rows, num_removed = None, dict[str, int]()
+    if training_arguments.do_train:
+        rows, num_removed = mix_training_rows(sources, arguments.train_split)
+    eval_rows = read_evaluation_rows(sources, arguments) if training_arguments.do_eval else {}
+    return RunData(sources, rows, num_removed, eval_rows)
+
+
+def read_evaluation_rows(sources: list[DataSource], arguments: DataArguments) -> dict[str, datasets.Dataset]:
+    """One row per sentence of the evaluation split, by data set."""
+    rows = {}
+    for source in sources:
+        split = source.rows(arguments.eval_split, "--eval_split")
+        if is_generalized(split):
+            raise ValueError(
+                f"{source} has sentences that mean several objects or none, and training knows only the scores of "
+                "one; leave out --do_eval and --eval_strategy, and score the model with `remamber evaluate`."
+            )
+        # A row has a sentence at least, so this many are enough.
+        count = min(arguments.max_eval_samples or len(split), len(split))
+        expanded = one_row_per_sentence(split.select(range(count)))
+        rows[source.name] = expanded.select(range(min(arguments.max_eval_samples or len(expanded), len(expanded))))
+    return rows
