@@ -125,6 +125,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache
 
 clean:
 	rm -rf .venv .venv-lowest .venv-newest .hf_tests build demo *.egg-info

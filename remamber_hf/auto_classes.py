@@ -25,8 +25,9 @@ from .configuration_remamber import ReMamberConfig, VMambaConfig
 from .image_processing_remamber import ReMamberImageProcessor, ReMamberImageProcessorPil
 from .modeling_remamber import ReMamberForImageSegmentation, ReMamberModel
 from .modeling_vmamba import VMambaBackbone, VMambaForImageClassification, VMambaModel
-from .pipeline_remamber import TASK, ReferringSegmentationPipeline
+from .pipeline_remamber import ReferringSegmentationPipeline
 from .processing_remamber import ReMamberProcessor
+from .saved_code import TASK
 
 
 # exist_ok: transformers may have models of these names one day; whoever imports this package means the ones here.

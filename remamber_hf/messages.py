@@ -13,7 +13,7 @@ class ShortRepr(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel = 3
-        self.maxstring = self.maxother = 100  # characters
+        self.maxstring = self.maxother = 160  # characters
 
     def repr_int(self, number: int, level: int) -> str:
         # Python refuses to write the digits of very long ones.
@@ -29,7 +29,7 @@ class ShortRepr(reprlib.Repr):
 
 def describe(value: object) -> str:
     """What came, for an error: short, whatever it is, and in letters that a terminal shows."""
-    return printable(ShortRepr().repr(value))
+    return shorten(ShortRepr().repr(value))
 
 
 def printable(text: str) -> str:

@@ -34,6 +34,7 @@ from .modeling_vmamba import (
     channels_last,
     resize,
 )
+from .saved_code import CUSTOM_PIPELINES, copy_files, find_pipeline_code
 
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -488,13 +489,12 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             raise RuntimeError(
                 "optimize_for_inference() folded the batch norms of this model away; save it before, or load it anew."
             )
-        # What is imported here is saved with this file.
-        from .pipeline_remamber import CUSTOM_PIPELINES
-
         vars(self.config).pop("custom_pipelines", None)
-        if self.is_saved_with_code:
+        pipeline_code = find_pipeline_code(self.name_or_path or "") if self.is_saved_with_code else []
+        if pipeline_code:
             self.config.custom_pipelines = deepcopy(CUSTOM_PIPELINES)
         super().save_pretrained(save_directory, *args, **kwargs)
+        copy_files(pipeline_code, save_directory)
 
 
 def segmentation_loss(

@@ -26,11 +26,6 @@ from .pictures import DOWNLOAD_SECONDS, DOWNLOAD_TIMEOUT, is_stored_picture, lis
 from .processing_remamber import ReMamberProcessor, is_iterable
 
 
-TASK = "referring-image-segmentation"
-# What config.json says about the pipeline, in a folder that has this file beside the weights.
-CUSTOM_PIPELINES = {
-    TASK: {"impl": "pipeline_remamber.ReferringSegmentationPipeline", "pt": ["AutoModelForImageSegmentation"]}
-}
 # Other names under which people know the picture and its expressions.
 PICTURE_NAMES = ("image", "images", "inputs")
 EXPRESSION_NAMES = ("expression", "expressions", "text", "prompt")

@@ -53,16 +53,16 @@ CODE_OF_SCAN = {
     "triton_scan.py",
     "triton_kernels.py",
 }
-CODE_OF_VMAMBA = {"configuration_remamber.py", "modeling_vmamba.py", "whole_files.py"} | CODE_OF_SCAN
+CODE_OF_VMAMBA = {"configuration_remamber.py", "modeling_vmamba.py", "files.py"} | CODE_OF_SCAN
 CODE_OF_PIPELINE = {
-    "oldest_transformers.py",
+    "messages.py",
     "pictures.py",
     "image_processing_remamber.py",
     "processing_remamber.py",
     "pipeline_remamber.py",
 }
 CODE_OF_FUSION = {"fusion_remamber.py", "mask_heads_remamber.py"}
-CODE_OF_REMAMBER = CODE_OF_VMAMBA | CODE_OF_PIPELINE | CODE_OF_FUSION | {"modeling_remamber.py"}
+CODE_OF_REMAMBER = {"oldest_transformers.py"} | CODE_OF_VMAMBA | CODE_OF_PIPELINE | CODE_OF_FUSION | {"modeling_remamber.py", "saved_code.py"}
 
 
 def build(model_class, **fields):
@@ -137,7 +137,9 @@ def test_vmamba_is_saved_with_its_code_and_every_auto_class(model_class, tmp_pat
 def test_remamber_is_saved_with_its_code_and_every_auto_class(model_class, tmp_path):
     build(model_class).save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").is_file()
-    assert code_files(tmp_path) == CODE_OF_REMAMBER
+    has_pipeline = model_class is ReMamberForImageSegmentation
+    assert code_files(tmp_path) == CODE_OF_REMAMBER - (set() if has_pipeline else CODE_OF_PIPELINE)
+    assert ("custom_pipelines" in json.loads((tmp_path / "config.json").read_text())) == has_pipeline
     assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == {
         "AutoConfig": "configuration_remamber.ReMamberConfig",
         "AutoModel": "modeling_remamber.ReMamberModel",

@@ -12,7 +12,7 @@ import pytest
 
 from remamber_hf.inference.loading import BUNDLED_MODEL, load_model
 from remamber_hf.oldest_transformers import OLDEST_TRANSFORMERS
-from remamber_hf.pipeline_remamber import TASK
+from remamber_hf.saved_code import TASK
 
 
 ROOT = Path(__file__).parents[1]

@@ -24,7 +24,7 @@ from remamber_hf import (
     ReMamberImageProcessorPil,
     ReMamberProcessor,
 )
-from remamber_hf.pipeline_remamber import CUSTOM_PIPELINES, TASK
+from remamber_hf.saved_code import CUSTOM_PIPELINES, TASK
 
 
 ROOT = Path(__file__).parent.parent
@@ -275,6 +275,14 @@ for folder in ("by_parts", "by_pipeline", "again"):
     np.save(folder + ".npy", np.stack([one["probabilities"] for one in found]))
     if folder == "by_pipeline":
         pipe.save_pretrained("again")
+
+from transformers import AutoModelForImageSegmentation, AutoProcessor
+AutoModelForImageSegmentation.from_pretrained("by_parts", trust_remote_code=True).save_pretrained("model_again")
+AutoProcessor.from_pretrained("by_parts", trust_remote_code=True).save_pretrained("model_again")
+pipe = pipeline("referring-image-segmentation", model="model_again", trust_remote_code=True, device="cpu")
+assert type(pipe).__module__.startswith("transformers_modules."), type(pipe)
+found = pipe(picture, ["cat", "the dog"], return_probabilities=True)
+np.save("model_again.npy", np.stack([one["probabilities"] for one in found]))
 """
 
 
@@ -287,7 +295,7 @@ def test_a_folder_runs_and_is_saved_again_where_the_package_is_not_installed(pip
     expected = [
         found["probabilities"] for found in pipe(make_picture(), ["cat", "the dog"], return_probabilities=True)
     ]
-    for name in ("by_parts", "by_pipeline", "again"):
+    for name in ("by_parts", "by_pipeline", "again", "model_again"):
         np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), expected)
 
 

@@ -4,7 +4,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -133,7 +133,8 @@ def evaluate(
     state = PartialState(cpu=find_device(device).type == "cpu")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    loaded_model, processor = load_model(model, "cpu", "float32")
+    loaded, processor = load_model(model, "cpu", "float32")
+    network: Any = loaded  # transformers' decorator hides `self` of `to`
     with state.main_process_first():
         source = load_one(dataset, split_by, data_dir, generalized=generalized, sentences=sentences)
     chosen = read_splits(source, splits, max_samples, batch_size)
@@ -142,9 +143,7 @@ def evaluate(
     if protocol is not None:  # those codes resize pictures so
         processor = with_pil(processor)
     rules = OURS if protocol is None else PROTOCOLS[protocol]
-    evaluator = Evaluator(
-        loaded_model.to(on_this_process(device, state)), processor, resize, dtype, num_workers, rules
-    )
+    evaluator = Evaluator(network.to(on_this_process(device, state)), processor, resize, dtype, num_workers, rules)
     if state.is_main_process:
         typer.echo(f"pictures are prepared by {image_backend(processor)}")
     about = {

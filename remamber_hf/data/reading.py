@@ -142,21 +142,24 @@ def read_csv(text: str) -> tuple[list[str], list[tuple[int, dict[str, str | None
     """
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     records: list[tuple[int, dict[str, str | None]]] = []
-    while True:
-        line = reader.line_num + 1
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            raise csv.Error(f"line {line}: {error}; is a quote not closed?") from None
+    line = 1
+    try:
         names = list(reader.fieldnames or ())
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise ValueError(f"the column {describe(repeated[0])} is there twice; leave one out")
-        if record is None:
-            return names, records
-        if None in record:
-            raise ValueError(f"line {reader.line_num} has more cells than the first; quote a cell that holds a comma")
-        records.append((reader.line_num, record))
+        while True:
+            line = reader.line_num + 1
+            record = next(reader, None)
+            if record is None:
+                return names, records
+            if None in record:
+                raise ValueError(
+                    f"line {reader.line_num} has more cells than the first; quote a cell that holds a comma"
+                )
+            records.append((reader.line_num, record))
+    except csv.Error as error:
+        raise csv.Error(f"line {line}: {error}; is a quote not closed?") from None
 
 
 def check_tree(value, most: int) -> None:

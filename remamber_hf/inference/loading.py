@@ -12,8 +12,9 @@ from transformers.utils import find_adapter_config_file
 
 from ..configuration_remamber import ReMamberConfig
 from ..modeling_remamber import ReMamberForImageSegmentation, load_whole
-from ..pipeline_remamber import TASK, ReferringSegmentationPipeline
+from ..pipeline_remamber import ReferringSegmentationPipeline
 from ..processing_remamber import ReMamberProcessor
+from ..saved_code import TASK
 from .devices import find_device, find_dtype
 
 

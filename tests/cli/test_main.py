@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `remamber` as a person calls it."""
 
+import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -158,3 +160,59 @@ def test_the_bound_on_pixels_is_raised_by_a_variable_for_every_command(monkeypat
         with pytest.raises(SystemExit) as raised:
             cli.main()
         assert raised.value.code == 2 and message in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------- the table of commands
+@pytest.mark.parametrize("argument", ["--version", "--help", "data"])
+def test_the_pages_are_there_before_pytorch_and_transformers(argument):
+    code = (
+        "import atexit, runpy, sys\n"
+        f"sys.argv = ['remamber', {argument!r}]\n"
+        "atexit.register(lambda: print('torch' in sys.modules, 'transformers' in sys.modules))\n"
+        "runpy.run_module('remamber_hf', run_name='__main__')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == (2 if argument == "data" else 0), result.stderr
+    *output, imported = result.stdout.splitlines()
+    assert imported == "False False"
+    if argument == "--version":
+        assert output == [f"remamber_hf {version('remamber_hf')}"]
+    else:
+        table = cli.DATA_COMMANDS if argument == "data" else cli.COMMANDS
+        assert all(any(f" {name} " in line for line in output) for name in table), result.stdout
+
+
+@pytest.mark.parametrize("table", [cli.COMMANDS, cli.DATA_COMMANDS], ids=["remamber", "remamber data"])
+def test_the_table_says_of_each_command_what_it_says_itself(table):
+    said = {name: cli.load(command).get_short_help_str(1000) for name, command in table.items()}
+    assert said == {name: command.help for name, command in table.items()}
+
+
+def test_a_command_imports_no_other(tmp_path):
+    code = "import atexit, sys; from remamber_hf.cli import main; sys.argv = ['remamber', 'env', '--json']"
+    code += "; atexit.register(lambda: print([name for name in sys.modules], file=sys.stderr)); main.main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    modules = result.stderr.splitlines()[-1]
+    assert "remamber_hf.inference.environment" in modules
+    assert "remamber_hf.training" not in modules and "remamber_hf.data" not in modules
+
+
+@pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "1000")])
+def test_threads_wait_without_spinning_unless_the_user_says_how(monkeypatch, name, value):
+    for variable in cli.SETS_WAITING:
+        monkeypatch.setenv(variable, "")  # so that it is as before after the test
+        monkeypatch.delenv(variable)
+    if name != "OMP_WAIT_POLICY":
+        monkeypatch.setenv(name, value)
+    cli.load(cli.COMMANDS["env"])
+    assert os.environ.get(name) == value and sum(variable in os.environ for variable in cli.SETS_WAITING) == 1
+
+
+def test_a_command_that_is_not_there_is_refused_with_the_one_most_like_it(remamber):
+    status, _, error = remamber("segmnet")
+    assert status == 2 and "segment" in error
+
+
+def test_the_help_of_training_is_that_of_its_arguments(remamber):
+    status, output, _ = remamber("train", "--help")
+    assert status == 0 and "usage: remamber train" in output and "--ema_decay" in output

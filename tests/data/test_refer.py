@@ -1,12 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-import importlib.util
 import io
 import logging
 import os
 import pickle
 import shutil
-import sys
 
 import datasets
 import numpy as np
@@ -15,9 +13,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from refer_fixture import LAYOUTS, SIZES, TinyRefer, picture, python2_pickle, rectangle
 
-from remamber_hf import pictures
 from remamber_hf.data import refer
 from remamber_hf.data.refer import ReferBuilder, load_refer, read_refs
+from remamber_hf.data.rle import decode_rle, run_lengths
 from remamber_hf.data.rows import row_mask
 
 
@@ -123,28 +121,6 @@ def test_every_config_loads_by_its_name(tiny, root, tmp_path, config_name):
     builder = ReferBuilder(config_name=config_name, data_dir=str(root), cache_dir=str(tmp_path / "cache"))
     builder.download_and_prepare()
     assert set(builder.as_dataset()) >= {"train", "val"}
-
-
-def test_the_file_alone_is_a_whole_loading_script(tiny, root, tmp_path):
-    script = tmp_path / "refer_script.py"
-    shutil.copy(refer.__file__, script)
-    spec = importlib.util.spec_from_file_location("refer_script", script)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["refer_script"] = module
-    try:
-        spec.loader.exec_module(module)
-        builders = [
-            value
-            for value in vars(module).values()
-            if isinstance(value, type) and issubclass(value, datasets.DatasetBuilder)
-        ]
-        assert [builder.__name__ for builder in builders] == ["ReferBuilder"]
-        tiny.write(root)
-        builder = builders[0](config_name="refcoco_unc", data_dir=str(root), cache_dir=str(tmp_path / "cache"))
-        builder.download_and_prepare()
-        assert builder.as_dataset("train").num_rows == 3
-    finally:
-        del sys.modules["refer_script"]
 
 
 def test_rows_stream_without_a_cache(tiny, root, tmp_path):
@@ -403,7 +379,7 @@ def test_a_crowd_rle_dict_is_a_mask(tiny, root, load, is_compressed):
     mask[5:20, 7:30] = 1
     mask[10:12, 9:11] = 0
     rle = coco_mask.encode(np.asfortranarray(mask))
-    runs = refer._run_lengths(rle["counts"].decode())
+    runs = run_lengths(rle["counts"].decode())
     counts = rle["counts"].decode() if is_compressed else runs
     tiny.annotations[0].update(iscrowd=1, segmentation={"size": list(SIZES[0]), "counts": counts})
     tiny.write(root)
@@ -413,14 +389,14 @@ def test_a_crowd_rle_dict_is_a_mask(tiny, root, load, is_compressed):
 @pytest.mark.parametrize("counts", ["é", b"~", [3, 3], None])
 def test_counts_that_are_no_rle_are_refused_in_one_line(counts):
     with pytest.raises(ValueError, match="the counts of an RLE are .*; give the text that pycocotools encodes"):
-        refer.decode_rle({"size": [2, 3], "counts": counts})
+        decode_rle({"size": [2, 3], "counts": counts})
 
 
 def test_run_lengths_are_those_of_pycocotools():
     generator = np.random.default_rng(0)
     for height, width in [(1, 1), (7, 90), (300, 500)]:
         mask = generator.random((height, width)) < generator.random()
-        runs = refer._run_lengths(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode())
+        runs = run_lengths(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode())
         again = np.concatenate([np.full(run, index % 2, dtype=bool) for index, run in enumerate(runs)])
         assert np.array_equal(again.reshape((height, width), order="F"), mask)
 
@@ -468,7 +444,7 @@ def test_masks_are_decoded_as_pycocotools_does_without_its_warning(recwarn):
     generator = np.random.default_rng(0)
     for height, width, density in [(1, 1, 1.0), (7, 90, 0.5), (300, 500, 0.01), (9, 9, 0.0)]:
         mask = np.asfortranarray(generator.random((height, width)) < density, dtype=np.uint8)
-        decoded = refer.decode_rle(coco_mask.encode(mask))
+        decoded = decode_rle(coco_mask.encode(mask))
         assert decoded.dtype == bool and np.array_equal(decoded, mask) and decoded.flags.f_contiguous
     assert not recwarn.list
 
@@ -740,18 +716,12 @@ def test_a_jpeg_with_bytes_after_its_end_is_whole(tiny, root, load):
 def test_a_picture_with_an_exif_rotation_stays_as_it_is_stored(tiny, root, load):
     tiny.write(root)
     exif = Image.Exif()
-    exif[refer.EXIF_ORIENTATION] = 3
+    exif[0x0112] = 3
     path = root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]
     picture(*SIZES[0]).save(path, quality=95, exif=exif)
     image = np.asarray(load(split="train")[0]["image"])
     assert np.array_equal(image, np.asarray(Image.open(path)))
     assert image[2, 2, 0] > 200 and image[-2, -2, 0] < 60
-
-
-def test_formats_and_errors_of_pictures_are_those_of_the_one_reader():
-    """This file stands alone, so it has them again."""
-    assert refer.PICTURE_FORMATS == pictures.FORMATS
-    assert refer.PICTURE_ERRORS == pictures.PILLOW_ERRORS
 
 
 def test_a_picture_of_more_pixels_than_are_read_is_reported(tiny, root, load, monkeypatch):

@@ -2,21 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `remamber env`, and the front page of `remamber`, which must not wait for PyTorch."""
 
-import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner
 
-import remamber_hf
 from remamber_hf import cpu_scan
 from remamber_hf.cli import main as cli
 from remamber_hf.inference.environment import describe_environment
@@ -24,7 +17,6 @@ from remamber_hf.selective_scan import BACKENDS, fastest_backend
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "backends.md"
-COMMAND = Path(remamber_hf.__file__).parents[1] / "remamber_command.py"
 
 
 @pytest.fixture
@@ -100,60 +92,3 @@ def test_the_snippets_of_the_page_on_backends_run():
 def test_the_page_on_backends_has_every_backend():
     rows = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), flags=re.MULTILINE)
     assert rows == ["auto", *BACKENDS]
-
-
-# ------------------------------------------------------------------------------------------------------ the front page
-@pytest.fixture
-def front():
-    spec = importlib.util.spec_from_file_location("remamber_command", COMMAND)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("argument", ["--version", "--help"])
-def test_version_and_help_do_not_import_pytorch(argument):
-    code = (
-        "import atexit, runpy, sys\n"
-        f"sys.argv = ['remamber', {argument!r}]\n"
-        "atexit.register(lambda: print('torch' in sys.modules, 'transformers' in sys.modules))\n"
-        f"runpy.run_path({str(COMMAND)!r}, run_name='__main__')\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    *output, imported = result.stdout.splitlines()
-    assert imported == "False False"
-    if argument == "--version":
-        assert output == [f"remamber_hf {version('remamber_hf')}"]
-
-
-@pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "1000")])
-def test_threads_wait_without_spinning_unless_the_user_says_how(front, monkeypatch, name, value):
-    seen = {}
-
-    def import_and_run(*args):
-        seen.update({name: os.environ.get(name) for name in front.SETS_WAITING})
-
-    for variable in front.SETS_WAITING:
-        monkeypatch.setenv(variable, "")  # so that it is as before after the test
-        monkeypatch.delenv(variable)
-    if name != "OMP_WAIT_POLICY":
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["remamber", "env"])
-    monkeypatch.setattr("remamber_hf.cli.main.main", import_and_run)
-    front.main()
-    assert seen[name] == value and sum(seen[variable] is not None for variable in front.SETS_WAITING) == 1
-
-
-def test_the_front_page_says_of_each_command_what_it_says_itself(front):
-    commands = typer.main.get_command(cli.app).commands
-    assert {name: command.get_short_help_str(1000) for name, command in commands.items()} == front.COMMANDS
-
-
-def test_every_other_argument_goes_to_the_commands(front, monkeypatch):
-    calls = []
-    monkeypatch.setattr(cli, "main", lambda: calls.append(sys.argv[1:]))
-    for arguments in (["env", "--json"], ["segment", "--help"]):
-        monkeypatch.setattr(sys, "argv", ["remamber", *arguments])
-        front.main()
-    assert calls == [["env", "--json"], ["segment", "--help"]]
