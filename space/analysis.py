@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 from transformers import Pipeline
 
+from remamber_hf import open_picture
 from remamber_hf.inference.explanation import draw_heat
 from remamber_hf.inference.visualization import colour_of, cut_out, draw_overlay
-from remamber_hf.pictures import PILLOW_ERRORS, open_picture, open_regular
+from remamber_hf.pictures import PILLOW_ERRORS, open_regular
 
 
 MAX_BYTES = 10 * 2**20

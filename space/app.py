@@ -23,12 +23,10 @@ from analysis import (
 from gradio.utils import get_upload_folder
 from transformers import Pipeline, pipeline
 
-import remamber_hf
+from remamber_hf import BUNDLED_MODEL, BUNDLED_PICTURES, keep_freed_memory
 from remamber_hf.inference.explanation import HEAT
 
 
-PACKAGE = Path(remamber_hf.__file__).parent
-BUNDLED_MODEL = PACKAGE / "checkpoints" / "shapes"
 EXAMPLES = [
     ("shapes_3.png", "the purple star\nthe orange square"),
     ("shapes_1.png", "the yellow square\nthe triangle"),
@@ -123,7 +121,7 @@ def build_app(segmenters: dict[str, Pipeline], note: str = "", keep_seconds: flo
                                 gr.HTML(HEAT_SCALE)
                     table = gr.HTML()
         gr.Examples(
-            [[str(PACKAGE / "examples" / name), expressions] for name, expressions in EXAMPLES],
+            [[str(BUNDLED_PICTURES / name), expressions] for name, expressions in EXAMPLES],
             [picture, text],
             cache_examples=False,
             elem_id="examples",
@@ -231,6 +229,6 @@ def launch(app: gr.Blocks, **options) -> tuple:
 
 
 if __name__ == "__main__":
-    remamber_hf.keep_freed_memory()
+    keep_freed_memory()
     names = os.environ.get("REMAMBER_MODELS")
     launch(build_app(load_segmenters(names), note="" if names else ABOUT_THE_BUNDLED_MODEL))

@@ -62,7 +62,13 @@ CODE_OF_PIPELINE = {
     "pipeline_remamber.py",
 }
 CODE_OF_FUSION = {"fusion_remamber.py", "mask_heads_remamber.py"}
-CODE_OF_REMAMBER = {"oldest_transformers.py"} | CODE_OF_VMAMBA | CODE_OF_PIPELINE | CODE_OF_FUSION | {"modeling_remamber.py", "saved_code.py"}
+CODE_OF_REMAMBER = (
+    {"oldest_transformers.py"}
+    | CODE_OF_VMAMBA
+    | CODE_OF_PIPELINE
+    | CODE_OF_FUSION
+    | {"modeling_remamber.py", "saved_code.py"}
+)
 
 
 def build(model_class, **fields):

@@ -18,7 +18,7 @@ from transformers.utils import logging
 from ..data.rle import encode_mask
 from ..files import STANDARD, save_picture
 from ..inference.explanation import draw_explanation, explain_mask
-from ..inference.loading import BUNDLED_MODEL, load_pipeline
+from ..inference.loading import BUNDLED, load_pipeline
 from ..inference.visualization import blur_background, cut_out, draw_overlay
 from ..messages import printable
 from ..pictures import read_bounded, read_picture, set_max_pixels
@@ -237,7 +237,7 @@ def segment(
     check_outputs(tasks, outputs, is_many)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    pipe = load_pipeline(BUNDLED_MODEL if model is None else model, device, dtype)
+    pipe = load_pipeline(model or BUNDLED, device, dtype)
     note_cut_expressions(pipe, tasks)
     run = Run(pipe, outputs, is_many, threshold)
     if outputs.get("json") == STANDARD and hasattr(sys.stdout, "reconfigure"):

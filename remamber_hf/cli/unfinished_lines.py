@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..files import make_whole_file
-from ..inference.loading import BUNDLED_MODEL
+from ..inference.loading import BUNDLED, find_model
 from .tasks import Task
 
 
@@ -91,7 +91,7 @@ class UnfinishedLines:
 
 def stamp_of_model(model: str | None) -> list:
     """The times at which the files of a model's folder were written."""
-    folder = BUNDLED_MODEL if model is None else Path(model)
+    folder = Path(find_model(model or BUNDLED))
     return sorted([path.name, path.stat().st_mtime_ns] for path in folder.glob("*.*")) if folder.is_dir() else []
 
 

@@ -20,7 +20,13 @@ from .devices import find_device, find_dtype
 
 BUNDLED_MODEL = Path(__file__).parents[1] / "checkpoints" / "shapes"
 BUNDLED_PICTURES = Path(__file__).parents[1] / "examples"
+BUNDLED = "bundled"
 LONGEST_CAUSE = 300  # characters
+
+
+def find_model(name: str | Path) -> str | Path:
+    """The folder of the bundled model for "bundled", where no folder of that name is; any other name as it is."""
+    return BUNDLED_MODEL if str(name) == BUNDLED and not Path(BUNDLED).is_dir() else name
 
 
 def load_pipeline(
@@ -47,7 +53,7 @@ def load_model(
     Load a model for inference and its processor.
 
     Args:
-        name: folder, or name on the Hub.
+        name: folder, or name on the Hub; "bundled" is the model that comes with the package, for drawn shapes.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" and so on, or "mps".
         dtype: "auto" (as saved), "float32", "bfloat16" or "float16".
         revision: branch, tag or commit on the Hub.
@@ -58,6 +64,7 @@ def load_model(
         ValueError: if it is no ReMamber model, lacks weights or a tokenizer, its parts do not agree, or device or
             dtype is not there. Code that comes with it is never run.
     """
+    name = find_model(name)
     target, number_type = find_device(device), find_dtype(dtype)
     place: dict[str, Any] = {"revision": revision, "token": token}
     try:
@@ -129,11 +136,12 @@ def _one_line(error: Exception) -> str:
 
 def load_tokenizer(name: str | Path) -> CLIPTokenizer:
     """
-    Load a CLIP tokenizer from a folder or the Hub.
+    Load a CLIP tokenizer from a folder or the Hub, or that of the bundled model.
 
     Raises:
         ValueError: if there is none.
     """
+    name = find_model(name)
     try:
         tokenizer = CLIPTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:

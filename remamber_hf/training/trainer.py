@@ -60,8 +60,8 @@ class ReferringSegmentationTrainer(Trainer):
 
     - Each part (text encoder, backbone, fusion, mask head) has its learning rate, or is frozen.
     - Evaluation turns each sample into its intersection and union at the picture's own size, so that no mask is
-      gathered; the metrics are those of `metrics/referring_iou`. With `ema_decay` the averaged weights are evaluated
-      too, as `eval_ema_*`.
+      gathered; the metrics are those of `evaluation/referring_iou`. With `ema_decay` the averaged weights are
+      evaluated too, as `eval_ema_*`.
     - A run that is killed and resumed goes on as if nothing had happened: the sentences that are drawn depend on seed,
       epoch and row, evaluation leaves the random state alone, and checkpoints are whole or not there.
     - A step whose loss or gradient is not finite changes nothing, see `NonFiniteSteps`. The schedule goes on.
@@ -150,7 +150,7 @@ class ReferringSegmentationTrainer(Trainer):
         if self.args.n_gpu > 1:  # it would be wrapped in DataParallel, which splits pictures apart from expressions
             raise ValueError(
                 f"one process sees {self.args.n_gpu} GPUs; start one for each with `torchrun --nproc_per_node "
-                f"{self.args.n_gpu} -m remamber_hf.run_training …`, or show it one with CUDA_VISIBLE_DEVICES=0."
+                f"{self.args.n_gpu} -m remamber_hf train …`, or show it one with CUDA_VISIBLE_DEVICES=0."
             )
         kwargs: Any = self.args.gradient_checkpointing_kwargs or self.args.activation_checkpointing_kwargs or {}
         if kwargs.get("use_reentrant") and not all(weight.requires_grad for weight in self.model.parameters()):
