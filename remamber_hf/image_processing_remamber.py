@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""ReMamber's preprocessing and postprocessing: picture → pixel values, segmentation map → labels, logits → masks."""
+"""ReMamber's preprocessing: picture → pixel values, segmentation map → labels; logits back onto the picture."""
 
 from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
 
@@ -26,13 +26,7 @@ from transformers.utils import TensorType, requires_backends
 
 from .messages import describe
 from .pictures import is_fraction, list_pictures, open_picture, palette_map, read_picture, to_picture, to_rgb
-
-
-# How `post_process_referring_segmentation` resizes logits; the published evaluation used "nearest".
-LOGIT_INTERPOLATIONS: dict[str, dict[str, Any]] = {
-    "bilinear": {"mode": "bilinear", "align_corners": False},
-    "nearest": {"mode": "nearest"},
-}
+from .post_processing_remamber import ReferringPostProcessing
 
 
 def to_binary_map(segmentation_map: Any, index: int) -> np.ndarray:
@@ -95,25 +89,6 @@ def look_up(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
     return values
 
 
-def find_logits(outputs: Any) -> torch.Tensor:
-    """The logits (num_expressions, 1, height, width) of a model's output; ValueError if there are none."""
-    if isinstance(outputs, Mapping) or hasattr(outputs, "logits"):
-        logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs.logits
-    elif isinstance(outputs, (tuple, list)):  # return_dict=False: the loss comes first, where there is one
-        logits = next((entry for entry in outputs if getattr(entry, "ndim", 0) == 4), None)
-    else:
-        logits = outputs
-    if isinstance(logits, np.ndarray):
-        logits = torch.from_numpy(logits)
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 4 or logits.shape[1] != 1:
-        shape = getattr(logits, "shape", None)
-        came = "are missing" if shape is None else f"have shape {tuple(shape)}"
-        raise ValueError(f"logits {came}; give the model's output or logits (num_expressions, 1, height, width).")
-    if not logits.is_floating_point():
-        raise ValueError(f"logits are {logits.dtype}; give those of the model, from before any threshold.")
-    return logits.detach()
-
-
 def find_resampling(resample: Any) -> Any:
     """A filter of Pillow's by its name; ValueError for an unknown one, for which transformers takes its own."""
     if not isinstance(resample, str):
@@ -122,40 +97,6 @@ def find_resampling(resample: Any) -> Any:
     if resample.lower() not in names:
         raise ValueError(f"resample is {describe(resample)}; give one of {', '.join(names)}.")
     return Image.Resampling[resample.upper()]
-
-
-def check_threshold(threshold: Any) -> None:
-    if isinstance(threshold, (torch.Tensor, np.ndarray)) and threshold.ndim == 0:
-        threshold = threshold.item()
-    is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
-    if not is_number or not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {describe(threshold)}; give a probability in [0, 1].")
-
-
-def check_target_sizes(target_sizes: Any, num_expressions: int) -> list[tuple[int, int]]:
-    is_array = isinstance(target_sizes, (torch.Tensor, np.ndarray))
-    sizes: Any = target_sizes.tolist() if is_array else target_sizes
-    if not isinstance(sizes, Iterable):
-        raise ValueError(f"target_sizes is {describe(sizes)}; give (height, width) of each expression's picture.")
-    sizes = [entry.item() if getattr(entry, "ndim", None) == 0 else entry for entry in sizes]
-    if len(sizes) == 2 and all(isinstance(side, int) for side in sizes):
-        sizes = [sizes] * num_expressions
-    if len(sizes) != num_expressions:
-        raise ValueError(
-            f"target_sizes has {len(sizes)} entries, logits have {num_expressions} expressions; "
-            "give one (height, width) per expression."
-        )
-    for index, size in enumerate(sizes):
-        if isinstance(size, torch.Tensor) and num_expressions == 2:
-            raise ValueError(
-                "target_sizes are two tensors, which could be the heights and the widths, as default_collate makes "
-                "them of pairs; give tuples (height, width), or one tensor (2, 2)."
-            )
-        size = size.tolist() if hasattr(size, "tolist") else size
-        is_pair = isinstance(size, (tuple, list)) and len(size) == 2
-        if not is_pair or not all(isinstance(side, (int, float, np.number)) and side >= 1 for side in size):
-            raise ValueError(f"target_sizes[{index}] is {describe(size)}; give (height, width), both at least 1.")
-    return [(int(height), int(width)) for height, width in sizes]
 
 
 TORCHVISION_CODE = "image_processing_remamber.ReMamberImageProcessor"  # in the auto_map of a saved folder
@@ -197,7 +138,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
                 raise ValueError(f"{name} has {describe(side)}; give whole numbers of pixels, none above {largest:,}.")
 
 
-class ReMamberPreprocessing(BaseImageProcessor):
+class ReMamberPreprocessing(ReferringPostProcessing, BaseImageProcessor):
     """RGB → squash-resize to 480 x 480 → / 255 → ImageNet normalization; map → nearest resize → 0/1 labels.
 
     What the two image processors share; a transformers backend follows it in their list of parents.
@@ -363,61 +304,7 @@ class ReMamberPreprocessing(BaseImageProcessor):
         )
         return [label[0] for label in labels["pixel_values"]]
 
-    def post_process_referring_segmentation(
-        self,
-        outputs: Any,
-        target_sizes: list[tuple[int, int]] | torch.Tensor | None = None,
-        threshold: float = 0.5,
-        interpolation: str = "bilinear",
-        return_probabilities: bool = False,
-    ) -> list[torch.Tensor] | tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Turns logits into masks: resize the logits → sigmoid → compare with the threshold, in float32.
-
-        What the processor's own `do_center_crop` and `do_pad` did to a picture is undone where a target size is given:
-        padding is cut off, and what was cropped away is not object.
-
-        Args:
-            outputs: the model's output, also as a dict or tuple, or its logits (num_expressions, 1, height, width).
-            target_sizes: (height, width) of each expression's picture, or one for all; by default the logits' size.
-            threshold: a pixel is object if its probability is above it; in [0, 1].
-            interpolation: "bilinear", or "nearest" as in the published evaluation.
-            return_probabilities: also return the probabilities.
-
-        Returns:
-            masks: one bool tensor (height, width) per expression.
-            probabilities: one float32 tensor (height, width) in [0, 1] per expression; only if asked for.
-
-        Raises:
-            ValueError: an argument outside what is described here, or logits that are not finite.
-        """
-        logits = find_logits(outputs)
-        if interpolation not in LOGIT_INTERPOLATIONS:
-            raise ValueError(f"interpolation is {interpolation!r}; choose one of {sorted(LOGIT_INTERPOLATIONS)}.")
-        check_threshold(threshold)
-        if target_sizes is not None:
-            target_sizes = check_target_sizes(target_sizes, len(logits))
-        num_finite = int(logits.isfinite().flatten(1).all(dim=1).sum())
-        if num_finite < len(logits):
-            reason = "weights or pixel values are not; look which."
-            if logits.dtype == torch.float16:
-                reason = "the model overflows in float16, which ends at 65,504; use bfloat16 or float32."
-            raise ValueError(
-                f"the logits of {len(logits) - num_finite} of {len(logits)} expressions are not finite: {reason}"
-            )
-
-        masks, probabilities = [], []
-        for index in range(len(logits)):
-            resized = logits[index : index + 1].float()
-            if target_sizes is None:
-                probability = resized[0, 0].sigmoid()  # (height, width)
-            else:
-                probability = self._lay_back(resized, target_sizes[index], LOGIT_INTERPOLATIONS[interpolation])
-            masks.append(probability > threshold)
-            if return_probabilities:
-                probabilities.append(probability)
-        return (masks, probabilities) if return_probabilities else masks
-
-    def _lay_back(
+    def lay_back(
         self, logits: torch.Tensor, target_size: tuple[int, int], interpolation: dict[str, Any]
     ) -> torch.Tensor:
         """Logits (1, 1, height, width) as probabilities (height, width) on a picture of `target_size`."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from copy import copy
-from typing import Any
+from typing import Any, NotRequired, TypedDict, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -20,9 +20,9 @@ from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
-from .image_processing_remamber import check_threshold
 from .messages import describe
 from .pictures import DOWNLOAD_SECONDS, DOWNLOAD_TIMEOUT, is_stored_picture, list_pictures, read_picture
+from .post_processing_remamber import check_threshold
 from .processing_remamber import ReMamberProcessor, is_iterable
 
 
@@ -30,6 +30,16 @@ from .processing_remamber import ReMamberProcessor, is_iterable
 PICTURE_NAMES = ("image", "images", "inputs")
 EXPRESSION_NAMES = ("expression", "expressions", "text", "prompt")
 OPTIONS = {"threshold": 0.5, "return_box": False, "return_probabilities": False, "timeout": DOWNLOAD_TIMEOUT}
+
+
+class SegmentedObject(TypedDict):
+    """What an expression means in a picture, see `ReferringSegmentationPipeline.__call__`."""
+
+    mask: Image.Image
+    score: float
+    expression: str
+    box: NotRequired[dict[str, int] | None]
+    probabilities: NotRequired[np.ndarray]
 
 
 class ReferringSegmentationPipeline(Pipeline):
@@ -93,7 +103,23 @@ class ReferringSegmentationPipeline(Pipeline):
         processor.tokenizer = processor.tokenizer if tokenizer is None else tokenizer
         return processor
 
-    def __call__(self, image: Any = None, expression: Any = None, **options: Any) -> Any:  # type: ignore[override]
+    @overload  # type: ignore[override]
+    def __call__(
+        self, image: str | os.PathLike[str] | bytes | Image.Image, expression: str, **options: Any
+    ) -> SegmentedObject: ...
+
+    @overload
+    def __call__(
+        self,
+        image: str | os.PathLike[str] | bytes | Image.Image,
+        expression: list[str] | tuple[str, ...],
+        **options: Any,
+    ) -> list[SegmentedObject]: ...
+
+    @overload
+    def __call__(self, image: Any = None, expression: Any = None, **options: Any) -> Any: ...
+
+    def __call__(self, image: Any = None, expression: Any = None, **options: Any) -> Any:
         """Segments what one or several expressions mean, in one picture or in many.
 
         Args:
@@ -248,10 +274,8 @@ class ReferringSegmentationPipeline(Pipeline):
     ) -> dict[str, Any]:
         """What is returned for one expression."""
         pixels = np.empty(size, dtype=np.uint8)  # first: what is freed below then leaves no holes between what is kept
-        (mask,), (probability,) = self.processor.post_process_referring_segmentation(
-            logits, target_sizes=[size], threshold=threshold, return_probabilities=True
-        )
-        mask, probability = mask.numpy(), probability.numpy()
+        (probabilities,) = self.processor.post_process_probabilities(logits, target_sizes=[size])
+        mask, probability = (probabilities > threshold).numpy(), probabilities.numpy()
         picture = Image.fromarray(np.multiply(mask.view(np.uint8), np.uint8(255), out=pixels))
         inside = torch.from_numpy(probability[mask])  # torch's own indexing takes 16 bytes for each pixel of the mask
         result: dict[str, Any] = {

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin, TextKwargs
 
@@ -306,9 +307,22 @@ class ReMamberProcessor(ProcessorMixin):
             fields["image_processor"].get("auto_map", {}).pop("AutoProcessor", None)
         return fields
 
-    def post_process_referring_segmentation(self, *args: Any, **kwargs: Any) -> Any:
-        """Turns logits into masks; see `ReMamberImageProcessor.post_process_referring_segmentation`."""
+    # Of the image processor, which knows where the model's pixels lie in a picture; see `ReferringPostProcessing`.
+    def post_process_probabilities(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
+        """Turns logits into probabilities, float32 (height, width), one per expression."""
+        return self.image_processor.post_process_probabilities(*args, **kwargs)
+
+    def post_process_referring_segmentation(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
+        """Turns logits into masks, bool (height, width), one per expression."""
         return self.image_processor.post_process_referring_segmentation(*args, **kwargs)
+
+    def post_process_semantic_segmentation(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
+        """Turns logits into maps of expressions, int64 (height, width), one per picture."""
+        return self.image_processor.post_process_semantic_segmentation(*args, **kwargs)
+
+    def post_process_instance_segmentation(self, *args: Any, **kwargs: Any) -> list[dict[str, torch.Tensor]]:
+        """Turns logits into objects: a dict of `masks`, `scores`, `boxes` and `labels` per picture."""
+        return self.image_processor.post_process_instance_segmentation(*args, **kwargs)
 
 
 __all__ = ["ReMamberProcessor"]

@@ -58,6 +58,7 @@ CODE_OF_PIPELINE = {
     "messages.py",
     "pictures.py",
     "image_processing_remamber.py",
+    "post_processing_remamber.py",
     "processing_remamber.py",
     "pipeline_remamber.py",
 }

@@ -428,6 +428,7 @@ def outputs(num_expressions=3, dtype=torch.float32, size=(12, 10)):
 
 
 post_process = ReMamberImageProcessorPil().post_process_referring_segmentation
+post_process_probabilities = ReMamberImageProcessorPil().post_process_probabilities
 
 
 def test_masks_come_back_at_original_size():
@@ -444,9 +445,8 @@ def test_masks_come_back_at_original_size():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_logits_are_resized_before_the_sigmoid_in_float32(interpolation, options, dtype):
     model_outputs, sizes = outputs(dtype=dtype), [(25, 31), (7, 9), (12, 10)]
-    masks, probabilities = post_process(
-        model_outputs, target_sizes=sizes, threshold=0.3, interpolation=interpolation, return_probabilities=True
-    )
+    masks = post_process(model_outputs, target_sizes=sizes, threshold=0.3, interpolation=interpolation)
+    probabilities = post_process_probabilities(model_outputs, target_sizes=sizes, interpolation=interpolation)
     for logits, size, mask, probability in zip(model_outputs.logits, sizes, masks, probabilities):
         expected = F.interpolate(logits[None].float(), size=size, **options)[0, 0].sigmoid()
         assert probability.dtype == torch.float32
@@ -470,7 +470,7 @@ def test_target_sizes_may_be_a_tensor():
 def test_probabilities_carry_no_graph():
     model_outputs = outputs()
     model_outputs.logits.requires_grad_()
-    _, probabilities = post_process(model_outputs, target_sizes=[(5, 6)] * 3, return_probabilities=True)
+    probabilities = post_process_probabilities(model_outputs, target_sizes=[(5, 6)] * 3)
     assert not any(probability.requires_grad for probability in probabilities)
 
 

@@ -319,15 +319,15 @@ def test_masks_of_a_photograph_are_made_one_at_a_time():
 
     pipe = load_pipeline(BUNDLED_MODEL, "cpu")
     alive, most = weakref.WeakSet(), []
-    post_process = pipe.processor.image_processor.post_process_referring_segmentation
+    post_process = pipe.processor.image_processor.post_process_probabilities
 
     def watch(logits, **options):
-        masks, probabilities = post_process(logits, **options)
+        probabilities = post_process(logits, **options)
         alive.update(probability for probability in probabilities)
         most.append(len(alive))
-        return masks, probabilities
+        return probabilities
 
-    pipe.processor.image_processor.post_process_referring_segmentation = watch
+    pipe.processor.image_processor.post_process_probabilities = watch
     expressions = [f"the {number}. star" for number in range(6)]
     found = pipe(Image.new("RGB", (300, 200)), expressions, return_box=True)
     assert [result["expression"] for result in found] == expressions

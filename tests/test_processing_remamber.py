@@ -212,9 +212,9 @@ def test_masks_come_back_at_original_size(processor):
     class Outputs:
         logits = torch.tensor([[[[-1.0, 1.0], [1.0, -1.0]]], [[[3.0, 3.0], [3.0, -3.0]]]])
 
-    masks, probabilities = processor.post_process_referring_segmentation(
-        Outputs, target_sizes=[(4, 6), (2, 2)], interpolation="nearest", return_probabilities=True
-    )
+    options = {"target_sizes": [(4, 6), (2, 2)], "interpolation": "nearest"}
+    masks = processor.post_process_referring_segmentation(Outputs, **options)
+    probabilities = processor.post_process_probabilities(Outputs, **options)
     assert torch.equal(masks[0], torch.tensor([[False] * 3 + [True] * 3] * 2 + [[True] * 3 + [False] * 3] * 2))
     torch.testing.assert_close(probabilities[1], Outputs.logits[1, 0].sigmoid())
 

@@ -21,11 +21,11 @@ from ..evaluation.results import (
     write_results,
 )
 from ..files import check_new_folder
-from ..image_processing_remamber import LOGIT_INTERPOLATIONS
 from ..inference.devices import DTYPES, find_device
 from ..inference.environment import describe_environment
 from ..inference.image_backend import image_backend, with_pil
 from ..inference.loading import load_model
+from ..post_processing_remamber import LOGIT_INTERPOLATIONS
 from .options import Device, Generalized, Sentences
 
 

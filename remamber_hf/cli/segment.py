@@ -22,7 +22,7 @@ from ..inference.loading import BUNDLED, load_pipeline
 from ..inference.visualization import blur_background, cut_out, draw_overlay
 from ..messages import printable
 from ..pictures import read_bounded, read_picture, set_max_pixels
-from ..pipeline_remamber import ReferringSegmentationPipeline
+from ..pipeline_remamber import ReferringSegmentationPipeline, SegmentedObject
 from .options import DTYPE_NAMES, Device, complete
 from .tasks import CSV_COLUMNS, FORMATS, MANY_FOLDER, Task, check_outputs, choose_outputs, plan_files, read_tasks
 from .unfinished_lines import UnfinishedLines, stamp_of_model
@@ -31,7 +31,7 @@ from .unfinished_lines import UnfinishedLines, stamp_of_model
 MAX_TOGETHER = 16  # expressions of a picture that go through the model at once, to bound the memory
 
 
-def render(name: str, picture: Image.Image, results: list[dict]) -> Iterator[Image.Image]:
+def render(name: str, picture: Image.Image, results: list[SegmentedObject]) -> Iterator[Image.Image]:
     """The pictures of a format, from what the pipeline returned, each made when it is asked for."""
     masks = [result["mask"] for result in results]
     if name == "overlay":
@@ -46,7 +46,7 @@ def render(name: str, picture: Image.Image, results: list[dict]) -> Iterator[Ima
 
 
 def explain_results(
-    pipe: ReferringSegmentationPipeline, picture: Image.Image, results: list[dict], threshold: float
+    pipe: ReferringSegmentationPipeline, picture: Image.Image, results: list[SegmentedObject], threshold: float
 ) -> Iterator[Image.Image]:
     """The figure that explains each mask."""
     for result in results:
@@ -55,7 +55,7 @@ def explain_results(
         yield draw_explanation(picture, explanation, threshold)
 
 
-def describe(result: dict) -> str:
+def describe(result: SegmentedObject) -> str:
     """Area, share of the picture and mean probability, in words."""
     area = area_of(result["mask"])
     if not area:
@@ -69,7 +69,7 @@ def area_of(mask: Image.Image) -> int:
     return mask.histogram()[255]
 
 
-def to_json(source: str, result: dict) -> str:
+def to_json(source: str, result: SegmentedObject) -> str:
     """One line about one expression; the mask is COCO's run-length encoding."""
     record = {
         "file_name": source,
@@ -89,11 +89,13 @@ def is_encodable(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def run_task(pipe: ReferringSegmentationPipeline, task: Task, threshold: float) -> tuple[Image.Image, list[dict]]:
+def run_task(
+    pipe: ReferringSegmentationPipeline, task: Task, threshold: float
+) -> tuple[Image.Image, list[SegmentedObject]]:
     """The picture of a task, and what the pipeline returns for each of its expressions."""
     is_standard = task.source == str(STANDARD)
     picture = read_picture(read_bounded(sys.stdin.buffer, "standard input") if is_standard else task.source)
-    results = []
+    results: list[SegmentedObject] = []
     for start in range(0, len(task.expressions), MAX_TOGETHER):
         texts = task.expressions[start : start + MAX_TOGETHER]
         results += pipe(picture, texts, threshold=threshold, return_box=True)
@@ -319,7 +321,7 @@ class Run:
             typer.echo(f"remamber: {self.num_failed} of {len(tasks)} pictures failed", err=True)
             raise typer.Exit(1)
 
-    def _write_pictures(self, task: Task, planned: dict[str, list[Path]]) -> list[dict]:
+    def _write_pictures(self, task: Task, planned: dict[str, list[Path]]) -> list[SegmentedObject]:
         picture, results = run_task(self.pipe, task, self.threshold)
         for name, paths in planned.items():
             if name == "explain":

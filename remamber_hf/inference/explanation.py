@@ -99,10 +99,9 @@ def explain_mask(
             maps = (*feature_maps[:num_kept], *map(flatten_layout, feature_maps[num_kept:]))
             partial = resize(model.mask_head(maps, text_hidden_states), outputs.logits.shape[-2:], align_corners=True)
             logits.append(channels_first(partial))
-    _, growth = processor.post_process_referring_segmentation(
+    growth = processor.post_process_probabilities(
         SimpleNamespace(logits=torch.cat([*logits, outputs.logits])),
         target_sizes=[(picture.height, picture.width)] * len(feature_maps),
-        return_probabilities=True,
     )
     tokens = name_tokens(processor, expression)
     correlations = {name: maps[0, : len(tokens)] for name, (maps,) in recorded.items()}

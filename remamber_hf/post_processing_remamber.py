@@ -1,0 +1,265 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""ReMamber's postprocessing: logits → probabilities, masks, maps and objects at the pictures' size."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .messages import describe
+
+
+# How `post_process_referring_segmentation` resizes logits; the published evaluation used "nearest".
+LOGIT_INTERPOLATIONS: dict[str, dict[str, Any]] = {
+    "bilinear": {"mode": "bilinear", "align_corners": False},
+    "nearest": {"mode": "nearest"},
+}
+TargetSizes = Sequence[tuple[int, int]] | torch.Tensor | None
+ImageIndex = Sequence[int] | torch.Tensor | None
+
+
+def find_logits(outputs: Any) -> torch.Tensor:
+    """The logits (num_expressions, 1, height, width) of a model's output; ValueError if there are none."""
+    if isinstance(outputs, Mapping) or hasattr(outputs, "logits"):
+        logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs.logits
+    elif isinstance(outputs, (tuple, list)):  # return_dict=False: the loss comes first, where there is one
+        logits = next((entry for entry in outputs if getattr(entry, "ndim", 0) == 4), None)
+    else:
+        logits = outputs
+    if isinstance(logits, np.ndarray):
+        logits = torch.from_numpy(logits)
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 4 or logits.shape[1] != 1:
+        shape = getattr(logits, "shape", None)
+        came = "are missing" if shape is None else f"have shape {tuple(shape)}"
+        raise ValueError(f"logits {came}; give the model's output or logits (num_expressions, 1, height, width).")
+    if not logits.is_floating_point():
+        raise ValueError(f"logits are {logits.dtype}; give those of the model, from before any threshold.")
+    return logits.detach()
+
+
+def check_threshold(threshold: Any) -> None:
+    """ValueError unless it is a probability."""
+    if isinstance(threshold, (torch.Tensor, np.ndarray)) and threshold.ndim == 0:
+        threshold = threshold.item()
+    is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
+    if not is_number or not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {describe(threshold)}; give a probability in [0, 1].")
+
+
+def check_target_sizes(target_sizes: Any, num_sizes: int, unit: str) -> list[tuple[int, int]]:
+    """(height, width) of each `unit`, an expression or a picture; ValueError for anything else."""
+    is_array = isinstance(target_sizes, (torch.Tensor, np.ndarray))
+    sizes: Any = target_sizes.tolist() if is_array else target_sizes
+    if not isinstance(sizes, Iterable):
+        raise ValueError(f"target_sizes is {describe(sizes)}; give (height, width) of each {unit}.")
+    sizes = [entry.item() if getattr(entry, "ndim", None) == 0 else entry for entry in sizes]
+    if len(sizes) == 2 and all(isinstance(side, int) for side in sizes):
+        sizes = [sizes] * num_sizes
+    if len(sizes) != num_sizes:
+        raise ValueError(
+            f"target_sizes has {len(sizes)} entries, logits have {num_sizes} {unit}s; give one (height, width) per "
+            f"{unit}."
+        )
+    for index, size in enumerate(sizes):
+        if isinstance(size, torch.Tensor) and num_sizes == 2:
+            raise ValueError(
+                "target_sizes are two tensors, which could be the heights and the widths, as default_collate makes "
+                "them of pairs; give tuples (height, width), or one tensor (2, 2)."
+            )
+        size = size.tolist() if hasattr(size, "tolist") else size
+        is_pair = isinstance(size, (tuple, list)) and len(size) == 2
+        if not is_pair or not all(isinstance(side, (int, float, np.number)) and side >= 1 for side in size):
+            raise ValueError(f"target_sizes[{index}] is {describe(size)}; give (height, width), both at least 1.")
+    return [(int(height), int(width)) for height, width in sizes]
+
+
+def pictures_of(image_index: ImageIndex, num_expressions: int) -> list[int]:
+    """The picture of each expression; ValueError where the index does not count pictures, one for each expression."""
+    if image_index is None:
+        return list(range(num_expressions))
+    pictures = [int(picture) for picture in image_index]
+    if len(pictures) != num_expressions or min(pictures, default=0) < 0:
+        raise ValueError(
+            f"image_index is {describe(pictures)}, logits have {num_expressions} expressions; give the processor's "
+            "image_index, which has the picture of each, counted from 0."
+        )
+    return pictures
+
+
+class ReferringPostProcessing:
+    """
+    What turns logits into what is returned; `lay_back` of the image processor says where their pixels lie.
+
+    Every method takes the model's output and, where several expressions share a picture, the `image_index` that the
+    processor made; target sizes are then (height, width) of each picture, and else of each expression's picture.
+    """
+
+    def lay_back(
+        self, logits: torch.Tensor, target_size: tuple[int, int], interpolation: dict[str, Any]
+    ) -> torch.Tensor:
+        raise NotImplementedError
+
+    def post_process_probabilities(
+        self,
+        outputs: Any,
+        target_sizes: TargetSizes = None,
+        interpolation: str = "bilinear",
+        image_index: ImageIndex = None,
+    ) -> list[torch.Tensor]:
+        """
+        Turns logits into probabilities: resize the logits → sigmoid, in float32.
+
+        What the processor's own `do_center_crop` and `do_pad` did to a picture is undone where a target size is given:
+        padding is cut off, and what was cropped away is not object.
+
+        Args:
+            outputs: the model's output, also as a dict or tuple, or its logits (num_expressions, 1, height, width).
+            target_sizes: (height, width) of each expression's picture, with `image_index` of each picture, or one for
+                all; by default the logits' size.
+            interpolation: "bilinear", or "nearest" as in the published evaluation.
+            image_index: (num_expressions,), the picture of each expression, as the processor returns it.
+
+        Returns:
+            one float32 tensor (height, width) in [0, 1] per expression.
+
+        Raises:
+            ValueError: an argument outside what is described here, or logits that are not finite.
+        """
+        return list(self._probabilities(outputs, target_sizes, interpolation, image_index))
+
+    def post_process_referring_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: TargetSizes = None,
+        threshold: float = 0.5,
+        interpolation: str = "bilinear",
+        image_index: ImageIndex = None,
+    ) -> list[torch.Tensor]:
+        """
+        Turns logits into masks: those pixels whose probability is above the threshold.
+
+        Args:
+            threshold: in [0, 1].
+            outputs, target_sizes, interpolation, image_index: see `post_process_probabilities`.
+
+        Returns:
+            one bool tensor (height, width) per expression.
+        """
+        check_threshold(threshold)
+        probabilities = self._probabilities(outputs, target_sizes, interpolation, image_index)
+        return [probability > threshold for probability in probabilities]  # of one at a time
+
+    def post_process_semantic_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: TargetSizes = None,
+        threshold: float = 0.5,
+        image_index: ImageIndex = None,
+    ) -> list[torch.Tensor]:
+        """
+        Turns logits into one map per picture, which says of each pixel which of its expressions means it.
+
+        Args:
+            threshold: in [0, 1].
+            outputs, target_sizes, image_index: see `post_process_probabilities`.
+
+        Returns:
+            one int64 tensor (height, width) per picture: 0 where no probability is above the threshold, else 1 + the
+            place of the expression with the highest one, among the expressions of this picture.
+        """
+        check_threshold(threshold)
+        pictures = pictures_of(image_index, len(find_logits(outputs)))
+        probabilities = self._probabilities(outputs, target_sizes, "bilinear", image_index)
+        highest: dict[int, torch.Tensor] = {}
+        maps: dict[int, torch.Tensor] = {}
+        counts = dict.fromkeys(sorted(set(pictures)), 0)
+        for picture, probability in zip(pictures, probabilities):
+            counts[picture] += 1
+            if picture not in maps:
+                highest[picture] = torch.full_like(probability, threshold)
+                maps[picture] = torch.zeros_like(probability, dtype=torch.int64)
+            is_higher = probability > highest[picture]
+            maps[picture][is_higher] = counts[picture]
+            highest[picture][is_higher] = probability[is_higher]
+        return [maps[picture] for picture in counts]
+
+    def post_process_instance_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: TargetSizes = None,
+        threshold: float = 0.5,
+        image_index: ImageIndex = None,
+    ) -> list[dict[str, torch.Tensor]]:
+        """
+        Turns logits into the objects of each picture, one for each of its expressions that means something there.
+
+        Args:
+            threshold: in [0, 1]. An expression of which no pixel is above it gives no object.
+            outputs, target_sizes, image_index: see `post_process_probabilities`.
+
+        Returns:
+            one dict per picture, whose entries have the objects in the order of their expressions:
+
+            masks: bool (num_objects, height, width).
+            scores: float32 (num_objects,), the mean probability inside the mask, in [0, 1].
+            boxes: int64 (num_objects, 4), the smallest box that holds the mask: xmin, ymin, xmax, ymax in pixels, the
+                far edges not included.
+            labels: int64 (num_objects,), the place of its expression among all that came, from 0.
+        """
+        check_threshold(threshold)
+        logits = find_logits(outputs)
+        pictures = pictures_of(image_index, len(logits))
+        nothing = {"scores": logits.new_zeros(0, dtype=torch.float32), "boxes": logits.new_zeros((0, 4)).long()}
+        found: dict[int, dict[str, list[torch.Tensor]]] = {picture: {} for picture in sorted(set(pictures))}
+        probabilities = self._probabilities(outputs, target_sizes, "bilinear", image_index)
+        for label, (picture, probability) in enumerate(zip(pictures, probabilities)):
+            mask = probability > threshold
+            if not found[picture]:
+                first = {"masks": mask.new_zeros((0, *mask.shape)), **nothing}
+                found[picture] = {name: [value] for name, value in {**first, "labels": nothing["boxes"][:, 0]}.items()}
+            if mask.any():
+                found[picture]["masks"].append(mask[None])
+                found[picture]["scores"].append(probability[mask].mean()[None])
+                found[picture]["boxes"].append(box_of(mask)[None])
+                found[picture]["labels"].append(torch.full((1,), label, device=mask.device))
+        return [{name: torch.cat(values) for name, values in objects.items()} for objects in found.values()]
+
+    def _probabilities(
+        self, outputs: Any, target_sizes: TargetSizes, interpolation: str, image_index: ImageIndex
+    ) -> Iterator[torch.Tensor]:
+        """See `post_process_probabilities`; everything is checked before the first is made, one at a time."""
+        logits = find_logits(outputs)
+        if interpolation not in LOGIT_INTERPOLATIONS:
+            raise ValueError(f"interpolation is {interpolation!r}; choose one of {sorted(LOGIT_INTERPOLATIONS)}.")
+        pictures = pictures_of(image_index, len(logits))
+        sizes: list[tuple[int, int]] | None = None
+        if target_sizes is not None:
+            unit = "expression" if image_index is None else "picture"
+            of_pictures = check_target_sizes(target_sizes, max(pictures, default=-1) + 1, unit)
+            sizes = [of_pictures[picture] for picture in pictures]
+        num_finite = int(logits.isfinite().flatten(1).all(dim=1).sum())
+        if num_finite < len(logits):
+            reason = "weights or pixel values are not; look which."
+            if logits.dtype == torch.float16:
+                reason = "the model overflows in float16, which ends at 65,504; use bfloat16 or float32."
+            raise ValueError(
+                f"the logits of {len(logits) - num_finite} of {len(logits)} expressions are not finite: {reason}"
+            )
+
+        def generate() -> Iterator[torch.Tensor]:
+            for index in range(len(logits)):
+                own = logits[index : index + 1].float()
+                if sizes is None:
+                    yield own[0, 0].sigmoid()  # (height, width)
+                else:
+                    yield self.lay_back(own, sizes[index], LOGIT_INTERPOLATIONS[interpolation])
+
+        return generate()
+
+
+def box_of(mask: torch.Tensor) -> torch.Tensor:
+    """xmin, ymin, xmax, ymax, int64 (4,), of a mask (height, width) that is not empty."""
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    return torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])

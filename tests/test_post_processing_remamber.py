@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""Masks, maps and objects of each picture, compared with a loop over expressions in numpy."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from tiny import make_tokenizer
+
+from remamber_hf import ReMamberImageProcessorPil, ReMamberProcessor
+
+
+IMAGE_INDEX = [2, 0, 2, 1, 2]  # of five expressions about three pictures, not in order
+SIZES = [(30, 40), (25, 31), (12, 50)]  # of the pictures
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return ReMamberProcessor(ReMamberImageProcessorPil(), make_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def outputs():
+    logits = 3 * torch.randn(5, 1, 12, 10, generator=torch.Generator().manual_seed(0))
+    logits[3] = -5  # means nothing
+    return SimpleNamespace(logits=logits)
+
+
+def probabilities_of(outputs) -> list[np.ndarray]:
+    """One expression after the other, each at the size of its picture."""
+    return [
+        F.interpolate(outputs.logits[index : index + 1], size=SIZES[picture], mode="bilinear")[0, 0].sigmoid().numpy()
+        for index, picture in enumerate(IMAGE_INDEX)
+    ]
+
+
+@pytest.mark.parametrize("image_index", [IMAGE_INDEX, torch.tensor(IMAGE_INDEX)], ids=["list", "tensor"])
+def test_sizes_are_of_pictures_where_the_processors_index_says_which(processor, outputs, image_index):
+    expected = probabilities_of(outputs)
+    options = {"target_sizes": SIZES, "image_index": image_index}
+    for found, one in zip(processor.post_process_probabilities(outputs, **options), expected, strict=True):
+        np.testing.assert_array_equal(found.numpy(), one)
+    masks = processor.post_process_referring_segmentation(outputs, threshold=0.3, **options)
+    for found, one in zip(masks, expected, strict=True):
+        np.testing.assert_array_equal(found.numpy(), one > 0.3)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.2])
+def test_a_map_has_the_likeliest_expression_of_each_pixel(processor, outputs, threshold):
+    maps = processor.post_process_semantic_segmentation(outputs, SIZES, threshold, IMAGE_INDEX)
+    assert [tuple(one.shape) for one in maps] == SIZES
+    for picture, found in enumerate(maps):
+        own = [probability for probability, place in zip(probabilities_of(outputs), IMAGE_INDEX) if place == picture]
+        stacked = np.stack([np.full(SIZES[picture], threshold, dtype=np.float32), *own])
+        np.testing.assert_array_equal(found.numpy(), stacked.argmax(axis=0))  # the first of equals
+        assert found.dtype == torch.int64
+
+
+def test_an_expression_for_each_picture_gives_a_map_of_0_and_1(processor, outputs):
+    maps = processor.post_process_semantic_segmentation(outputs)
+    assert torch.equal(torch.stack(maps), (outputs.logits[:, 0].sigmoid() > 0.5).long())
+
+
+def test_objects_have_what_numpy_finds(processor, outputs):
+    found = processor.post_process_instance_segmentation(outputs, SIZES, 0.4, IMAGE_INDEX)
+    assert [objects["labels"].tolist() for objects in found] == [[1], [], [0, 2, 4]]
+    expected = probabilities_of(outputs)
+    for objects, size in zip(found, SIZES, strict=True):
+        assert {name: (tuple(value.shape[1:]), value.dtype) for name, value in objects.items()} == {
+            "masks": (size, torch.bool),
+            "scores": ((), torch.float32),
+            "boxes": ((4,), torch.int64),
+            "labels": ((), torch.int64),
+        }
+        for mask, score, box, label in zip(*(objects[name] for name in ("masks", "scores", "boxes", "labels"))):
+            probability = expected[label]
+            np.testing.assert_array_equal(mask.numpy(), probability > 0.4)
+            assert score.item() == pytest.approx(probability[probability > 0.4].mean(), abs=1e-6)
+            assert tuple(box.tolist()) == Image.fromarray(probability > 0.4).getbbox()
+
+
+def test_what_the_processor_returns_says_which_picture(processor):
+    pictures = [Image.new("RGB", (40, 30)), Image.new("RGB", (50, 12))]
+    inputs = processor(images=pictures, text=[["cat", "dog"], ["cat"]], return_tensors="pt")
+    logits = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    sizes = [(picture.height, picture.width) for picture in pictures]
+    masks = processor.post_process_referring_segmentation(logits, sizes, image_index=inputs["image_index"])
+    assert [tuple(mask.shape) for mask in masks] == [(30, 40), (30, 40), (12, 50)]
+
+
+@pytest.mark.parametrize("method", ["referring", "semantic", "instance"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_index": [0, 1]}, "image_index is .*, logits have 5 expressions"),
+        ({"image_index": [0, 1, -1, 0, 0]}, "image_index is .*, logits have 5 expressions"),
+        (
+            {"image_index": IMAGE_INDEX, "target_sizes": SIZES[:2]},
+            "target_sizes has 2 entries, logits have 3 pictures",
+        ),
+        ({"target_sizes": SIZES}, "target_sizes has 3 entries, logits have 5 expressions"),
+        ({"threshold": 1.5}, "threshold is 1.5"),
+    ],
+    ids=["too few", "negative", "too few sizes", "sizes of pictures without their index", "threshold"],
+)
+def test_what_does_not_fit_is_refused(processor, outputs, method, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(processor, f"post_process_{method}_segmentation")(outputs, **arguments)
