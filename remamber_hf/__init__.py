@@ -7,8 +7,6 @@ ReMamber for Hugging Face transformers: referring image segmentation with Mamba.
 transformers know ours where both packages are imported, in either order.
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
 from lazy_loader import attach_stub
 
 from .registration import register
@@ -20,6 +18,8 @@ get_public, __dir__, __all__ = attach_stub(__name__, __file__)
 def __getattr__(name: str):
     if name != "__version__":
         return get_public(name)
+    from importlib.metadata import PackageNotFoundError, version  # late: it takes longer than all the rest
+
     try:
         return version(__name__)
     except PackageNotFoundError:  # a copy of the folder, as in a Space

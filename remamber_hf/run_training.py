@@ -3,6 +3,7 @@
 """Command: train ReMamber on referring data and evaluate it. Only wires; see `training/` and `data/`."""
 
 import math
+import runpy
 import sys
 import warnings
 from pathlib import Path
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
 
     metrics, train_metrics = {}, {}
     if training_arguments.do_train:
-        train_metrics = train(trainer, is_merged=model_arguments.lora is not None)
+        train_metrics = train(trainer, training_arguments, is_merged=model_arguments.lora is not None)
     if training_arguments.do_eval:
         metrics = trainer.evaluate()
         trainer.log_metrics("eval", metrics)
@@ -107,9 +108,10 @@ def make_trainer(
     return trainer
 
 
-def train(trainer: ReferringSegmentationTrainer, is_merged: bool) -> dict[str, float]:
+def train(
+    trainer: ReferringSegmentationTrainer, arguments: ReMamberTrainingArguments, is_merged: bool
+) -> dict[str, float]:
     """Train, merge low-rank adapters if there are any, and save; what the Trainer measured of the training."""
-    arguments = trainer.args
     try:
         metrics = trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint).metrics
     except NotFiniteError as error:
@@ -155,5 +157,6 @@ def describe_rows(data: RunData) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # `python -m remamber_hf.run_training` is `python -m remamber_hf train`
+    sys.argv.insert(1, "train")
+    runpy.run_module("remamber_hf", run_name="__main__", alter_sys=True)

@@ -12,13 +12,14 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from safetensors import SafetensorError
 from typer.core import TyperGroup
+
+import remamber_hf
 
 from ..inference.memory import keep_freed_memory
 from ..messages import printable
@@ -135,7 +136,7 @@ app.add_typer(make_page(DataPage, "REFER data sets."), name="data")
 
 def print_version(is_asked: bool) -> None:
     if is_asked:
-        print(f"remamber_hf {version('remamber_hf')}")
+        print(f"remamber_hf {remamber_hf.__version__}")
         raise typer.Exit
 
 

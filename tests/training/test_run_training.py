@@ -485,6 +485,14 @@ def test_a_recipe_may_say_no(tmp_path):
     assert training.save_strategy == training.eval_strategy == "no"
 
 
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_of_the_package_is_found_by_its_name(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--data_dir", "data", "--output_dir", str(tmp_path / "out"), "--fp16", "false"]
+    by_name, by_path = (parse_arguments([name, *flags]) for name in (path.stem, str(path)))
+    assert by_name[3] == by_path[3] and by_name[0] == by_path[0] and by_name[1] == by_path[1]
+
+
 def test_flags_overrule_the_recipe(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE))
@@ -512,6 +520,8 @@ def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
     "flags, message",
     [
         (["missing.yaml"], "missing.yaml is no file; give a YAML file"),
+        (["refcoc"], "refcoc is no recipe; did you mean refcoco?"),
+        (["photographs"], "photographs is no recipe; give a YAML file, or one of lora, mixed, refcoco, refcoco+"),
         (["--model", "a", "b.yaml"], "b.yaml stands after other arguments; the recipe comes first"),
         (["--model", "a"], "there is nothing to do; give --do_train, --do_eval or both"),
         (["--do_eval"], "no model is named; give --model, to train on, --text_model and --vision_model"),
@@ -601,8 +611,9 @@ def test_what_stops_training_is_said_in_one_line(start, tmp_path, monkeypatch, f
         run_training.main([*flags, "--do_train", "--use_cpu", "--output_dir", str(tmp_path / "out")])
 
 
-def test_the_module_says_an_error_in_one_line():
-    command = [sys.executable, "-m", "remamber_hf.run_training", "--output_dir", "out"]
+@pytest.mark.parametrize("module", [["remamber_hf", "train"], ["remamber_hf.run_training"]], ids=" ".join)
+def test_the_module_says_an_error_in_one_line(module):
+    command = [sys.executable, "-m", *module, "--output_dir", "out"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith("remamber: error: no model is named")
@@ -620,7 +631,7 @@ LAUNCHERS = {  # accelerate starts several processes on CPUs through MPI only
 def test_torchrun_and_accelerate_start_the_same_command(launcher, start, tmp_path):
     program, processes = LAUNCHERS[launcher]
     flags = ["--model", start / "conv", "--data_dir", start / "data" / "shapes", "--do_train", "--do_eval", *QUIET]
-    command = [sys.executable, "-m", *program, "-m", "remamber_hf.run_training", *flags, "--output_dir", tmp_path]
+    command = [sys.executable, "-m", *program, "-m", "remamber_hf", "train", *flags, "--output_dir", tmp_path]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode == 0, result.stderr
     assert "UserWarning" not in result.stderr, result.stderr
