@@ -20,6 +20,7 @@ def to_rst(lines: list[str]) -> list[str]:
     result: list[str] = []
     for block in split_blocks(lines):
         text = [re.sub(r"\[`([\w.]+)`\]", r":py:obj:`.\1`", line) for line in block]
+        text = [re.sub(r"\b(\w+://)(?!\S)", r"`\1`", line) for line in text]  # no address, but a kind of them
         if text[0].startswith("|"):
             text = to_list_table(text)
         elif text[0].startswith(" ") and not (result and re.match(r"\s|\w+:$|- |\d+\. ", last_text(result))):
