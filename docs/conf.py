@@ -60,7 +60,7 @@ exclude_patterns = [".*", "build", "tests"]
 
 myst_heading_anchors = 3  # levels that a link may name, as on GitHub
 
-autodoc_default_options = {"exclude-members": "config_class, validate", "show-inheritance": True}
+autodoc_default_options = {"exclude-members": "config_class, validate"}
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # what transformers' classes say of themselves, transformers' site says
 autodoc_preserve_defaults = True

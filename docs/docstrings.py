@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 
-FIELD = re.compile(r"(\w+(?:, \w+)*): (.*)")
+FIELD = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*): (.*)")
 ITEM = re.compile(r"- |\d+\. ")
 
 
