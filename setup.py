@@ -1,8 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the C++ kernel of the scan; everything else about the package stands in setup.cfg."""
+"""Builds the C++ kernel of the scan and the page for PyPI; everything else about the package stands in setup.cfg."""
 
+import configparser
 import platform
+import re
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -15,7 +18,31 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     VARIANTS["avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
     VARIANTS["avx512"] += ["-Wno-maybe-uninitialized"]  # GCC 12 warns of its own header
 
+
+def make_long_description() -> str:
+    """
+    README.md for a place that has no other file of the repository.
+
+    Its links to files become links into the tag of this version at the `url` in setup.cfg, in GitHub's layout. While
+    there is no `url` they become plain words, and pictures are left out.
+    """
+    config = configparser.ConfigParser()
+    config.read("setup.cfg", encoding="utf-8")
+    url, tag = config.get("metadata", "url", fallback=""), f"v{config['metadata']['version']}"
+
+    def place(link: re.Match) -> str:
+        mark, words, target = link.groups()
+        if not url:
+            return "" if mark else words
+        return f"{mark}[{words}]({url}/{'raw' if mark else 'blob'}/{tag}/{target})"
+
+    readme = Path("README.md").read_text(encoding="utf-8")
+    return re.sub(r"(!?)\[([^\]]*)\]\((?!https?:)([^)\s]+)\)", place, readme)
+
+
 setup(
+    long_description=make_long_description(),
+    long_description_content_type="text/markdown",
     ext_modules=[
         Extension(
             f"remamber_hf._scan_{name}",
