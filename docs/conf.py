@@ -28,7 +28,7 @@ NAVIGATION = {
         "docs/training",
         "docs/idioms",
         "docs/evaluation",
-        "remamber_hf/metrics/referring_iou/README",
+        "remamber_hf/evaluation/referring_iou/README",
     ],
     "Machine": ["docs/backends", "docs/gpu", "benchmarks/README"],
     "API": [
