@@ -20,7 +20,7 @@ from .cpu_scan import load_library
 from .selective_scan import BACKENDS, ScanBackend, fastest_backend
 
 
-PACKAGES = ("remamber_hf", "torch", "transformers", "accelerate", "datasets", "mamba-ssm")
+PACKAGES = ("remamber_hf", "torch", "transformers", "accelerate", "datasets", "mamba-ssm", "kernels")
 COMPILERS = ("c++", "g++", "clang++")
 DEVICES = {"cpu": "CPU", "cuda": "CUDA", "mps": "MPS"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
