@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx or, in newer ones, of httpx2
 from transformers.utils import logging
 from transformers.utils.import_utils import ENV_VARS_TRUE_VALUES
@@ -260,8 +261,7 @@ def cross_scan(maps: torch.Tensor, directions: tuple[Direction, ...]) -> torch.T
     sequences = []
     for index, direction in enumerate(directions):
         plane = maps[..., index if maps.shape[3] > 1 else 0, :]
-        plane = plane.transpose(1, 2) if direction.is_column else plane
-        sequence = plane.flatten(1, 2).transpose(1, 2)  # (batch, channels, height * width)
+        sequence = rearrange(plane, "b h w c -> b c (w h)" if direction.is_column else "b h w c -> b c (h w)")
         sequences.append(sequence.flip(-1) if direction.is_reversed else sequence)
     return torch.stack(sequences, dim=1)
 
@@ -273,8 +273,8 @@ def cross_merge(sequences: torch.Tensor, size: tuple[int, ...], directions: tupl
     merged = sequences.new_zeros(())
     for sequence, direction in zip(sequences.unbind(1), directions):
         sequence = sequence.flip(-1) if direction.is_reversed else sequence
-        plane = sequence.transpose(1, 2).unflatten(1, size[::-1] if direction.is_column else size)
-        merged = merged + (plane.transpose(1, 2) if direction.is_column else plane)
+        order = "b c (w h) -> b h w c" if direction.is_column else "b c (h w) -> b h w c"
+        merged = merged + rearrange(sequence, order, h=size[0], w=size[1])
     return merged
 
 
