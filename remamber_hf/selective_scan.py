@@ -8,10 +8,9 @@ Two operations, each with one contract and the same backends:
 - `cross_selective_scan` reads a map along several directions, scans each and sums the outputs in pixel order.
 
 The file goes contract, reference, composition over mamba-ssm's kernel (installed, or prebuilt from the Hub), table of
-backends, dispatch. The blocked
-PyTorch version is in `torch_scan.py`, the C++ kernel for CPUs in `cpu_scan.py`, the Triton kernels in
-`triton_scan.py`. Letters are those of the paper: `u` input, `delta` time step, `A` decay, `B` input and `C` output
-projection, `D` skip, N state size, R time-step rank, K number of directions.
+backends, dispatch. The blocked PyTorch version is in `torch_scan.py`, the C++ kernel for CPUs in `cpu_scan.py`, the
+Triton kernels in `triton_scan.py`. Letters are those of the paper: `u` input, `delta` time step, `A` decay, `B` input
+and `C` output projection, `D` skip, N state size, R time-step rank, K number of directions.
 """
 
 import functools
