@@ -16,7 +16,10 @@ from .inference.loading import load_model as load_model
 from .inference.loading import load_pipeline as load_pipeline
 from .inference.memory import keep_freed_memory as keep_freed_memory
 from .modeling_remamber import ReMamberForImageSegmentation as ReMamberForImageSegmentation
+from .modeling_remamber import ReMamberImageSegmentationOutput as ReMamberImageSegmentationOutput
 from .modeling_remamber import ReMamberModel as ReMamberModel
+from .modeling_remamber import ReMamberModelOutput as ReMamberModelOutput
+from .modeling_remamber import ReMamberPreTrainedModel as ReMamberPreTrainedModel
 from .modeling_vmamba import VMambaBackbone as VMambaBackbone
 from .modeling_vmamba import VMambaForImageClassification as VMambaForImageClassification
 from .modeling_vmamba import VMambaModel as VMambaModel

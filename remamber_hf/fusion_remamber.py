@@ -7,6 +7,7 @@ Maps are (batch, height, width, channels).
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -63,9 +64,8 @@ class ChannelScan(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         cells = resize(hidden_states, self.size, align_corners=False)
-        sequence = cells.flatten(1, 2).transpose(1, 2).unsqueeze(1)  # (batch, 1, channels, cells)
-        sequence = self.ss2d(sequence)
-        cells = sequence.squeeze(1).transpose(1, 2).unflatten(1, self.size)
+        sequence = self.ss2d(rearrange(cells, "b h w c -> b 1 c (h w)"))
+        cells = rearrange(sequence, "b 1 c (h w) -> b h w c", h=self.size[0])
         return resize(cells, hidden_states.shape[1:3], align_corners=False)
 
 

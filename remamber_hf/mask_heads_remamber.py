@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
@@ -123,7 +124,7 @@ def convolve_before_resize(
         else:
             skip = skip.to(hidden_states.dtype)
             output = channels_last(F.conv2d(channels_first(skip), all_weights[:, channels:], bias, padding=1))
-        weight = all_weights[:, :channels].permute(2, 3, 0, 1).flatten(0, 2)  # (9 * output channels, channels)
+        weight = rearrange(all_weights[:, :channels], "output input row column -> (row column output) input")
         parts = F.linear(hidden_states, weight)
         resized: Iterable[torch.Tensor]
         if conv.out_channels == 1:  # nine values per pixel are resized together, nine wide maps one after the other

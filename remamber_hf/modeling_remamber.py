@@ -12,7 +12,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from transformers.backbone_utils import filter_output_hidden_states
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import ModelOutput
 from transformers.models.clip.modeling_clip import CLIPTextModel
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .configuration_remamber import LEGACY_END_TOKEN, ReMamberConfig, text_config_of, vision_config_of
 from .fusion_remamber import TextFusion
@@ -32,6 +32,7 @@ from .modeling_vmamba import (
     VMambaPreTrainedModel,
     channels_first,
     channels_last,
+    check_keywords,
     resize,
 )
 from .saved_code import CUSTOM_PIPELINES, copy_files, find_pipeline_code
@@ -58,7 +59,7 @@ class ReMamberModelOutput(ModelOutput):
 
 
 @dataclass
-class ReMamberSegmentationOutput(ModelOutput):
+class ReMamberImageSegmentationOutput(ModelOutput):
     """
     loss: dice + binary cross-entropy, a scalar, when labels were given.
     logits: mask logits (batch, 1, height, width), before the sigmoid.
@@ -70,6 +71,49 @@ class ReMamberSegmentationOutput(ModelOutput):
     logits: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+
+
+def load_part(
+    part_class: type[Model],
+    name: str | PathLike[str] | None,
+    model: PreTrainedModel | None,
+    model_types: tuple[str, ...],
+    keywords: dict[str, Any],
+) -> Model:
+    """
+    The pretrained `part_class` that `model` is or holds, or the one called `name`, loaded with `keywords`.
+
+    Raises:
+        ValueError: if both or neither are given, or one of none of the `model_types`, or weights are missing.
+    """
+    source = name if model is None else model
+    if source is None or (name is not None and model is not None):
+        raise ValueError(f"Give one model of type {' or '.join(model_types)}, by its name or folder or itself.")
+    if isinstance(source, (str, PathLike)):
+        model_type = PreTrainedConfig.get_config_dict(source, **keywords)[0].get("model_type")
+        what = str(source)
+    else:
+        model_type = getattr(getattr(source, "config", None), "model_type", None)
+        what = type(source).__name__
+    if model_type not in model_types:
+        raise ValueError(f"{what} is a model of type {model_type!r}; give one of type {' or '.join(model_types)}.")
+    if isinstance(source, (str, PathLike)):
+        return load_whole(part_class, source, **keywords)
+    if keywords:
+        raise ValueError(f"{next(iter(keywords))!r} is for a {part_class.__name__} that is loaded by its name.")
+    part = next((module for module in source.modules() if isinstance(module, part_class)), None)
+    if part is None:
+        raise ValueError(f"{what} holds no {part_class.__name__}; give one, or the name or folder of one.")
+    return part
+
+
+def load_whole(model_class: type[Model], name: str | PathLike[str], **kwargs: Any) -> Model:
+    """A pretrained model; ValueError if weights are missing, where transformers makes random ones and goes on."""
+    loaded: Any = model_class.from_pretrained(name, output_loading_info=True, **kwargs)  # not annotated as a pair
+    model, report = loaded
+    if report["missing_keys"]:
+        raise ValueError(f"it lacks the weights of {sorted(report['missing_keys'])[0]} and is no whole model.")
+    return model
 
 
 class ReMamberPreTrainedModel(VMambaPreTrainedModel):
@@ -89,6 +133,51 @@ class ReMamberPreTrainedModel(VMambaPreTrainedModel):
         "CLIPEncoderLayer",
         "CLIPTextEmbeddings",
     ]
+
+    @classmethod
+    def from_vision_text_pretrained(
+        cls,
+        vision_model_name_or_path: str | PathLike[str] | None = None,
+        text_model_name_or_path: str | PathLike[str] | None = None,
+        *,
+        vision_model: VMambaModel | PreTrainedModel | None = None,
+        text_model: CLIPTextModel | PreTrainedModel | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """
+        A model to train: pretrained backbone and text encoder, fresh fusion and mask head.
+
+        The arguments are those of `VisionTextDualEncoderModel.from_vision_text_pretrained`.
+
+        Args:
+            vision_model_name_or_path: name or folder of a VMamba backbone or classifier.
+            text_model_name_or_path: name or folder of a CLIP text model or of a whole CLIP.
+            vision_model, text_model: the models, instead of their names; their weights are copied.
+            kwargs: `vision_…` and `text_…` go to `from_pretrained` of the two, such as `vision_drop_path_rate`; the
+                others are fields of [`ReMamberConfig`], such as `mask_head`, and so is `text_length`.
+
+        Raises:
+            ValueError: if a model is of another kind, or lacks weights: they would be random.
+        """
+        keywords: dict[str, dict[str, Any]] = {"vision": {}, "text": {}}
+        for name in list(kwargs):
+            part, _, keyword = name.partition("_")
+            if part in keywords and name != "text_length":
+                keywords[part][keyword] = kwargs.pop(name)
+        backbone = load_part(VMambaModel, vision_model_name_or_path, vision_model, ("vmamba",), keywords["vision"])
+        text_encoder = load_part(
+            CLIPTextModel, text_model_name_or_path, text_model, ("clip_text_model", "clip"), keywords["text"]
+        )
+        text_config, vision_config = deepcopy(text_encoder.config), deepcopy(backbone.config)
+        if text_config.eos_token_id == LEGACY_END_TOKEN and text_model_name_or_path is not None:
+            tokenizer = CLIPTokenizer.from_pretrained(text_model_name_or_path)
+            if len(tokenizer) > 2:  # as many as transformers makes of nothing
+                text_config.eos_token_id = tokenizer.eos_token_id
+        model = cls(ReMamberConfig(text_config=text_config, vision_config=vision_config, **kwargs))
+        base: Any = model.base_model
+        base.text_encoder.load_state_dict(text_encoder.state_dict())
+        base.backbone.load_state_dict(backbone.state_dict())
+        return model
 
 
 def check_image_index(
@@ -224,9 +313,8 @@ class ReMamberModel(ReMamberPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
-        output_hidden_states: bool | list[int] | None = None,
-        output_attentions: bool | None = None,
         num_images: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> ReMamberModelOutput:
         """
         Args:
@@ -236,17 +324,21 @@ class ReMamberModel(ReMamberPreTrainedModel):
                 By default what comes after the first end token is padding.
             image_index: picture of each expression (num_expressions); what does not depend on the text runs once per
                 picture. Without it there is one picture per expression.
-            output_hidden_states: whether to return `hidden_states` too, or indices of some.
-            output_attentions: whether to return the `attentions` of the text encoder too.
             num_images: number of pictures that `image_index` was made for (num_expressions), as the processor gives
                 it; a batch that was cut has another.
+            kwargs: `output_hidden_states`, whether to return `hidden_states` too, or indices of some;
+                `output_attentions`, whether to return the `attentions` of the text encoder too; `return_dict`; and
+                what else transformers' text encoders take.
 
         Raises:
             ValueError: if the numbers of tokens, or of pictures and expressions, do not fit, or `image_index` does not
                 name each picture, see `check_values`.
+            TypeError: for other keywords than transformers'.
         """
-        if output_attentions is None:
-            output_attentions = self.config.output_attentions
+        check_keywords(kwargs)
+        if kwargs.get("output_attentions") is None:
+            kwargs["output_attentions"] = self.config.output_attentions
+        kwargs["output_hidden_states"] = False  # the text encoder's are not returned
         if input_ids is None:
             raise ValueError(
                 "input_ids are missing, the tokens of an expression; give a picture and a text to the processor, or "
@@ -292,9 +384,8 @@ class ReMamberModel(ReMamberPreTrainedModel):
         text = self.text_encoder(
             input_ids=input_ids,
             attention_mask=causal_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=False,
             return_dict=True,
+            **kwargs,
         )
 
         maps = [channels_first(self.backbone.stem(pixel_values))]
@@ -315,40 +406,6 @@ class ReMamberModel(ReMamberPreTrainedModel):
         )
 
 
-def load_part(
-    part_class: type[Model], source: str | PathLike[str] | PreTrainedModel, model_types: tuple[str, ...]
-) -> Model:
-    """
-    The pretrained `part_class` that `source`, a model or the name or folder of one, is or holds.
-
-    Raises:
-        ValueError: if `source` is of none of the `model_types`, or weights are missing.
-    """
-    if isinstance(source, (str, PathLike)):
-        model_type = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
-        name = str(source)
-    else:
-        model_type = getattr(getattr(source, "config", None), "model_type", None)
-        name = type(source).__name__
-    if model_type not in model_types:
-        raise ValueError(f"{name} is a model of type {model_type!r}; give one of type {' or '.join(model_types)}.")
-    if not isinstance(source, (str, PathLike)):
-        part = next((module for module in source.modules() if isinstance(module, part_class)), None)
-        if part is None:
-            raise ValueError(f"{name} holds no {part_class.__name__}; give one, or the name or folder of one.")
-        return part
-    return load_whole(part_class, source)
-
-
-def load_whole(model_class: type[Model], name: str | PathLike[str], **kwargs: Any) -> Model:
-    """A pretrained model; ValueError if weights are missing, where transformers makes random ones and goes on."""
-    loaded: Any = model_class.from_pretrained(name, output_loading_info=True, **kwargs)  # not annotated as a pair
-    model, report = loaded
-    if report["missing_keys"]:
-        raise ValueError(f"it lacks the weights of {sorted(report['missing_keys'])[0]} and is no whole model.")
-    return model
-
-
 class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
     """ReMamber with a mask head: the mask of the object that an expression means."""
 
@@ -359,33 +416,6 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         self.is_folded = False
         self.post_init()
 
-    @classmethod
-    def from_text_vision_pretrained(
-        cls, text: str | PathLike[str] | CLIPTextModel, vision: str | PathLike[str] | VMambaModel, **config_fields: Any
-    ) -> "ReMamberForImageSegmentation":
-        """
-        A model to train: pretrained text encoder and backbone, fresh fusion and mask head.
-
-        Args:
-            text: a CLIP text model, or the name or folder of one or of a whole CLIP.
-            vision: a VMamba backbone or classifier, or the name or folder of one.
-            config_fields: fields of [`ReMamberConfig`], such as `mask_head`.
-
-        Raises:
-            ValueError: if a model is of another kind, or lacks weights: they would be random.
-        """
-        text_encoder = load_part(CLIPTextModel, text, ("clip_text_model", "clip"))
-        backbone = load_part(VMambaModel, vision, ("vmamba",))
-        text_config, vision_config = deepcopy(text_encoder.config), deepcopy(backbone.config)
-        if text_config.eos_token_id == LEGACY_END_TOKEN and isinstance(text, (str, PathLike)):
-            tokenizer = CLIPTokenizer.from_pretrained(text)
-            if len(tokenizer) > 2:  # as many as transformers makes of nothing
-                text_config.eos_token_id = tokenizer.eos_token_id
-        model = cls(ReMamberConfig(text_config=text_config, vision_config=vision_config, **config_fields))
-        model.remamber.text_encoder.load_state_dict(text_encoder.state_dict())
-        model.remamber.backbone.load_state_dict(backbone.state_dict())
-        return model
-
     @can_return_tuple
     @filter_output_hidden_states
     def forward(
@@ -395,11 +425,10 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        output_hidden_states: bool | list[int] | None = None,
-        output_attentions: bool | None = None,
         num_images: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
-    ) -> ReMamberSegmentationOutput:
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ReMamberImageSegmentationOutput:
         """
         Args:
             pixel_values: normalized pictures (num_images, 3, height, width), any size.
@@ -408,10 +437,9 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
                 first end token is padding.
             image_index: picture of each expression (num_expressions), where pictures are shared.
             labels: masks (num_expressions, height, width) of 0 and 1, of the pictures' size; with them comes `loss`.
-            output_hidden_states: whether to return `hidden_states` too, or indices of some.
-            output_attentions: whether to return the `attentions` of the text encoder too.
             num_images: number of pictures that `image_index` was made for (num_expressions).
             token_type_ids: not read; tokenizers of other kinds give them, and CLIP's text has no segments.
+            kwargs: as `ReMamberModel` takes them.
 
         Returns:
             `logits` (num_expressions, 1, height, width) at the pictures' size.
@@ -425,17 +453,16 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             input_ids,
             attention_mask=attention_mask,
             image_index=image_index,
-            output_hidden_states=True,
-            output_attentions=output_attentions,
             num_images=num_images,
             return_dict=True,
+            **kwargs,
         )
         feature_maps = tuple(channels_last(feature_map) for feature_map in outputs.feature_maps)
         logits = self.mask_head(feature_maps, outputs.text_hidden_states)
         size = check_tensor("pixel_values", pixel_values).shape[-2:]
         logits = channels_first(resize(logits, size, align_corners=True))
         loss = None if labels is None else segmentation_loss(logits, labels)
-        return ReMamberSegmentationOutput(
+        return ReMamberImageSegmentationOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 

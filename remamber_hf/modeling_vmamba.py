@@ -10,7 +10,7 @@ from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: ski
 
 import math
 from os import PathLike
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,25 @@ from transformers.modeling_outputs import (
     ImageClassifierOutputWithNoAttention,
 )
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .configuration_remamber import SS2DConfig, VMambaConfig
 from .files import weights_as_umask_says
 from .selective_scan import Direction, check_backend_name, cross_selective_scan
 from .weight_files import check_weight_files
+
+
+# What transformers passes from model to model, but for what it gives to losses that are sums: ours are means.
+FORWARD_KEYWORDS = frozenset(TransformersKwargs.__annotations__) - {"num_items_in_batch"}
+
+
+def check_keywords(keywords: TransformersKwargs) -> None:
+    """TypeError, as Python's own, for what a forward pass does not take: behind `**kwargs` a slip would go unseen."""
+    for name in keywords:
+        if name not in FORWARD_KEYWORDS:
+            raise TypeError(
+                f"forward() got an unexpected keyword argument {name!r}; help(model.forward) lists what it takes."
+            )
 
 
 def channels_first(hidden_states: torch.Tensor) -> torch.Tensor:
@@ -232,8 +245,11 @@ class VMambaPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ["image"]
     supports_gradient_checkpointing = True
+    # Otherwise a Trainer takes a forward with **kwargs for one that divides the loss by the accumulated steps itself.
     accepts_loss_kwargs = False
     _no_split_modules = ["VSSBlock"]
+    _input_embed_layer = "stem"
+    _can_compile_fullgraph = True
     # There is no attention here; what is asked for holds for ReMamber's text encoder.
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -363,19 +379,22 @@ class VMambaModel(VMambaPreTrainedModel):
     @can_return_tuple
     @filter_output_hidden_states
     def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | list[int] | None = None
+        self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> BaseModelOutputWithNoAttention:
         """
         Args:
             pixel_values: normalized pictures (batch, num_channels, height, width), any size.
-            output_hidden_states: whether to return the maps after the stem and each stage too, or indices of some.
+            kwargs: `output_hidden_states`, whether to return the maps after the stem and each stage too, or indices
+                of some; and `return_dict`.
 
         Returns:
             `last_hidden_state` (batch, channels, height / 32, width / 32) and, if asked for, `hidden_states`.
 
         Raises:
             ValueError: if the pictures have another number of channels than the config.
+            TypeError: for other keywords than transformers'.
         """
+        check_keywords(kwargs)
         maps = self.encode(pixel_values)
         return BaseModelOutputWithNoAttention(last_hidden_state=maps[-1], hidden_states=tuple(maps))
 
@@ -391,17 +410,15 @@ class VMambaBackbone(BackboneMixin, VMambaModel):
 
     @can_return_tuple
     @filter_output_hidden_states
-    def forward(
-        self, pixel_values: torch.Tensor, output_hidden_states: bool | list[int] | None = None
-    ) -> BackboneOutput:
+    def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
         """
         Args:
-            pixel_values: normalized pictures (batch, num_channels, height, width), any size.
-            output_hidden_states: whether to return the maps after the stem and each stage too, or indices of some.
+            pixel_values, kwargs: as `VMambaModel` takes them.
 
         Returns:
             `feature_maps`, one (batch, channels, height, width) per entry of `out_features`.
         """
+        check_keywords(kwargs)
         maps = self.encode(pixel_values)
         feature_maps = tuple(maps[self.stage_names.index(name)] for name in self.out_features)
         # Annotated as a tuple of one.
@@ -425,18 +442,17 @@ class VMambaForImageClassification(VMambaPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
-        output_hidden_states: bool | list[int] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutputWithNoAttention:
         """
         Args:
-            pixel_values: normalized pictures (batch, num_channels, height, width), any size.
+            pixel_values, kwargs: as `VMambaModel` takes them.
             labels: class indices (batch); with them comes `loss`.
-            output_hidden_states: whether to return the maps after the stem and each stage too, or indices of some.
 
         Returns:
             `logits` (batch, num_labels).
         """
-        outputs = self.vmamba(pixel_values, output_hidden_states=True, return_dict=True)
+        outputs = self.vmamba(pixel_values, return_dict=True, **kwargs)
         pooled = self.norm(channels_last(outputs.last_hidden_state)).mean(dim=(1, 2))
         logits = self.classifier(pooled)
         loss = None

@@ -7,21 +7,26 @@ Two operations, each with one contract and the same backends:
 - `selective_scan` is mamba-ssm's operation on sequences.
 - `cross_selective_scan` reads a map along several directions, scans each and sums the outputs in pixel order.
 
-The file goes contract, reference, composition over mamba-ssm's kernel, table of backends, dispatch. The blocked
-PyTorch version is in `torch_scan.py`, the C++ kernel for CPUs in `cpu_scan.py`, the Triton kernels in
-`triton_scan.py`. Letters are those of the paper: `u` input, `delta` time step, `A` decay, `B` input and `C` output
-projection, `D` skip, N state size, R time-step rank, K number of directions.
+The file goes contract, reference, composition over mamba-ssm's kernel (installed, or prebuilt from the Hub), table of
+backends, dispatch. The blocked PyTorch version is in `torch_scan.py`, the C++ kernel for CPUs in `cpu_scan.py`, the
+Triton kernels in `triton_scan.py`. Letters are those of the paper: `u` input, `delta` time step, `A` decay, `B` input
+and `C` output projection, `D` skip, N state size, R time-step rank, K number of directions.
 """
 
 import functools
 import importlib
+import importlib.metadata
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx or, in newer ones, of httpx2
 from transformers.utils import logging
+from transformers.utils.import_utils import ENV_VARS_TRUE_VALUES
 
 from .cpu_scan import cross_selective_scan_cpu, selective_scan_cpu
 from .cpu_scan import why_not as _why_not_cpu
@@ -35,6 +40,8 @@ logger = logging.get_logger(__name__)
 MAMBA_SSM_INSTALL = (
     "MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation --no-binary mamba-ssm mamba-ssm causal-conv1d"
 )
+# mamba-ssm's kernels, prebuilt; the version is the one that transformers takes for its own Mamba.
+HUB_KERNEL, HUB_KERNEL_VERSION = "kernels-community/mamba-ssm", 4
 
 
 # What importing a package raises that is missing, or that is there and does not fit PyTorch or the GPU's driver.
@@ -253,8 +260,7 @@ def cross_scan(maps: torch.Tensor, directions: tuple[Direction, ...]) -> torch.T
     sequences = []
     for index, direction in enumerate(directions):
         plane = maps[..., index if maps.shape[3] > 1 else 0, :]
-        plane = plane.transpose(1, 2) if direction.is_column else plane
-        sequence = plane.flatten(1, 2).transpose(1, 2)  # (batch, channels, height * width)
+        sequence = rearrange(plane, "b h w c -> b c (w h)" if direction.is_column else "b h w c -> b c (h w)")
         sequences.append(sequence.flip(-1) if direction.is_reversed else sequence)
     return torch.stack(sequences, dim=1)
 
@@ -266,8 +272,8 @@ def cross_merge(sequences: torch.Tensor, size: tuple[int, ...], directions: tupl
     merged = sequences.new_zeros(())
     for sequence, direction in zip(sequences.unbind(1), directions):
         sequence = sequence.flip(-1) if direction.is_reversed else sequence
-        plane = sequence.transpose(1, 2).unflatten(1, size[::-1] if direction.is_column else size)
-        merged = merged + (plane.transpose(1, 2) if direction.is_column else plane)
+        order = "b c (w h) -> b h w c" if direction.is_column else "b c (h w) -> b h w c"
+        merged = merged + rearrange(sequence, order, h=size[0], w=size[1])
     return merged
 
 
@@ -307,7 +313,22 @@ def _load_mamba_ssm() -> tuple[Callable[..., torch.Tensor] | None, str]:
         return None, f"{type(error).__name__}: {error}; install it with: {MAMBA_SSM_INSTALL}"
 
 
-def selective_scan_mamba_ssm(
+@functools.cache
+def _fetch_mamba_ssm() -> tuple[Callable[..., torch.Tensor] | None, str]:
+    """`selective_scan_fn` of the kernel on the Hub, downloaded unless it is in the cache; or `None` and why not."""
+    try:
+        kernel = importlib.import_module("kernels").get_kernel(HUB_KERNEL, version=HUB_KERNEL_VERSION)
+        return kernel.selective_scan_fn, ""
+    except (*BROKEN, HTTPError) as error:
+        reason = " ".join(str(error).split())
+        return None, (
+            f"{HUB_KERNEL}, version {HUB_KERNEL_VERSION}, is not to be had: {type(error).__name__}: {reason}; start "
+            "once with a network and without HF_HUB_OFFLINE, or bring it in the Hub's cache (HF_HOME)"
+        )
+
+
+def _selective_scan_fn(
+    load: Callable[[], tuple[Callable[..., torch.Tensor] | None, str]],
     u: torch.Tensor,
     delta: torch.Tensor,
     A: torch.Tensor,
@@ -317,8 +338,8 @@ def selective_scan_mamba_ssm(
     delta_bias: torch.Tensor | None = None,
     delta_softplus: bool = False,
 ) -> torch.Tensor:
-    """`selective_scan` by mamba-ssm's CUDA kernel, in float32."""
-    kernel, why_not = _load_mamba_ssm()
+    """`selective_scan` by mamba-ssm's kernel, in float32; `load` gives its function, or `None` and why not."""
+    kernel, why_not = load()
     if kernel is None:
         raise RuntimeError(f"mamba-ssm's kernel cannot run: {why_not}.")
     u, delta, A, B, C = (tensor.float().contiguous() for tensor in (u, delta, A, B, C))
@@ -326,7 +347,10 @@ def selective_scan_mamba_ssm(
     return kernel(u, delta, A, B, C, D, delta_bias=delta_bias, delta_softplus=delta_softplus)
 
 
+selective_scan_mamba_ssm = functools.partial(_selective_scan_fn, _load_mamba_ssm)
 cross_selective_scan_mamba_ssm = functools.partial(_cross_selective_scan_composed, selective_scan_mamba_ssm)
+selective_scan_kernels = functools.partial(_selective_scan_fn, _fetch_mamba_ssm)
+cross_selective_scan_kernels = functools.partial(_cross_selective_scan_composed, selective_scan_kernels)
 
 
 # ------------------------------------------------------------------------------------- table of backends and dispatch
@@ -339,9 +363,10 @@ class ScanBackend:
 
     `selective_scan` takes the arguments of the public function but `backend`. `cross_selective_scan` takes x,
     projections (batch, height, width, K, R + 2·N), dt_proj_weight, dt_proj_bias, A (K·channels, N), D, directions.
-    `why_not` says why it cannot run on a device, or returns an empty string. `device_type` is the device that it is
-    for, `None` for any; `is_float64` says whether it computes float64 in float64; `automatic` has the operations for
-    which "auto" may take it.
+    `why_not` says why it cannot run on a device, or returns an empty string; it fetches nothing. `device_type` is the
+    device that it is for, `None` for any; `is_float64` says whether it computes float64 in float64; `automatic` has
+    the operations for which "auto" may take it. `other_devices` are types of devices for which it is too. `fetch` gets
+    what it runs before its first call, from wherever that is, and says why it is not to be had.
     """
 
     selective_scan: Callable[..., torch.Tensor]
@@ -350,12 +375,27 @@ class ScanBackend:
     device_type: str | None = None
     is_float64: bool = True
     automatic: tuple[str, ...] = ("selective_scan", "cross_selective_scan")
+    other_devices: tuple[str, ...] = ()
+    fetch: Callable[[], str] = lambda: ""
 
 
 def _why_not_mamba_ssm(device: torch.device) -> str:
     if device.type != "cuda":
         return f"mamba-ssm's kernel needs CUDA tensors, these are on {device.type}; use 'auto'"
     return _load_mamba_ssm()[1]
+
+
+def _why_not_kernels(device: torch.device) -> str:
+    if device.type not in ("cuda", "xpu"):
+        return f"the kernel from the Hub needs CUDA or XPU tensors, these are on {device.type}; use 'auto'"
+    try:
+        importlib.metadata.version("kernels")
+    except importlib.metadata.PackageNotFoundError:
+        return "the package that fetches it from the Hub is missing; install it with: pip install kernels"
+    if os.environ.get("USE_HUB_KERNELS", "YES").upper() not in ENV_VARS_TRUE_VALUES:  # as transformers reads it
+        return f"USE_HUB_KERNELS={os.environ['USE_HUB_KERNELS']} forbids kernels from the Hub"
+    has_tried = _fetch_mamba_ssm.cache_info().currsize
+    return _fetch_mamba_ssm()[1] if has_tried else ""
 
 
 # "auto" takes the first that can run; docs/gpu.md has the figures behind the order.
@@ -373,6 +413,16 @@ BACKENDS = {
     "mamba_ssm": ScanBackend(
         selective_scan_mamba_ssm, cross_selective_scan_mamba_ssm, _why_not_mamba_ssm, "cuda", is_float64=False
     ),
+    # The same kernel without a compiler. Whoever installs `kernels` says so that code may come from the Hub.
+    "kernels": ScanBackend(
+        selective_scan_kernels,
+        cross_selective_scan_kernels,
+        _why_not_kernels,
+        "cuda",
+        is_float64=False,
+        other_devices=("xpu",),
+        fetch=lambda: _fetch_mamba_ssm()[1],
+    ),
     "torch": ScanBackend(selective_scan_torch, cross_selective_scan_torch, lambda device: ""),
     "reference": ScanBackend(selective_scan_reference, cross_selective_scan_reference, lambda device: ""),
 }
@@ -387,7 +437,8 @@ def fastest_backend(
     """
     reasons = []
     for name, backend in BACKENDS.items():
-        is_meant = backend.device_type == device_type and operation in backend.automatic
+        devices = (backend.device_type, *backend.other_devices)
+        is_meant = device_type in devices and operation in backend.automatic
         if is_meant and (backend.is_float64 or dtype != torch.float64):
             why_not = backend.why_not(torch.device(device_type))
             if not why_not:
@@ -409,7 +460,7 @@ def _find_backend(
     if name == "auto":
         return BACKENDS[_choose_backend(device.type, dtype, operation)]
     check_backend_name(name)
-    why_not = BACKENDS[name].why_not(device)
+    why_not = _why_not_by_name(name, device)
     if why_not:
         raise RuntimeError(f"scan backend {name!r} cannot run: {why_not}.")
     if dtype == torch.float64 and not BACKENDS[name].is_float64:
@@ -420,14 +471,24 @@ def _find_backend(
     return BACKENDS[name]
 
 
-@torch.compiler.assume_constant_result  # torch.compile takes the answer and does not trace the search for it
+# torch.compile takes the answer of the next two and does not trace the search for it.
+
+
+@torch.compiler.assume_constant_result
+def _why_not_by_name(name: str, device: torch.device) -> str:
+    return BACKENDS[name].why_not(device) or BACKENDS[name].fetch()
+
+
+@torch.compiler.assume_constant_result
 def _choose_backend(
     device_type: str, dtype: torch.dtype = torch.float32, operation: str = "cross_selective_scan"
 ) -> str:
     """Name of the fastest backend; says so once when all that are meant for the device are missing."""
     name, why_not = fastest_backend(device_type, dtype, operation)
+    if BACKENDS[name].fetch():  # not to be had, as its why_not says from now on
+        name, why_not = fastest_backend(device_type, dtype, operation)
     if why_not:
-        kernel = {"cpu": "C++", "cuda": "CUDA"}[device_type]
+        kernel = {"cpu": "C++"}.get(device_type, device_type.upper())
         logger.warning_once(
             f"The scan runs in blocks of PyTorch operations, for the fast {kernel} kernel is missing: {why_not}; "
             "`remamber env` shows what can run here."

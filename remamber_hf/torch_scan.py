@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch.library import CustomOpDef
 
 
@@ -214,7 +215,7 @@ class _SequenceBlocks:
         self.inner = channels // self.groups
         self.u, self.delta, self.B, self.C = u, delta, B, C
         self.dtype, self.delta_softplus = A.dtype, delta_softplus
-        self.A = A.view(self.groups, self.inner, self.state_size).transpose(1, 2).contiguous()
+        self.A = rearrange(A, "(g c) n -> g n c", g=self.groups).contiguous()
         self.D, self.delta_bias = D.view(self.groups, self.inner), delta_bias.view(self.groups, self.inner)
         self.block = _block_length(batch * channels * self.state_size)
         self.starts = range(0, self.length, self.block)
@@ -222,8 +223,8 @@ class _SequenceBlocks:
 
     def sequence(self, tensor: torch.Tensor, start: int) -> torch.Tensor:
         """Block of (batch, channels, length) as (batch, time, groups, channels / groups)."""
-        block = tensor[..., start : start + self.block].transpose(1, 2)
-        return block.unflatten(2, (self.groups, self.inner)).to(self.dtype).contiguous()
+        block = rearrange(tensor[..., start : start + self.block], "b (g c) t -> b t g c", g=self.groups)
+        return block.to(self.dtype).contiguous()
 
     def projection(self, tensor: torch.Tensor, start: int) -> torch.Tensor:
         """Block of (batch, groups, N, length) as (batch, time, groups, N)."""
@@ -256,7 +257,7 @@ def _selective_scan_op(
     for index, start in enumerate(blocks.starts):
         carries[index] = carry
         y_block, carry = _block_forward(*blocks.inputs(start), carry, is_reversed=False)
-        y[..., start : start + blocks.block] = y_block.flatten(2).transpose(1, 2)
+        y[..., start : start + blocks.block] = rearrange(y_block, "b t g c -> b (g c) t")
     return y, carries
 
 
@@ -310,11 +311,11 @@ def _selective_scan_backward_op(
         )
         if delta_softplus:
             ddelta = _softplus_backward(ddelta, inputs[1])
-        grad_u[..., time] = du.flatten(2).transpose(1, 2)
-        grad_delta[..., time] = ddelta.flatten(2).transpose(1, 2)
+        grad_u[..., time] = rearrange(du, "b t g c -> b (g c) t")
+        grad_delta[..., time] = rearrange(ddelta, "b t g c -> b (g c) t")
         grad_B[..., time], grad_C[..., time] = dB.permute(0, 2, 3, 1), dC.permute(0, 2, 3, 1)
         grad_A, grad_D, grad_bias = grad_A + dA, grad_D + dD, grad_bias + ddelta.sum((0, 1))
-    grad_A = grad_A.transpose(1, 2).reshape(A.shape)
+    grad_A = rearrange(grad_A, "g n c -> (g c) n")
     return [grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D.flatten(), grad_bias.flatten()]
 
 
@@ -367,7 +368,7 @@ class _MapBlocks:
         self.state_size = A.shape[-1]
         self.x, self.projections = x, projections
         self.dt_proj_weight, self.dt_proj_bias = dt_proj_weight, dt_proj_bias
-        self.A = A.view(num_directions, 1, channels, self.state_size).transpose(2, 3).contiguous()
+        self.A = rearrange(A, "(k c) n -> k 1 n c", k=num_directions).contiguous()
         self.D = D.view(num_directions, 1, channels)
         self.directions = [Direction(code) for code in directions]
         self.state_shape = (batch, 1, self.state_size, channels)
@@ -386,7 +387,7 @@ class _MapBlocks:
     def sequence(self, plane: torch.Tensor, index: int, lines: slice) -> torch.Tensor:
         """Block of (batch, height, width, channels) as (batch, time, 1, channels)."""
         block = _lines(plane, self.directions[index])[:, lines]
-        return block.flatten(1, 2).unsqueeze(2).to(self.A.dtype)
+        return rearrange(block, "b lines steps c -> b (lines steps) 1 c").to(self.A.dtype)
 
     def inputs(self, index: int, lines: slice) -> tuple[BlockInputs, torch.Tensor]:
         u = self.sequence(self.x, index, lines)
@@ -480,7 +481,7 @@ def _cross_selective_scan_backward_op(
             grad_bias[index] += ddelta.sum((0, 1, 2))
             grad_A[index] += dA
             grad_D[index] += dD
-    grad_A = grad_A.transpose(2, 3).reshape(A.shape)
+    grad_A = rearrange(grad_A, "k 1 n c -> (k c) n")
     return [
         grad_x.to(x.dtype), grad_projections.to(projections.dtype), grad_weight, grad_bias, grad_A, grad_D.flatten()
     ]  # fmt: skip

@@ -313,6 +313,24 @@ def test_what_does_not_fit_is_refused(change, message):
         build()(**{**segmentation_inputs(), **change})
 
 
+@pytest.mark.parametrize("model_class", [ReMamberModel, ReMamberForImageSegmentation])
+@pytest.mark.parametrize("name", ["pixel_value", "lables", "num_items_in_batch"])
+def test_a_keyword_that_is_not_taken_is_refused_by_its_name(model_class, name):
+    inputs = unlabelled_inputs()
+    given = inputs.pop("pixel_values") if name == "pixel_value" else 1
+    with pytest.raises(TypeError, match=rf"^forward\(\) got an unexpected keyword argument '{name}'; [^\n]*$"):
+        build(model_class=model_class)(**inputs, **{name: given})
+
+
+def test_what_transformers_passes_on_to_text_encoders_arrives():
+    model, inputs = build(), unlabelled_inputs()
+    positions = torch.arange(7)[None]
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        assert torch.equal(model(**inputs, position_ids=positions).logits, expected)
+        assert not torch.allclose(model(**inputs, position_ids=positions.flip(1)).logits, expected, atol=1e-6)
+
+
 # ---------------------------------------------------------------------------------------------------------------- loss
 def test_the_loss_is_dice_plus_cross_entropy():
     logits = torch.randn(2, 1, 4, 5, generator=torch.Generator().manual_seed(0))
@@ -585,11 +603,18 @@ def test_without_attention_mask_what_follows_the_end_token_is_padding():
 
 
 @pytest.mark.parametrize("mask_head", MASK_HEADS)
-def test_gradient_checkpointing_changes_no_gradient(mask_head):
+@pytest.mark.parametrize("enable", ["activation_checkpointing_enable", "gradient_checkpointing_enable"])
+def test_activation_checkpointing_computes_blocks_again_and_changes_no_gradient(mask_head, enable):
     plain, checkpointed = build(mask_head).train(), build(mask_head).train()
-    checkpointed.gradient_checkpointing_enable()
+    getattr(checkpointed, enable)()
+    assert checkpointed.is_activation_checkpointing
+    scans = [module for module in checkpointed.modules() if isinstance(module, SS2D)]
+    calls = []
+    for scan in scans:
+        scan.register_forward_pre_hook(lambda module, inputs: calls.append(module))
     for model in (plain, checkpointed):
         model(**segmentation_inputs()).loss.backward()
+    assert all(calls.count(scan) == 2 for scan in scans)
     for (name, parameter), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
         torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-6, atol=0, msg=name)
 
@@ -673,9 +698,13 @@ def test_a_training_step_reads_no_value(mask_head, attention, shares_pictures):
     assert reads.found == ["aten._local_scalar_dense.default"]
 
 
+@pytest.mark.parametrize("shares_pictures", [False, True])
 @pytest.mark.parametrize("mask_head", MASK_HEADS)
-def test_the_model_compiles_without_a_graph_break(mask_head):
-    model, inputs = build(mask_head), unlabelled_inputs(1, 32, 64)
+def test_the_model_compiles_without_a_graph_break(mask_head, shares_pictures):
+    model, inputs = build(mask_head), unlabelled_inputs(2, 32, 64)
+    assert model._can_compile_fullgraph
+    if shares_pictures:
+        inputs.update(pixel_values=inputs["pixel_values"][:1], image_index=torch.zeros(2, dtype=torch.long))
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
         torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits)

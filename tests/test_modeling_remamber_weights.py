@@ -89,8 +89,8 @@ def test_pretrained_text_and_vision_come_from_folders(vision_class, as_path, tex
     vision = vision_model(vision_class)
     text_model.save_pretrained(tmp_path / "text")
     vision.save_pretrained(tmp_path / "vision")
-    model = ReMamberForImageSegmentation.from_text_vision_pretrained(
-        as_path(tmp_path / "text"), as_path(tmp_path / "vision"), mask_head="mamba", text_length=7, correlation_size=16
+    model = ReMamberForImageSegmentation.from_vision_text_pretrained(
+        as_path(tmp_path / "vision"), as_path(tmp_path / "text"), mask_head="mamba", text_length=7, correlation_size=16
     )
     assert same_weights(model.remamber.text_encoder, text_model)
     assert same_weights(model.remamber.backbone, getattr(vision, "vmamba", vision))
@@ -106,16 +106,49 @@ def test_pretrained_text_may_be_a_whole_clip(tmp_path):
     vision_fields = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
     clip = CLIPModel(CLIPConfig(text_config=TEXT_FIELDS, vision_config=vision_fields))
     clip.save_pretrained(tmp_path)
-    model = ReMamberForImageSegmentation.from_text_vision_pretrained(
-        str(tmp_path), vision_model(VMambaModel), text_length=7
+    model = ReMamberForImageSegmentation.from_vision_text_pretrained(
+        text_model_name_or_path=str(tmp_path), vision_model=vision_model(VMambaModel), text_length=7
     )
     assert same_weights(model.remamber.text_encoder, clip.text_model)
+
+
+def test_a_base_model_comes_from_folders_and_keywords_go_to_the_part_that_they_name(text_model, tmp_path):
+    vision = vision_model(VMambaModel)
+    text_model.save_pretrained(tmp_path / "text")
+    vision.save_pretrained(tmp_path / "vision")
+    model = ReMamberModel.from_vision_text_pretrained(
+        tmp_path / "vision",
+        tmp_path / "text",
+        vision_drop_path_rate=0.3,
+        text_attention_dropout=0.2,
+        text_length=7,
+        state_size=2,
+    )
+    assert same_weights(model.text_encoder, text_model) and same_weights(model.backbone, vision)
+    assert model.config.vision_config.drop_path_rate == model.backbone.stages[-1].blocks[-1].drop_path.rate == 0.3
+    assert model.config.text_config.attention_dropout == 0.2
+    assert model.config.text_length == 7 and model.config.state_size == 2 and vision.config.state_size == 1
+
+
+def test_parts_that_are_missing_or_given_twice_or_with_keywords_for_another_are_refused(text_model, tmp_path):
+    vision = vision_model(VMambaModel)
+    build_from = ReMamberForImageSegmentation.from_vision_text_pretrained
+    with pytest.raises(ValueError, match="Give one model of type vmamba, by its name or folder or itself"):
+        build_from(text_model=text_model)
+    with pytest.raises(ValueError, match="Give one model of type vmamba"):
+        build_from(tmp_path, vision_model=vision, text_model=text_model)
+    with pytest.raises(ValueError, match="Give one model of type clip_text_model or clip"):
+        build_from(vision_model=vision)
+    with pytest.raises(ValueError, match="'drop_path_rate' is for a VMambaModel that is loaded by its name"):
+        build_from(vision_model=vision, text_model=text_model, vision_drop_path_rate=0.3)
 
 
 def test_pretrained_models_are_copied_and_left_as_they_were(text_model):
     vision = vision_model(VMambaModel)
     fields = vision.config.to_dict()
-    model = ReMamberForImageSegmentation.from_text_vision_pretrained(text_model, vision, text_length=7)
+    model = ReMamberForImageSegmentation.from_vision_text_pretrained(
+        vision_model=vision, text_model=text_model, text_length=7
+    )
     assert vision.config.to_dict() == fields
     model.remamber.backbone.stem.conv1.weight.data.zero_()
     assert vision.stem.conv1.weight.any()

@@ -77,6 +77,22 @@ def test_pictures_may_have_another_number_of_channels():
         assert build(num_channels=5)(pictures(channels=5)).last_hidden_state.shape == (2, 64, 2, 3)
 
 
+@pytest.mark.parametrize("model_class", [VMambaModel, VMambaBackbone, VMambaForImageClassification])
+def test_a_keyword_that_is_not_taken_is_refused_by_its_name(model_class):
+    for name in ("interpolate_pos_encoding", "num_items_in_batch"):
+        with pytest.raises(TypeError, match=rf"^forward\(\) got an unexpected keyword argument '{name}'; [^\n]*$"):
+            build(model_class)(pictures(), **{name: True})
+
+
+@pytest.mark.parametrize("model_class", [VMambaModel, VMambaForImageClassification])
+def test_the_input_embedding_is_the_stem_which_gets_gradients_into_what_is_frozen(model_class):
+    model = build(model_class).requires_grad_(False)
+    stem = model.base_model.stem
+    assert model.get_input_embeddings() is stem
+    model.enable_input_require_grads()
+    assert model(pictures())[0].requires_grad
+
+
 def test_the_downsample_runs_once_between_two_stages():
     model = build(VMambaBackbone, out_features=["stage1", "stage2", "stage3", "stage4"])
     calls = []
@@ -149,9 +165,9 @@ def test_half_precision_is_close_to_float32(way, dtype, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------------ training
-def test_gradient_checkpointing_changes_no_gradient():
+def test_activation_checkpointing_changes_no_gradient():
     plain, checkpointed = build(depths=[1, 1, 2, 1]).train(), build(depths=[1, 1, 2, 1]).train()
-    checkpointed.gradient_checkpointing_enable()
+    checkpointed.activation_checkpointing_enable()
     for model in (plain, checkpointed):
         model(pictures()).last_hidden_state.square().sum().backward()
     for (name, parameter), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
@@ -199,6 +215,7 @@ def test_every_parameter_gets_a_gradient_and_moves_in_a_step():
 
 def test_the_model_compiles_without_a_graph_break():
     model = build()
+    assert model._can_compile_fullgraph
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         torch.testing.assert_close(compiled(pictures()).last_hidden_state, model(pictures()).last_hidden_state)

@@ -3,9 +3,12 @@
 """The scan: the reference by second routes, every backend against the reference, memory, compilation, dispatch."""
 
 import functools
+import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
@@ -19,6 +22,7 @@ from remamber_hf import torch_scan, triton_scan
 from remamber_hf.selective_scan import (
     BACKENDS,
     Direction,
+    ScanBackend,
     cross_merge,
     cross_scan,
     cross_selective_scan,
@@ -37,10 +41,10 @@ RUNNABLE = [
     (name, device)
     for name, backend in BACKENDS.items()
     for device in DEVICES
-    if name != "reference" and not backend.why_not(torch.device(device))
+    if name != "reference" and not (backend.why_not(torch.device(device)) or backend.fetch())
 ]
 # Backends that keep the inputs for the backward pass and nothing of the size of the states.
-FRUGAL = [(name, device) for name, device in RUNNABLE if name != "mamba_ssm"]
+FRUGAL = [(name, device) for name, device in RUNNABLE if name not in ("mamba_ssm", "kernels")]
 
 SEQUENCE_NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 MAP_NAMES = ("x", "x_proj_weight", "dt_proj_weight", "dt_proj_bias", "A_log", "D")
@@ -325,7 +329,7 @@ def test_autocast_stops_before_the_scan_and_its_weights_are_float32(dtype, monke
         calls.append((torch.is_autocast_enabled("cpu"), projections.dtype, {tensor.dtype for tensor in weights[:4]}))
         return torch.zeros_like(x)
 
-    stand_in = SimpleNamespace(selective_scan=record, cross_selective_scan=record, why_not=lambda device: "")
+    stand_in = ScanBackend(record, record, why_not=lambda device: "")
     monkeypatch.setitem(BACKENDS, "torch", stand_in)
     with torch.autocast("cpu", dtype):
         cross_selective_scan(**random_map(5, 7), backend="torch")
@@ -532,6 +536,163 @@ def test_mamba_ssm_gets_half_precision_sequences_in_float32(stand_in_kernel):
     (call,) = stand_in_kernel
     assert all(tensor.is_contiguous() and tensor.dtype == torch.float32 for tensor in call.values())
     assert torch.equal(y, selective_scan(**inputs, delta_softplus=True, backend="reference"))
+
+
+# ------------------------------------------------------------------------------------------------- a kernel of the Hub
+HUB_KERNEL = """
+from remamber_hf.selective_scan import selective_scan_reference
+
+calls = []
+
+
+def selective_scan_fn(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False):
+    assert z is None
+    calls.append([tensor for tensor in (u, delta, A, B, C, D, delta_bias) if tensor is not None])
+    return selective_scan_reference(u, delta, A, B, C, D, delta_bias, delta_softplus)
+"""
+KERNELS = """
+import importlib
+
+from huggingface_hub.errors import HTTPError
+
+asked_for = []
+
+
+def get_kernel(repo_id, *, version):
+    asked_for.append((repo_id, version))
+    {what_it_does}
+"""
+SERVES = "return importlib.import_module('hub_kernel')"
+
+
+@pytest.fixture
+def install_kernels(no_gpu_kernel, monkeypatch, tmp_path):
+    """Install a package `kernels` that serves our reference, or does what is given; it lists what it was asked for."""
+    monkeypatch.delenv("USE_HUB_KERNELS", raising=False)
+    for name in ("kernels", "hub_kernel"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    scan_module._fetch_mamba_ssm.cache_clear()
+
+    def install(what_it_does=SERVES):
+        (tmp_path / "kernels-0.17.2.dist-info").mkdir()
+        (tmp_path / "kernels-0.17.2.dist-info" / "METADATA").write_text("Name: kernels\nVersion: 0.17.2\n")
+        (tmp_path / "kernels.py").write_text(KERNELS.format(what_it_does=what_it_does))
+        (tmp_path / "hub_kernel.py").write_text(HUB_KERNEL)
+        monkeypatch.syspath_prepend(tmp_path)
+
+    yield install
+    scan_module._fetch_mamba_ssm.cache_clear()
+    for name in ("kernels", "hub_kernel"):
+        sys.modules.pop(name, None)
+
+
+def test_a_kernel_of_the_hub_is_fetched_once_it_is_chosen_and_not_before(install_kernels):
+    install_kernels()
+    assert BACKENDS["kernels"].why_not(torch.device("cuda")) == ""
+    assert scan_module.fastest_backend("cuda") == scan_module.fastest_backend("xpu") == ("kernels", "")
+    assert "kernels" not in sys.modules
+    for device_type in ("cuda", "xpu"):
+        for operation in ("selective_scan", "cross_selective_scan"):
+            assert scan_module._choose_backend(device_type, operation=operation) == "kernels"
+    assert scan_module._choose_backend("cuda", torch.float64) == "torch"
+    assert sys.modules["kernels"].asked_for == [("kernels-community/mamba-ssm", 4)]
+
+
+def test_an_installed_mamba_ssm_comes_before_that_of_the_hub(install_kernels, stand_in_kernel):
+    install_kernels()
+    assert scan_module._choose_backend("cuda") == "mamba_ssm"
+    assert "kernels" not in sys.modules
+
+
+def test_nothing_is_fetched_without_the_package_that_does_or_against_transformers_switch(install_kernels, monkeypatch):
+    def version(name):
+        raise scan_module.importlib.metadata.PackageNotFoundError(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scan_module.importlib.metadata, "version", version)
+        with pytest.raises(
+            RuntimeError, match="'kernels' cannot run: .* is missing; install it with: pip install kern"
+        ):
+            scan_module._find_backend("kernels", torch.device("cuda"), torch.float32)
+        assert scan_module._choose_backend("cuda") == scan_module._choose_backend("xpu") == "torch"
+    install_kernels()
+    monkeypatch.setenv("USE_HUB_KERNELS", "no")
+    assert scan_module.fastest_backend("cuda")[0] == scan_module._choose_backend("cuda") == "torch"
+    with pytest.raises(RuntimeError, match="'kernels' cannot run: USE_HUB_KERNELS=no forbids kernels from the Hub"):
+        scan_module._find_backend("kernels", torch.device("xpu"), torch.float32)
+    assert "kernels" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("FileNotFoundError('no build variant:\\ntorch213')", "FileNotFoundError: no build variant: torch213"),
+        ("ValueError('offline')", "ValueError: offline"),
+        ("HTTPError('no route to host')", "no route to host"),
+    ],
+)
+def test_a_kernel_that_is_not_to_be_had_is_one_line_and_the_next_backend(error, words, install_kernels):
+    install_kernels(f"raise {error}")
+    with CaptureLogger(scan_module.logger) as log:
+        assert scan_module._choose_backend("cuda") == scan_module._choose_backend("cuda") == "torch"
+    assert log.out.count("\n") == 1 and words in log.out and "without HF_HUB_OFFLINE" in log.out
+    assert len(sys.modules["kernels"].asked_for) == 1
+    scan_module._fetch_mamba_ssm.cache_clear()
+    with pytest.raises(RuntimeError, match=f"'kernels' cannot run: .*{words}; start once with a network"):
+        scan_module._find_backend("kernels", torch.device("cuda"), torch.float32)
+
+
+def test_tensors_of_a_cpu_never_go_to_a_kernel_of_the_hub(install_kernels):
+    install_kernels()
+    selective_scan(**random_sequences(3))
+    for scan, inputs in ((selective_scan, random_sequences(3)), (cross_selective_scan, random_map(2, 3))):
+        with pytest.raises(RuntimeError, match="'kernels' cannot run: .* needs CUDA or XPU tensors, these are on cpu"):
+            scan(**inputs, backend="kernels")
+    assert "kernels" not in sys.modules
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_kernel_of_the_hub_is_called_in_float32_and_equals_the_reference(dtype, install_kernels, monkeypatch):
+    install_kernels()
+    monkeypatch.setitem(BACKENDS, "kernels", replace(BACKENDS["kernels"], why_not=lambda device: ""))
+    sequences = random_sequences(9, state_size=2, groups=4, dtype=dtype)
+    y = selective_scan(**sequences, delta_softplus=True, backend="kernels")
+    assert torch.equal(y, selective_scan(**sequences, delta_softplus=True, backend="reference"))
+    map_ = random_map(5, 7, state_size=3, dtype=dtype)
+    y = cross_selective_scan(**map_, backend="kernels")
+    torch.testing.assert_close(y, cross_selective_scan(**map_, backend="reference"))
+    calls = sys.modules["hub_kernel"].calls
+    assert len(calls) == 2
+    assert all(tensor.is_contiguous() and tensor.dtype == torch.float32 for call in calls for tensor in call)
+
+
+LOADS_A_LOCAL_REPOSITORY = """
+import torch
+from remamber_hf import selective_scan as scan
+
+sequences = {"u": torch.randn(1, 4, 5), "delta": torch.rand(1, 4, 5), "A": -torch.rand(4, 2)}
+sequences |= {"B": torch.randn(1, 1, 2, 5), "C": torch.randn(1, 1, 2, 5)}
+assert scan._choose_backend("cuda") == "kernels", scan.fastest_backend("cuda")
+y = scan.BACKENDS["kernels"].selective_scan(**sequences)
+torch.testing.assert_close(y, scan.selective_scan(**sequences, backend="reference"))
+kernel, _ = scan._fetch_mamba_ssm()
+print(kernel.__globals__["__file__"], len(kernel.__globals__["calls"]))
+"""
+
+
+def test_the_package_kernels_serves_a_repository_of_this_machine_to_the_scan(tmp_path):
+    pytest.importorskip("kernels", reason="kernels is not installed (pip install kernels)")
+    variant = tmp_path / "build" / "torch-cpu"
+    variant.mkdir(parents=True)
+    (variant / "__init__.py").write_text(HUB_KERNEL)
+    metadata = {"id": "_mamba_ssm_of_a_test", "name": "mamba-ssm", "version": 4, "license": "Apache-2.0"}
+    metadata |= {"python-depends": [], "backend": {"type": "cpu"}}
+    (variant / "metadata.json").write_text(json.dumps(metadata))
+    environment = {**os.environ, "LOCAL_KERNELS": f"kernels-community/mamba-ssm={tmp_path}"}
+    command = [sys.executable, "-c", LOADS_A_LOCAL_REPOSITORY]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(variant / "__init__.py"), "1"]
 
 
 # -------------------------------------------------------------------------------------------------------------- errors

@@ -277,9 +277,9 @@ def test_gpus_that_the_kernels_are_not_for_are_named(capability, hip, words, mon
     assert words in triton_scan.why_not(torch.device("cuda"))
 
 
-@pytest.mark.parametrize("name", ["cpu", "mamba_ssm", "triton"])
+@pytest.mark.parametrize("name", ["cpu", "mamba_ssm", "kernels", "triton"])
 def test_float64_is_refused_by_what_computes_in_float32(name, monkeypatch):
-    backend = replace(scan_module.BACKENDS[name], why_not=lambda device: "")
+    backend = replace(scan_module.BACKENDS[name], why_not=lambda device: "", fetch=lambda: "")
     monkeypatch.setattr(scan_module, "BACKENDS", {**scan_module.BACKENDS, name: backend})
     for scan, inputs in ((selective_scan, random_sequences), (cross_selective_scan, random_map)):
         sizes = (3,) if scan is selective_scan else (2, 3)

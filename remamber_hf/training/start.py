@@ -61,10 +61,8 @@ def build_model(
                 "model_config has text_config or vision_config; text_model and vision_model bring theirs."
             )
         try:
-            model = ReMamberForImageSegmentation.from_text_vision_pretrained(
-                arguments.text_model,
-                arguments.vision_model,  # type: ignore[arg-type]  # neither comes alone
-                **fields,
+            model = ReMamberForImageSegmentation.from_vision_text_pretrained(
+                arguments.vision_model, arguments.text_model, **fields
             )
         except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
             raise ValueError(

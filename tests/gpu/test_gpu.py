@@ -44,12 +44,12 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch f
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 # Largest difference, as a share of the largest value. Float32 products on a GPU are summed in another order.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1e-2}
-GPU_BACKENDS = ["mamba_ssm", "triton", "torch"]
+GPU_BACKENDS = ["mamba_ssm", "kernels", "triton", "torch"]
 
 
 @pytest.fixture(params=GPU_BACKENDS)
 def backend(request):
-    why_not = BACKENDS[request.param].why_not(torch.device("cuda"))
+    why_not = BACKENDS[request.param].why_not(torch.device("cuda")) or BACKENDS[request.param].fetch()
     if why_not:
         pytest.skip(f"{request.param}: {why_not}")
     return request.param

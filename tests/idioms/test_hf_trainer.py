@@ -8,7 +8,7 @@ import torch
 from rows import SIDE, load_model, logits_one_by_one, losses_of, losses_one_by_one, make_rows, moved, weights_of
 from runs import load_rows
 from torch.utils.data import IterableDataset
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from remamber_hf import ReMamberProcessor
 from remamber_hf.data.collator import ReMamberCollator
@@ -225,6 +225,40 @@ def test_accumulated_steps_equal_those_of_the_large_batch(make_trainer, folder, 
     for losses, weights in ends[1:]:
         assert losses == pytest.approx(ends[0][0], rel=1e-4)
         torch.testing.assert_close(weights, ends[0][1], **CLOSE)
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of each step: optimizers may hide a constant factor, and so may clipping."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        self.found.append(
+            {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.requires_grad}
+        )
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch(make_trainer, folder, processor):
+    rows = process(processor, make_rows(4))
+    steps = []
+    for accumulated in (1, 4):
+        model, gradients = freeze_head(load_model(folder)), Gradients()
+        trainer = make_trainer(
+            model,
+            train_dataset=rows,
+            callbacks=[gradients],
+            per_device_train_batch_size=4 // accumulated,
+            gradient_accumulation_steps=accumulated,
+            max_steps=1,
+            max_grad_norm=0.0,
+        )
+        assert not trainer.model_accepts_loss_kwargs
+        trainer.train()
+        (step,) = gradients.found
+        steps.append(step)
+    assert any(gradient.abs().max() > 1e-2 for gradient in steps[0].values())
+    torch.testing.assert_close(steps[1], steps[0], rtol=1e-3, atol=1e-6)
 
 
 def test_a_step_is_that_of_the_mean_of_the_single_losses(make_trainer, folder, processor):

@@ -308,9 +308,9 @@ def sources(tmp_path_factory):
 @pytest.mark.parametrize("text", ["CLIPModel", "CLIPTextModel"])
 @pytest.mark.parametrize("kind", ["", " folder"])
 def test_text_and_vision_come_from_whatever_holds_them(sources, text, vision, kind):
-    model = ReMamberForImageSegmentation.from_text_vision_pretrained(
-        sources[text + kind], sources[vision + kind], **FIELDS
-    )
+    suffix = "_name_or_path" if kind else ""
+    given = {f"vision_model{suffix}": sources[vision + kind], f"text_model{suffix}": sources[text + kind]}
+    model = ReMamberForImageSegmentation.from_vision_text_pretrained(**given, **FIELDS)
     encoder, backbone = weights_of(model.remamber.text_encoder), weights_of(model.remamber.backbone)
     texts = sources[text].state_dict()
     for name, tensor in encoder.items():
@@ -323,9 +323,9 @@ def test_text_and_vision_come_from_whatever_holds_them(sources, text, vision, ki
 
 @pytest.mark.parametrize("place", ["text", "vision"])
 def test_a_remamber_is_no_text_encoder_and_no_backbone(sources, folder, place):
-    given = {"text": sources["CLIPTextModel folder"], "vision": sources["VMambaBackbone folder"], place: folder}
+    given = {"vision": sources["VMambaBackbone folder"], "text": sources["CLIPTextModel folder"], place: folder}
     with pytest.raises(ValueError, match="is a model of type 'remamber'; give one of type [^\n]*$"):
-        ReMamberForImageSegmentation.from_text_vision_pretrained(**given, **FIELDS)
+        ReMamberForImageSegmentation.from_vision_text_pretrained(given["vision"], given["text"], **FIELDS)
 
 
 @torch.no_grad()
@@ -343,8 +343,9 @@ def test_with_the_end_token_of_clips_published_config_the_pooled_text_is_the_end
         clip.resize_token_embeddings(len(tokenizer))
     clip.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    model = ReMamberForImageSegmentation.from_text_vision_pretrained(
-        tmp_path if is_folder else clip, VMambaBackbone(vision_config()), **FIELDS
+    text = {"text_model_name_or_path": tmp_path} if is_folder else {"text_model": clip}
+    model = ReMamberForImageSegmentation.from_vision_text_pretrained(
+        vision_model=VMambaBackbone(vision_config()), **text, **FIELDS
     )
     ids = tokenizer(["cat zebra dog", "dog"], padding="max_length", max_length=7, truncation=True, return_tensors="pt")
     text = model.remamber.text_encoder.eval()(ids["input_ids"])

@@ -4,6 +4,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,19 @@ def test_every_backend_is_listed_with_the_reason_that_the_scan_gives():
     for name, backend in BACKENDS.items():
         assert backends[name]["why_not"].endswith(backend.why_not(torch.device(backend.device_type or "cpu"))), name
     assert not backends["torch"]["why_not"] and not backends["reference"]["why_not"]
+
+
+def test_a_kernel_of_the_hub_is_shown_and_not_fetched(tmp_path, monkeypatch, no_cuda):
+    (tmp_path / "kernels-0.17.2.dist-info").mkdir()
+    (tmp_path / "kernels-0.17.2.dist-info" / "METADATA").write_text("Name: kernels\nVersion: 0.17.2\n")
+    (tmp_path / "kernels.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "kernels", raising=False)
+    environment = describe_environment()
+    assert environment["backends"]["kernels"]["why_not"] == "PyTorch finds no CUDA device here"
+    assert environment["versions"]["kernels"] == "0.17.2"
+    assert environment["auto"]["cuda, float32"] == "kernels"
+    assert "kernels" not in sys.modules
 
 
 def test_what_auto_takes_is_what_the_scan_takes():
