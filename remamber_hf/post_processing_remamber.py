@@ -200,13 +200,12 @@ class ReferringPostProcessing:
             outputs, target_sizes, image_index: see `post_process_probabilities`.
 
         Returns:
-            one dict per picture, whose entries have the objects in the order of their expressions:
+            one dict per picture, with the objects in the order of their expressions:
 
             masks: bool (num_objects, height, width).
-            scores: float32 (num_objects,), the mean probability inside the mask, in [0, 1].
-            boxes: int64 (num_objects, 4), the smallest box that holds the mask: xmin, ymin, xmax, ymax in pixels, the
-                far edges not included.
-            labels: int64 (num_objects,), the place of its expression among all that came, from 0.
+            scores: float32 (num_objects,), the mean probability inside each mask, in [0, 1].
+            boxes: int64 (num_objects, 4), xmin, ymin, xmax and ymax in pixels, the far edges not included.
+            labels: int64 (num_objects,), the place of each one's expression among all that came, from 0.
         """
         check_threshold(threshold)
         logits = find_logits(outputs)

@@ -94,7 +94,8 @@ def test_the_loop_on_the_page_about_idioms_sees_each_row_once_on_two_processes(c
 
 def test_the_messages_that_the_page_on_conversion_explains_are_those_of_the_code():
     page = (DOCS / "convert.md").read_text(encoding="utf-8")
-    code = "".join(re.findall(r'f?"([^"\n]*)"', (ROOT / "remamber_hf" / "convert_checkpoint.py").read_text()))
+    files = [ROOT / "remamber_hf" / "convert_checkpoint.py", ROOT / "remamber_hf" / "cli" / "convert.py"]
+    code = "".join(re.findall(r'f?"([^"\n]*)"', "".join(path.read_text() for path in files)))
     messages = re.findall(r"^\| `([^`]+)` \| [a-z]", page.split("## When it is refused")[1], re.MULTILINE)
     assert len(messages) == 6
     for message in messages:
