@@ -90,7 +90,7 @@ def pictures_of(image_index: ImageIndex, num_expressions: int) -> list[int]:
 
 class ReferringPostProcessing:
     """
-    What turns logits into what is returned; `lay_back` of the image processor says where their pixels lie.
+    What turns logits into what is returned; a class that has this says where their pixels lie, by `lay_back`.
 
     Every method takes the model's output and, where several expressions share a picture, the `image_index` that the
     processor made; target sizes are then (height, width) of each picture, and else of each expression's picture.
@@ -99,6 +99,7 @@ class ReferringPostProcessing:
     def lay_back(
         self, logits: torch.Tensor, target_size: tuple[int, int], interpolation: dict[str, Any]
     ) -> torch.Tensor:
+        """Logits (1, 1, height, width) as probabilities (height, width) on a picture of `target_size`."""
         raise NotImplementedError
 
     def post_process_probabilities(

@@ -15,6 +15,7 @@ from transformers.processing_utils import ProcessorMixin, TextKwargs
 
 from .image_processing_remamber import list_maps
 from .messages import describe
+from .post_processing_remamber import ReferringPostProcessing
 
 
 def pair_expressions(text: Any, num_images: int | None) -> tuple[list[str], list[int] | None]:
@@ -127,7 +128,7 @@ LONGEST_TEXT = 2**16  # tokens: the most that a configuration allows a text enco
 SHORTEST_TEXT = 3  # tokens: the start, a word, the end
 
 
-class ReMamberProcessor(ProcessorMixin):
+class ReMamberProcessor(ReferringPostProcessing, ProcessorMixin):
     """Pictures → image processor, expressions → CLIP tokenizer, and where pictures are shared an index of them.
 
     Every expression gets `text_length` tokens: cut after `text_length - 1`, closed with the end token and filled up
@@ -144,7 +145,7 @@ class ReMamberProcessor(ProcessorMixin):
         cls._auto_class = None  # registered is a class, not what is made of it elsewhere
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, text_length: int = 20) -> None:
-        if not hasattr(image_processor, "post_process_referring_segmentation"):
+        if not hasattr(image_processor, "lay_back"):
             raise ValueError(
                 f"image_processor is a {type(image_processor).__name__}; give a ReMamberImageProcessor or its twin."
             )
@@ -307,22 +308,11 @@ class ReMamberProcessor(ProcessorMixin):
             fields["image_processor"].get("auto_map", {}).pop("AutoProcessor", None)
         return fields
 
-    # Of the image processor, which knows where the model's pixels lie in a picture; see `ReferringPostProcessing`.
-    def post_process_probabilities(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
-        """Turns logits into probabilities, float32 (height, width), one per expression."""
-        return self.image_processor.post_process_probabilities(*args, **kwargs)
-
-    def post_process_referring_segmentation(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
-        """Turns logits into masks, bool (height, width), one per expression."""
-        return self.image_processor.post_process_referring_segmentation(*args, **kwargs)
-
-    def post_process_semantic_segmentation(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
-        """Turns logits into maps of expressions, int64 (height, width), one per picture."""
-        return self.image_processor.post_process_semantic_segmentation(*args, **kwargs)
-
-    def post_process_instance_segmentation(self, *args: Any, **kwargs: Any) -> list[dict[str, torch.Tensor]]:
-        """Turns logits into objects: a dict of `masks`, `scores`, `boxes` and `labels` per picture."""
-        return self.image_processor.post_process_instance_segmentation(*args, **kwargs)
+    def lay_back(
+        self, logits: torch.Tensor, target_size: tuple[int, int], interpolation: dict[str, Any]
+    ) -> torch.Tensor:
+        """See the image processor, which knows where the model's pixels lie in a picture."""
+        return self.image_processor.lay_back(logits, target_size, interpolation)
 
 
 __all__ = ["ReMamberProcessor"]

@@ -319,7 +319,7 @@ def test_masks_of_a_photograph_are_made_one_at_a_time():
 
     pipe = load_pipeline(BUNDLED_MODEL, "cpu")
     alive, most = weakref.WeakSet(), []
-    post_process = pipe.processor.image_processor.post_process_probabilities
+    post_process = pipe.processor.post_process_probabilities
 
     def watch(logits, **options):
         probabilities = post_process(logits, **options)
@@ -327,7 +327,7 @@ def test_masks_of_a_photograph_are_made_one_at_a_time():
         most.append(len(alive))
         return probabilities
 
-    pipe.processor.image_processor.post_process_probabilities = watch
+    pipe.processor.post_process_probabilities = watch
     expressions = [f"the {number}. star" for number in range(6)]
     found = pipe(Image.new("RGB", (300, 200)), expressions, return_box=True)
     assert [result["expression"] for result in found] == expressions
