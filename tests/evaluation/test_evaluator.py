@@ -136,7 +136,8 @@ def test_several_processes_write_the_very_same_files(num_processes, data_dir, tm
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", num_processes]
     command += [
         "-m",
-        "remamber_hf.evaluation.evaluator",
+        "remamber_hf",
+        "evaluate",
         MODEL,
         *options,
         "--num_workers",
