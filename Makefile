@@ -42,8 +42,8 @@ test-triton: .venv/triton  ## the GPU kernels without a GPU, in Triton's interpr
 
 test-torchvision: .venv/torchvision  ## what prepares pictures, with torchvision installed
 	PYTHONPATH=$(CURDIR)/build/torchvision:$(CURDIR)/tests/with_torchvision $(BIN)/python -m pytest -q -rs tests/idioms \
-		tests/test_image_processing_remamber.py tests/test_processing_remamber.py tests/test_pipeline_remamber.py \
-		tests/test_auto_classes.py
+		tests/test_image_processing_remamber.py tests/test_post_processing_remamber.py \
+		tests/test_processing_remamber.py tests/test_pipeline_remamber.py tests/test_auto_classes.py
 
 test-sanitizers: setup  ## the C++ kernel under address, undefined-behaviour and thread sanitizers; 10 minutes
 	$(BIN)/python -m pytest -q -rs -m slow tests/sanitizers
@@ -53,12 +53,14 @@ test-sanitizers: setup  ## the C++ kernel under address, undefined-behaviour and
 # Python compiles what they import when it does: --no-compile halves the time that it takes to set them up.
 # What neighbours of such versions deprecate in each other is not ours; a FutureWarning stays an error.
 NEIGHBOUR_TESTS ?= tests/test_auto_classes.py tests/test_configuration_remamber.py tests/test_convert_checkpoint.py \
-	tests/test_image_processing_remamber.py tests/test_loading.py tests/test_modeling_remamber.py \
-	tests/test_modeling_vmamba.py tests/test_pipeline_remamber.py tests/test_processing_remamber.py tests/test_segment.py \
-	tests/data tests/idioms tests/metrics tests/training/test_resume.py tests/training/test_trainer.py
+	tests/test_image_processing_remamber.py tests/test_modeling_remamber.py tests/test_modeling_vmamba.py \
+	tests/test_pipeline_remamber.py tests/test_post_processing_remamber.py tests/test_processing_remamber.py \
+	tests/cli/test_segment.py tests/data tests/evaluation/test_referring_iou.py tests/idioms \
+	tests/inference/test_loading.py tests/training/test_resume.py tests/training/test_trainer.py
 
 # Of each neighbour what finds most in two minutes, for every run of CI.
-QUICK_NEIGHBOUR_TESTS := tests/test_image_processing_remamber.py tests/test_processing_remamber.py tests/data/test_folder.py \
+QUICK_NEIGHBOUR_TESTS := tests/test_image_processing_remamber.py tests/test_post_processing_remamber.py \
+	tests/test_processing_remamber.py tests/data/test_folder.py \
 	tests/test_auto_classes.py::test_remamber_loads_and_is_saved_again_where_the_package_is_not_installed \
 	tests/idioms/test_accelerate.py tests/idioms/test_datasets.py tests/idioms/test_evaluate.py \
 	tests/idioms/test_hf_trainer.py tests/idioms/test_peft.py

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 
 LAYOUTS = {
@@ -114,6 +115,11 @@ def picture(height: int, width: int) -> Image.Image:
     pixels = np.full((height, width, 3), 40, dtype=np.uint8)
     pixels[: height // 2, : width // 2] = 220
     return Image.fromarray(pixels)
+
+
+def published_mask(parts: list[dict]) -> np.ndarray:
+    """The published rule, written out: decode all parts at once, add up, keep what equals 1."""
+    return coco_mask.decode(parts).sum(axis=2).astype(np.uint8) == 1
 
 
 def python2_pickle(value, protocol: int = 2, encoding: str = "utf-8") -> bytes:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""Masks, maps and objects of each picture, compared with a loop over expressions in numpy."""
+"""Masks of logits and what is refused; masks, maps and objects of each picture, compared with a loop in numpy."""
 
 from types import SimpleNamespace
 
@@ -110,3 +110,94 @@ def test_what_the_processor_returns_says_which_picture(processor):
 def test_what_does_not_fit_is_refused(processor, outputs, method, arguments, message):
     with pytest.raises(ValueError, match=message):
         getattr(processor, f"post_process_{method}_segmentation")(outputs, **arguments)
+
+
+def make_outputs(num_expressions=3, dtype=torch.float32, size=(12, 10)):
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(num_expressions, 1, *size, generator=generator)
+    return SimpleNamespace(logits=logits.to(dtype))
+
+
+post_process = ReMamberImageProcessorPil().post_process_referring_segmentation
+post_process_probabilities = ReMamberImageProcessorPil().post_process_probabilities
+
+
+def test_masks_come_back_at_original_size():
+    sizes = [(427, 640), (30, 7), (12, 10)]
+    masks = post_process(make_outputs(), target_sizes=sizes)
+    assert [tuple(mask.shape) for mask in masks] == sizes
+    assert all(mask.dtype == torch.bool for mask in masks)
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "options"),
+    [("bilinear", {"mode": "bilinear", "align_corners": False}), ("nearest", {"mode": "nearest"})],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_are_resized_before_the_sigmoid_in_float32(interpolation, options, dtype):
+    model_outputs, sizes = make_outputs(dtype=dtype), [(25, 31), (7, 9), (12, 10)]
+    masks = post_process(model_outputs, target_sizes=sizes, threshold=0.3, interpolation=interpolation)
+    probabilities = post_process_probabilities(model_outputs, target_sizes=sizes, interpolation=interpolation)
+    for logits, size, mask, probability in zip(model_outputs.logits, sizes, masks, probabilities):
+        expected = F.interpolate(logits[None].float(), size=size, **options)[0, 0].sigmoid()
+        assert probability.dtype == torch.float32
+        torch.testing.assert_close(probability, expected, rtol=0, atol=0)
+        assert torch.equal(mask, expected > 0.3)
+
+
+def test_masks_keep_the_logit_size_without_target_sizes():
+    model_outputs = make_outputs()
+    logits = model_outputs.logits.clone()
+    masks = post_process(model_outputs)
+    assert torch.equal(torch.stack(masks), logits[:, 0] > 0)
+    assert torch.equal(model_outputs.logits, logits)
+
+
+def test_target_sizes_may_be_a_tensor():
+    sizes = torch.tensor([[5, 6], [7, 8], [9, 10]])
+    assert [list(mask.shape) for mask in post_process(make_outputs(), target_sizes=sizes)] == sizes.tolist()
+
+
+def test_probabilities_carry_no_graph():
+    model_outputs = make_outputs()
+    model_outputs.logits.requires_grad_()
+    probabilities = post_process_probabilities(model_outputs, target_sizes=[(5, 6)] * 3)
+    assert not any(probability.requires_grad for probability in probabilities)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target_sizes": [(5, 6)] * 2}, "target_sizes has 2 entries, logits have 3 expressions"),
+        ({"target_sizes": torch.ones(4, 2)}, "target_sizes has 4 entries, logits have 3 expressions"),
+        ({"target_sizes": [(5, 6), (5, 6, 3), (5, 6)]}, r"target_sizes\[1\] is \(5, 6, 3\)"),
+        ({"target_sizes": [(5, 6), (5, 6), (0, 6)]}, r"target_sizes\[2\] is \(0, 6\)"),
+        ({"interpolation": "lanczos"}, r"interpolation is 'lanczos'; choose one of \['bilinear', 'nearest'\]"),
+        ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"threshold": -0.1}, "threshold is -0.1"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+    ],
+)
+def test_wrong_postprocessing_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        post_process(make_outputs(), **arguments)
+
+
+def test_logits_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"logits have shape \(3, 12, 10\)"):
+        post_process(SimpleNamespace(logits=make_outputs().logits[:, 0]))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("dtype", "reason"),
+    [
+        (torch.float16, "the model overflows in float16, which ends at 65,504"),
+        (torch.float32, "weights or pixel values"),
+    ],
+)
+def test_logits_that_are_not_finite_are_no_empty_masks(value, dtype, reason):
+    broken = make_outputs(dtype=dtype)
+    broken.logits[1, 0, 3, 4] = value
+    with pytest.raises(ValueError, match=f"the logits of 1 of 3 expressions are not finite: {reason}"):
+        post_process(broken)

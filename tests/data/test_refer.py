@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-import io
+"""REFER sets: every field of a row, and every defect with its data set, ref and files."""
+
 import logging
 import os
 import pickle
@@ -9,40 +10,12 @@ import shutil
 import datasets
 import numpy as np
 import pytest
-from PIL import Image
 from pycocotools import mask as coco_mask
-from refer_fixture import LAYOUTS, SIZES, TinyRefer, picture, python2_pickle, rectangle
+from refer_fixture import LAYOUTS, SIZES, published_mask, rectangle
 
 from remamber_hf.data import refer
-from remamber_hf.data.refer import ReferBuilder, load_refer, read_refs
-from remamber_hf.data.rle import decode_rle, run_lengths
+from remamber_hf.data.refer import ReferBuilder, load_refer
 from remamber_hf.data.rows import row_mask
-
-
-@pytest.fixture
-def load(tmp_path):
-    """`load_refer` on the folder that `TinyRefer.write` filled, with a cache of the test's own."""
-
-    def load_from(dataset="refcoco", split_by="unc", split=None, **arguments):
-        arguments = {"data_dir": tmp_path / "data", "cache_dir": tmp_path / "cache", **arguments}
-        return load_refer(dataset, split_by, split, **arguments)
-
-    return load_from
-
-
-@pytest.fixture
-def tiny():
-    return TinyRefer()
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "data"
-
-
-def published_mask(parts: list[dict]) -> np.ndarray:
-    """The published rule, written out: decode all parts at once, add up, keep what equals 1."""
-    return coco_mask.decode(parts).sum(axis=2).astype(np.uint8) == 1
 
 
 # Reading
@@ -167,23 +140,6 @@ def test_an_unknown_on_error_is_refused(tiny, root, load):
         load(on_error="ignore")
 
 
-def test_expand_sentences_gives_one_row_per_sentence(tiny, root, load):
-    tiny.write(root)
-    rows = load(split="val", expand_sentences=True)
-    assert [(row["ref_id"], row["sentences"]) for row in rows] == [
-        (1004, ["the left one 4"]),
-        (1004, ["person 4"]),
-    ]
-    assert rows[1]["image"].size == SIZES[3][::-1]
-    assert rows.data.column("image").to_pylist()[1]["bytes"] is None
-    assert {name: split.num_rows for name, split in load(expand_sentences=True).items()} == {
-        "train": 6,
-        "val": 2,
-        "testA": 2,
-        "testB": 2,
-    }
-
-
 def test_the_cache_follows_the_refs_and_the_annotations(tiny, root, load):
     tiny.write(root)
     assert load(split="val")[0]["sentences"][0] == "the left one 4"
@@ -213,22 +169,6 @@ def test_sentences_are_read_as_cleaned_or_as_written(tiny, root, load):
     tiny.write(root)
     with pytest.raises(ValueError, match="ref 1001 .*: malformed entry: raw is None, text is needed"):
         load(sentences="raw")
-
-
-@pytest.mark.parametrize(
-    "came, listed",
-    [
-        (["val", "testB", "testA", "train"], ["train", "val", "testA", "testB"]),
-        (["test", "val", "train"], ["train", "val", "test"]),
-        (["testC", "extra", "testAB", "other", "dev", "testA"], ["dev", "testA", "testAB", "testC", "extra", "other"]),
-    ],
-)
-def test_splits_come_in_the_order_of_the_papers(tiny, root, load, came, listed):
-    for ref, split in zip(tiny.refs, came + came[:1] * len(tiny.refs)):
-        ref["split"] = split
-    tiny.write(root)
-    for _ in range(2):  # the second time from the cache
-        assert list(load()) == listed
 
 
 def test_a_sentence_id_that_came_before_is_told_and_its_sentence_kept(tiny, root, load, caplog):
@@ -265,17 +205,6 @@ def test_a_missing_picture_names_the_folders_that_were_looked_in(tiny, root, loa
     tiny.write(root, "rrsisd")
     with pytest.raises(ValueError, match=rf"there is no '00001\.jpg' in {root}/{LAYOUTS['lavt']}\."):
         load("rrsisd")
-
-
-@pytest.mark.parametrize("home", ["HF_DATASETS_CACHE", "cache_dir"])
-def test_a_cache_that_cannot_be_written_names_the_variable_to_set(tiny, root, tmp_path, monkeypatch, home):
-    tiny.write(root)
-    (tmp_path / "file").write_text("")
-    cache = tmp_path / "file" / "datasets"
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache if home == "HF_DATASETS_CACHE" else tmp_path)
-    with pytest.raises(OSError, match=rf"{cache}, cannot be written .* Set HF_HOME .* or give cache_dir") as raised:
-        load_refer("refcoco", "unc", data_dir=root, cache_dir=cache if home == "cache_dir" else None)
-    assert "\n" not in str(raised.value)
 
 
 # gRefCOCO
@@ -349,130 +278,6 @@ def test_a_crowd_that_a_ref_of_one_object_means_is_its_mask(tiny, root, load):
     tiny.annotations[0]["iscrowd"] = 1
     tiny.write(root)
     assert row_mask(load(split="train")[0]).any()
-
-
-# Masks
-
-
-def test_published_masks_leave_out_what_two_polygons_cover(tiny, root, load):
-    polygons = [rectangle(2, 2, 20, 20), rectangle(10, 10, 30.5, 30.2), rectangle(40, 2, 50, 9)]
-    tiny.annotations[0]["segmentation"] = polygons
-    tiny.write(root)
-    row = load(split="train")[0]
-    parts = coco_mask.frPyObjects(polygons, *SIZES[0])
-    published, union = row_mask(row), row_mask(row, "union")
-    assert np.array_equal(published, published_mask(parts))
-    assert np.array_equal(union, coco_mask.decode(coco_mask.merge(parts)) == 1)
-    assert not published[15, 15] and union[15, 15]
-    assert published.dtype == bool and published.shape == SIZES[0]
-
-
-def test_an_unknown_mask_overlap_is_refused(tiny, root, load):
-    tiny.write(root)
-    with pytest.raises(ValueError, match="mask_overlap is 'sum'; choose one of published, union"):
-        row_mask(load(split="train")[0], "sum")
-
-
-@pytest.mark.parametrize("is_compressed", [False, True])
-def test_a_crowd_rle_dict_is_a_mask(tiny, root, load, is_compressed):
-    mask = np.zeros(SIZES[0], dtype=np.uint8)
-    mask[5:20, 7:30] = 1
-    mask[10:12, 9:11] = 0
-    rle = coco_mask.encode(np.asfortranarray(mask))
-    runs = run_lengths(rle["counts"].decode())
-    counts = rle["counts"].decode() if is_compressed else runs
-    tiny.annotations[0].update(iscrowd=1, segmentation={"size": list(SIZES[0]), "counts": counts})
-    tiny.write(root)
-    assert np.array_equal(row_mask(load(split="train")[0]), mask == 1)
-
-
-@pytest.mark.parametrize("counts", ["é", b"~", [3, 3], None])
-def test_counts_that_are_no_rle_are_refused_in_one_line(counts):
-    with pytest.raises(ValueError, match="the counts of an RLE are .*; give the text that pycocotools encodes"):
-        decode_rle({"size": [2, 3], "counts": counts})
-
-
-def test_run_lengths_are_those_of_pycocotools():
-    generator = np.random.default_rng(0)
-    for height, width in [(1, 1), (7, 90), (300, 500)]:
-        mask = generator.random((height, width)) < generator.random()
-        runs = run_lengths(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode())
-        again = np.concatenate([np.full(run, index % 2, dtype=bool) for index, run in enumerate(runs)])
-        assert np.array_equal(again.reshape((height, width), order="F"), mask)
-
-
-def test_a_polygon_partly_off_the_picture_is_cut(tiny, root, load):
-    height, width = SIZES[0]
-    tiny.annotations[0]["segmentation"] = [rectangle(-10, 30, width + 5, height + 7)]
-    tiny.write(root)
-    mask = row_mask(load(split="train")[0])
-    assert mask[30:].all() and not mask[:30].any()
-
-
-def test_a_polygon_under_three_points_is_left_out_and_counted(tiny, root, load, caplog):
-    tiny.annotations[0]["segmentation"] = [[1.0, 2.0, 30.0, 30.0], rectangle(2, 2, 9, 9)]
-    tiny.write(root)
-    for _ in range(2):  # the second time from the cache
-        caplog.clear()
-        row = load(split="train")[0]
-        assert "Left out: 1 × polygon under 3 points." in caplog.text
-    assert np.array_equal(row_mask(row), published_mask(coco_mask.frPyObjects([rectangle(2, 2, 9, 9)], *SIZES[0])))
-
-
-@pytest.mark.parametrize("num_polygons", [254, 255, 256, 300, 600])
-def test_an_object_of_many_polygons_is_drawn(tiny, root, load, num_polygons):
-    """pycocotools adds up areas of a list in 8 bits."""
-    squares = [rectangle(x, y, x + 1, y + 1) for y in range(0, 40, 2) for x in range(0, 60, 2)]
-    tiny.annotations[0]["segmentation"] = squares[:num_polygons]
-    tiny.write(root)
-    row = load(split="train")[0]
-    parts = coco_mask.frPyObjects(tiny.annotations[0]["segmentation"], *SIZES[0])
-    assert np.array_equal(row_mask(row), coco_mask.decode(parts).sum(axis=2, dtype=int) == 1)
-    assert np.array_equal(row_mask(row, "union"), coco_mask.decode(parts).any(axis=2))
-
-
-def test_overlaps_of_many_polygons_are_left_out_as_published(tiny, root, load):
-    generator = np.random.default_rng(0)
-    corners = generator.uniform(0, 30, size=(300, 2)).tolist()
-    tiny.annotations[0]["segmentation"] = [rectangle(x, y, x + 9, y + 5) for x, y in corners]
-    tiny.write(root)
-    parts = coco_mask.frPyObjects(tiny.annotations[0]["segmentation"], *SIZES[0])
-    assert np.array_equal(row_mask(load(split="train")[0]), coco_mask.decode(parts).sum(axis=2, dtype=int) == 1)
-
-
-def test_masks_are_decoded_as_pycocotools_does_without_its_warning(recwarn):
-    generator = np.random.default_rng(0)
-    for height, width, density in [(1, 1, 1.0), (7, 90, 0.5), (300, 500, 0.01), (9, 9, 0.0)]:
-        mask = np.asfortranarray(generator.random((height, width)) < density, dtype=np.uint8)
-        decoded = decode_rle(coco_mask.encode(mask))
-        assert decoded.dtype == bool and np.array_equal(decoded, mask) and decoded.flags.f_contiguous
-    assert not recwarn.list
-
-
-NAN = float("nan")
-BAD_ROWS = {
-    "a polygon at a billion": {"segmentation": [{"polygons": [[0.0, 0.0, 1e9, 0.0, 1e9, 1e9]], "rles": []}]},
-    "a polygon of NaN": {"segmentation": [{"polygons": [[NAN, 0.0, 9.0, 0.0, 5.0, 5.0]], "rles": []}]},
-    "an odd polygon": {"segmentation": [{"polygons": [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]], "rles": []}]},
-    "a polygon of two points": {"segmentation": [{"polygons": [[1.0, 2.0, 3.0, 4.0]], "rles": []}]},
-    "an endless polygon": {"segmentation": [{"polygons": [[-50.0, 1.0, 110.0, 2.0] * 20_000], "rles": []}]},
-    "a short RLE": {"segmentation": [{"polygons": [], "rles": ["56"]}]},
-    "an RLE of other letters": {"segmentation": [{"polygons": [], "rles": ["\xff"]}]},
-    "a long RLE": {"segmentation": [{"polygons": [], "rles": ["o" * 1000]}]},
-    "two billion rows": {"height": 2**31 - 1},
-    "two billion rows of nothing": {"height": 2**31 - 1, "segmentation": []},
-    "no rows": {"height": 0},
-    "fewer than no rows": {"height": -4},
-}
-
-
-@pytest.mark.parametrize("case", BAD_ROWS)
-def test_a_row_of_another_source_that_cannot_be_drawn_is_refused(tiny, root, load, case):
-    """It would read foreign memory, or take all there is."""
-    tiny.write(root)
-    with pytest.raises(ValueError) as raised:
-        row_mask({**load(split="train")[0], **BAD_ROWS[case]})
-    assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
 
 
 # Defects
@@ -695,156 +500,7 @@ def test_a_picture_that_came_later_ends_the_skip(tiny, root, load):
     assert load(split="train", on_error="skip").num_rows == 3
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "BMP"])
-def test_a_picture_of_another_format_is_read_whole_or_reported(tiny, root, load, file_format):
-    tiny.write(root)
-    path = root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]
-    picture(*SIZES[0]).save(path, file_format)
-    assert load(split="train")[0]["image"].size == SIZES[0][::-1]
-    path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(ValueError, match="ref 1001 .*: unreadable picture: "):
-        load(on_error="raise", cache_dir=root / "another_cache")
-
-
-def test_a_jpeg_with_bytes_after_its_end_is_whole(tiny, root, load):
-    tiny.write(root)
-    path = root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]
-    path.write_bytes(path.read_bytes() + b"\0" * 20)
-    assert load(split="train").num_rows == 3
-
-
-def test_a_picture_with_an_exif_rotation_stays_as_it_is_stored(tiny, root, load):
-    tiny.write(root)
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    path = root / LAYOUTS["lavt"] / tiny.images[0]["file_name"]
-    picture(*SIZES[0]).save(path, quality=95, exif=exif)
-    image = np.asarray(load(split="train")[0]["image"])
-    assert np.array_equal(image, np.asarray(Image.open(path)))
-    assert image[2, 2, 0] > 200 and image[-2, -2, 0] < 60
-
-
-def test_a_picture_of_more_pixels_than_are_read_is_reported(tiny, root, load, monkeypatch):
-    tiny.write(root)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZES[0][0] * SIZES[0][1] - 1)
-    with pytest.raises(ValueError, match="ref 1001 .*: unreadable picture: .*2400 pixels"):
-        load()
-
-
-@pytest.mark.parametrize("content", [b"[]", b'{"images": []}', b"{", b'{"images": [3]}', b'{"images": [{"name": 1}]}'])
-def test_broken_instances_are_named(tiny, root, load, content):
-    tiny.write(root)
-    (root / "refcoco" / "instances.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"instances\.json is not read: .* needs the lists images, annotations"):
-        load()
-
-
-def test_a_name_twice_in_one_object_is_an_error(tiny, root, load):
-    tiny.write(root)
-    path = root / "refcoco" / "instances.json"
-    path.write_text(path.read_text().replace('"segmentation":', '"segmentation": [], "segmentation":', 1))
-    with pytest.raises(ValueError, match=r"instances\.json is not read: .* 'segmentation' stands twice in one object"):
-        load()
-
-
-# Pickles
-
-
-class Hostile:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_hostile_pickle_is_refused_by_name_and_does_nothing(tiny, root, load, tmp_path, protocol):
-    marker = tmp_path / "was_here"
-    tiny.refs[0]["sentences"] = Hostile(marker)
-    tiny.write(root, refs_content=pickle.dumps(tiny.refs, protocol=protocol))
-    with pytest.raises(
-        ValueError, match=r"refs\(unc\)\.p is not read: UnpicklingError: it asks for (posix|nt|os)\.mkdir, and only"
-    ):
-        load(on_error="skip")
-    assert not marker.exists()
-
-
-@pytest.mark.parametrize(
-    "content, reason",
-    [
-        (b"cos\nsystem\n(S'true'\ntR.", r"os\.system"),
-        (b"(ibuiltins\neval\n.", r"builtins\.eval"),
-        (b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", r"builtins\.eval"),
-        (b"Pname\n.", "persistent object"),
-        (b"\x80\x02\x82\x01.", "unregistered extension code"),
-        (b"\x80\x02]r\xff\xff\xff\x7f", "EOFError"),
-        (b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x0f", "EOFError|UnpicklingError"),
-        (b"", "EOFError"),
-        (b"\x80\x02}.", "holds dict, a list of dicts is needed"),
-        (b"\x80\x02]K\x01a.", "holds list, a list of dicts is needed"),
-    ],
-)
-def test_other_pickles_are_refused(tmp_path, content, reason):
-    path = tmp_path / "refs(unc).p"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=reason):
-        read_refs(path)
-
-
 def test_a_refs_file_without_refs_is_refused(tiny, root, load):
     tiny.write(root, refs_content=pickle.dumps([]))
     with pytest.raises(ValueError, match=r"refs\(unc\)\.p holds no ref"):
         load()
-
-
-def test_a_memo_index_beyond_all_memory_costs_nothing(tmp_path):
-    path = tmp_path / "refs(unc).p"
-    path.write_bytes(b"\x80\x02]r\xff\xff\xff\x7f.")
-    assert read_refs(path) == []
-
-
-def test_damaged_pickles_raise_nothing_but_ValueError(tiny, tmp_path):
-    content = pickle.dumps(tiny.refs, protocol=2)
-    generator = np.random.default_rng(0)
-    path = tmp_path / "refs(unc).p"
-    num_refused = 0
-    for _ in range(400):
-        damaged = bytearray(content)
-        for place in generator.integers(len(content), size=3):
-            damaged[place] = generator.integers(256)
-        path.write_bytes(damaged)
-        try:
-            read_refs(path)
-        except ValueError:
-            num_refused += 1
-    assert num_refused > 100
-
-
-@pytest.mark.parametrize("protocol", [0, 2])
-@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-def test_python_2_text_reads_right(tiny, root, load, protocol, encoding):
-    tiny.refs[0]["sentences"][0]["sent"] = "café señor à gauche"
-    tiny.write(root, refs_content=python2_pickle(tiny.refs, protocol, encoding))
-    assert load(split="train")[0]["sentences"] == ["café señor à gauche", "person 1"]
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_unicode_of_any_protocol_reads_right(tiny, root, load, protocol):
-    tiny.refs[0]["sentences"][0]["sent"] = "左边的人 ☂ naïve"
-    tiny.write(root, refs_content=pickle.dumps(tiny.refs, protocol=protocol))
-    assert load(split="train")[0]["sentences"][0] == "左边的人 ☂ naïve"
-
-
-def test_half_a_character_is_reported(tiny, root, load):
-    tiny.add_generalized()
-    tiny.grefs[0]["sentences"][0]["sent"] = "half \ud83d"
-    tiny.write(root, "grefcoco")
-    with pytest.raises(ValueError, match="which is not Unicode text"):
-        load("grefcoco")
-
-
-def test_the_published_unpickler_would_have_run_it(tmp_path):
-    """The hostile pickle above is a real one: the standard reader runs it."""
-    pickle.Unpickler(io.BytesIO(pickle.dumps(Hostile(tmp_path / "was_here")))).load()
-    assert (tmp_path / "was_here").exists()

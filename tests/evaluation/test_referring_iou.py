@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import remamber_hf
-from remamber_hf.evaluation.referring_iou.scores import count_pixels, generalized_iou, referring_iou
+from remamber_hf.evaluation.referring_iou.scores import count_pixels, generalized_iou, referring_iou, sample_ious
 
 
 MODULE = str(Path(remamber_hf.__file__).parent / "evaluation" / "referring_iou")
@@ -246,3 +246,8 @@ def test_reference_areas_that_no_masks_give_are_refused(area):
 def test_an_unknown_configuration_is_refused(tmp_path):
     with pytest.raises(ValueError, match="config_name is 'gref'; choose one of default, generalized"):
         evaluate.load(MODULE, "gref", cache_dir=str(tmp_path))
+
+
+def test_an_empty_union_counts_0_but_1_where_nothing_was_meant():
+    assert sample_ious([0, 2], [0, 4]).tolist() == [0, 0.5]
+    assert sample_ious([0, 0, 2], [0, 3, 4], [0, 0, 3]).tolist() == [1, 0, 0.5]

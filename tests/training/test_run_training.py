@@ -21,71 +21,26 @@ from accelerate import PartialState
 from huggingface_hub import ModelCard
 from PIL import Image
 from refer_fixture import TinyRefer
-from safetensors.torch import load_file, save_file
-from tiny import make_tokenizer, run_without_package, vision_config
-from transformers import AutoModelForImageSegmentation, AutoProcessor, CLIPTextConfig, CLIPTextModel
+from safetensors.torch import load_file
+from tiny import run_without_package
+from tiny_recipe import RECIPE, save_parts
+from transformers import AutoModelForImageSegmentation, AutoProcessor
 
-from remamber_hf import ReMamberForImageSegmentation, ReMamberProcessor, VMambaForImageClassification, run_training
+from remamber_hf import ReMamberForImageSegmentation, run_training
 from remamber_hf.cli.main import main as remamber
 from remamber_hf.data.export import export_parquet
-from remamber_hf.data.mixture import DataSource
 from remamber_hf.data.refer import load_refer
-from remamber_hf.data.rows import refer_features, row_mask
+from remamber_hf.data.rows import row_mask
 from remamber_hf.inference.loading import BUNDLED_MODEL, load_model
 from remamber_hf.run_training import main
 from remamber_hf.synthetic.dataset import synthesize
 from remamber_hf.training import model_card
-from remamber_hf.training.arguments import DataArguments, ModelArguments
 from remamber_hf.training.nonfinite import NotFiniteError
 from remamber_hf.training.recipe import RECIPES as PACKAGED
-from remamber_hf.training.recipe import parse_arguments
-from remamber_hf.training.start import build_model, check_fields, read_evaluation_rows
 
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(PACKAGED.glob("*.yaml"))
 QUIET = ["--use_cpu", "--disable_tqdm", "true", "--save_strategy", "no", "--max_steps", "1"]
-RECIPE = {
-    "dataset": "shapes",
-    "image_size": 64,
-    "vocabulary_size": 600,
-    "model_config": {
-        "mask_head": "mamba",
-        "text_length": 10,
-        "correlation_size": 8,
-        "channel_scan_size": 4,
-        "decoder_depths": [1, 1, 1, 1],
-        "num_fusion_blocks": 1,
-        "text_config": {
-            "hidden_size": 32,
-            "intermediate_size": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "max_position_embeddings": 10,
-        },
-        "initializer_range": 0.1,
-        "vision_config": {
-            "hidden_sizes": [8, 16, 32, 64],
-            "depths": [1, 1, 1, 1],
-            "drop_path_rate": 0.0,
-            "initializer_range": 0.1,
-        },
-    },
-    "do_train": True,
-    "do_eval": True,
-    "use_cpu": True,
-    "seed": 3,
-    "learning_rate": 2.0e-3,
-    "per_device_train_batch_size": 8,
-    "max_steps": 12,
-    "logging_steps": 1,
-    "eval_strategy": "steps",
-    "eval_steps": 6,
-    "save_strategy": "no",
-    "report_to": "tensorboard",
-    "disable_tqdm": True,
-    "license": "apache-2.0",
-}
 
 
 @pytest.fixture(scope="module")
@@ -226,97 +181,6 @@ def test_a_push_comes_last_and_its_failure_costs_nothing(start, tmp_path, monkey
     assert ModelCard.load(tmp_path / "b" / "README.md").data.model_name == "model"
 
 
-# Where a model comes from
-
-
-def save_parts(folder: Path):
-    """A tiny CLIP text encoder with its tokenizer and a tiny VMamba classifier, saved in `folder`."""
-    tokenizer = make_tokenizer()
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    text = CLIPTextModel(CLIPTextConfig(**runs.TEXT_FIELDS, vocab_size=len(tokenizer), **ids))
-    text.save_pretrained(folder / "clip")
-    tokenizer.save_pretrained(folder / "clip")
-    vision = VMambaForImageClassification(vision_config(num_labels=3))
-    vision.save_pretrained(folder / "vmamba")
-    return text, vision
-
-
-def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
-    text, vision = save_parts(tmp_path)
-    fields = {"mask_head": "mamba", "text_length": 9, "correlation_size": 8, "decoder_depths": [1, 1, 1, 1]}
-    parts = {"text_model": str(tmp_path / "clip"), "vision_model": str(tmp_path / "vmamba")}
-    model, processor = build_model(ModelArguments(**parts, model_config=fields, image_size=64), None)
-    assert model.config.mask_head == "mamba" and processor.text_length == 9
-    assert dict(processor.image_processor.size) == {"height": 64, "width": 64}
-    for ours, theirs in ((model.remamber.text_encoder, text), (model.remamber.backbone, vision.base_model)):
-        for name, tensor in theirs.state_dict().items():
-            assert torch.equal(ours.state_dict()[name], tensor), name
-    weights = Path(parts["text_model"]) / "model.safetensors"
-    tensors = load_file(weights)
-    cut = sorted(tensors)[-1]
-    save_file({name: tensor for name, tensor in tensors.items() if name != cut}, weights, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=f"cannot be put together: .* lacks the weights of .*{cut.split('.')[-2]}"):
-        build_model(ModelArguments(**parts, model_config={"mask_head": "mamba"}), None)
-    with pytest.raises(ValueError, match="text_model and vision_model bring theirs"):
-        build_model(ModelArguments(**parts, model_config={"text_config": {}}), None)
-    with pytest.raises(
-        ValueError,
-        match="--text_model .* put together: .* of type 'vmamba'; give one of type clip",
-    ):
-        build_model(ModelArguments(text_model=parts["vision_model"], vision_model=parts["vision_model"]), None)
-
-
-def test_a_model_from_nothing_takes_the_tokenizer_it_is_given():
-    model, processor = build_model(ModelArguments(model_config=runs.FIELDS, tokenizer=str(BUNDLED_MODEL)), None)
-    theirs = ReMamberProcessor.from_pretrained(BUNDLED_MODEL).tokenizer
-    assert processor.tokenizer("the red star").input_ids == theirs("the red star").input_ids
-    assert model.config.text_config.vocab_size == len(theirs)
-
-
-@pytest.mark.parametrize("side", [None, 160])
-def test_a_model_keeps_its_picture_size_unless_another_is_given(side, tmp_path):
-    expected = side or ReMamberProcessor.from_pretrained(BUNDLED_MODEL).image_processor.size["height"]
-    model, processor = build_model(ModelArguments(model=str(BUNDLED_MODEL), image_size=side), None)
-    processor.save_pretrained(tmp_path)
-    image = Image.new("RGB", (50, 40))
-    for each in (processor, ReMamberProcessor.from_pretrained(tmp_path)):
-        pixel_values = each(images=image, text="the star", return_tensors="pt")["pixel_values"]
-        assert pixel_values.shape[-2:] == (expected, expected)
-
-
-def test_a_model_that_was_saved_in_half_precision_is_trained_in_float32(tmp_path):
-    model, processor = load_model(BUNDLED_MODEL, "cpu", "bfloat16")
-    model.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    model, _ = build_model(ModelArguments(model=str(tmp_path)), None)
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-
-
-def test_what_is_no_model_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="nothing is no model that can be loaded"):
-        build_model(ModelArguments(model=str(tmp_path / "nothing")), None)
-
-
-@pytest.mark.parametrize(
-    "fields, message",
-    [
-        ({"mask_hed": "conv"}, "model_config names mask_hed, which is no field; did you mean mask_head?"),
-        ({"vision_config": {"depth": [1]}}, "model_config names vision_config.depth, .* did you mean depths?"),
-        ({"mask_head": "convv"}, "model_config is refused: .*mask_head.* expected one of"),
-        ({"text_length": 0}, "model_config is refused: .*text_length is 0"),
-        ({"text_config": None}, "model_config gives None for text_config; give a mapping, or leave it out"),
-    ],
-)
-def test_fields_of_the_config_that_cannot_be_are_refused(fields, message):
-    rows = datasets.Dataset.from_dict({"sentences": [["a dog"]]})
-    with pytest.raises(ValueError, match=message):
-        build_model(ModelArguments(model_config=fields, vocabulary_size=600), rows)
-
-
-def test_the_config_of_a_model_can_be_given_as_it_is(start):
-    check_fields(json.loads((start / "conv" / "config.json").read_text()))
-
-
 # Adapters
 
 
@@ -413,14 +277,6 @@ def test_a_mixture_is_evaluated_set_by_set_and_trained_without_leaks(start, tmp_
     assert removed in card and "On the first 2 expressions of the split at most." in card
 
 
-def test_sentences_that_mean_several_objects_or_none_are_not_scored_as_if_they_meant_one():
-    features = refer_features(generalized=True)
-    rows = datasets.Dataset.from_dict({name: [] for name in features}, features)
-    source = DataSource("grefcoco", datasets.DatasetDict(val=rows), "unc")
-    with pytest.raises(ValueError, match=r"grefcoco \(unc\) has .* leave out --do_eval .* with `remamber evaluate`"):
-        read_evaluation_rows([source], DataArguments())
-
-
 def test_a_split_is_evaluated_without_any_to_train_on(start, tmp_path):
     rows = runs.load_rows(start, "val").select(range(2))
     export_parquet(datasets.DatasetDict(val=rows), tmp_path / "val_only", "one split")
@@ -428,28 +284,6 @@ def test_a_split_is_evaluated_without_any_to_train_on(start, tmp_path):
     main([str(flag) for flag in [*flags, "--output_dir", tmp_path / "out"]])
     assert "eval_miou" in json.loads((tmp_path / "out" / "eval_results.json").read_text())
     assert not (tmp_path / "out" / "README.md").exists()
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=[path.name for path in RECIPES])
-def test_every_recipe_is_read(path, tmp_path):
-    model, data, training, _ = parse_arguments([str(path), "--output_dir", str(tmp_path / "out")])
-    for name, value in yaml.safe_load(path.read_text()).items():
-        held = next(getattr(each, name) for each in (model, data, training) if hasattr(each, name))
-        if name == "report_to":
-            assert held == ([] if value == "none" else [value])
-        else:
-            assert held == value, name
-
-
-@pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "mixed"])
-def test_the_published_recipe_is_the_published_one(name, tmp_path):
-    recipe = PACKAGED / f"{name}.yaml"
-    model, data, training, _ = parse_arguments([str(recipe), "--output_dir", str(tmp_path / "out")])
-    assert (training.learning_rate, training.weight_decay, training.num_train_epochs) == (5e-5, 1e-4, 50)
-    assert training.text_encoder_learning_rate == training.backbone_learning_rate == 2.5e-5
-    assert training.per_device_train_batch_size == 8 and training.fp16 and model.image_size == 480
-    assert training.weight_decay_mode == "published" and training.lr_scheduler_kwargs == {"min_lr": 1e-6}
-    assert data.dataset == ("refcoco,refcoco+,refcocog" if name == "mixed" else name)
 
 
 @pytest.mark.parametrize("name", ["refcoco", "mixed"])
@@ -477,112 +311,6 @@ def test_the_published_recipe_runs_with_small_parts(name, tmp_path):
     scores = [entry[f"eval_{metric}"] for entry in state["log_history"] if f"eval_{metric}" in entry]
     assert len(scores) == 2 and state["best_metric"] == max(scores)
     assert load_model(tmp_path / "out", "cpu")[0].config.mask_head == "conv"
-
-
-def test_a_recipe_may_say_no(tmp_path):
-    (tmp_path / "recipe.yaml").write_text("model: m\ndo_eval: true\nsave_strategy: no\neval_strategy: no\n")
-    training = parse_arguments([str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "out")])[2]
-    assert training.save_strategy == training.eval_strategy == "no"
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_of_the_package_is_found_by_its_name(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    flags = ["--data_dir", "data", "--output_dir", str(tmp_path / "out"), "--fp16", "false"]
-    by_name, by_path = (parse_arguments([name, *flags]) for name in (path.stem, str(path)))
-    assert by_name[3] == by_path[3] and by_name[0] == by_path[0] and by_name[1] == by_path[1]
-
-
-def test_flags_overrule_the_recipe(tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(RECIPE))
-    arguments = ["--data_dir", "somewhere", "--output_dir", str(tmp_path / "out"), "--max_steps", "5"]
-    model_arguments, data_arguments, training_arguments, _ = parse_arguments([str(recipe), *arguments])
-    assert training_arguments.max_steps == 5
-    assert training_arguments.learning_rate == 2.0e-3
-    assert data_arguments.dataset == "shapes"
-    assert model_arguments.model_config["mask_head"] == "mamba"
-
-
-def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        "model: m\ndo_eval: true\nlearning_rate: 2e-4\nfreeze: [text_encoder, backbone]\nreport_to: [tensorboard]\n"
-        "max_eval_samples:\nlr_scheduler_kwargs: {min_lr: 1.0e-6}\n"
-    )
-    _, data, training, given = parse_arguments([str(recipe), "--output_dir", str(tmp_path)])
-    assert training.learning_rate == 2e-4 and training.freeze == ["text_encoder", "backbone"]
-    assert training.report_to == ["tensorboard"] and training.lr_scheduler_kwargs == {"min_lr": 1e-6}
-    assert data.max_eval_samples is None and "max_eval_samples" not in given
-
-
-@pytest.mark.parametrize(
-    "flags, message",
-    [
-        (["missing.yaml"], "missing.yaml is no file; give a YAML file"),
-        (["refcoc"], "refcoc is no recipe; did you mean refcoco?"),
-        (["photographs"], "photographs is no recipe; give a YAML file, or one of lora, mixed, refcoco, refcoco+"),
-        (["--model", "a", "b.yaml"], "b.yaml stands after other arguments; the recipe comes first"),
-        (["--model", "a"], "there is nothing to do; give --do_train, --do_eval or both"),
-        (["--do_eval"], "no model is named; give --model, to train on, --text_model and --vision_model"),
-        (["--do_eval", "--model", "a", "--model_config", "{}"], "--model is a whole model; leave out"),
-        (["--do_eval", "--model_config", "{}"], "starts from nothing, which only training can; give --do_train"),
-        (["--do_eval", "--text_model", "a"], "--text_model comes alone; give --text_model and --vision_model"),
-        (["--do_train", "--model", "a", "--tokenizer", "b"], "--tokenizer is for a model from nothing"),
-        (
-            ["--do_train", "--model_config", "{}", "--tokenizer", "b", "--vocabulary_size", "600"],
-            "--vocabulary_size is for a tokenizer that is trained; leave it or --tokenizer out",
-        ),
-        (["--model", "a", "--model_config", "b.json"], "--model_config b.json is no file"),
-        (["--model", "a", "--lora", "[1"], r"--lora \[1 is no file"),
-        (["--model", "a", "--lora", "{1"], "--lora {1 is no valid JSON"),
-        (["--model", "a", "--lora", "{}", "--ema_decay", "0.9"], "--lora and --ema_decay do not go together"),
-        (["--model", "a", "--split_bye", "unc"], "the command names split_bye, .* did you mean split_by?"),
-        (["--model", "a", "--max_steps", "many"], "--max_steps.*invalid int value: 'many'"),
-        (["--model", "a", "--eval_strategy", "daily"], "invalid choice: 'daily'"),
-        (["--model", "a", "--max_eval_samples", "0"], "--max_eval_samples is 0; give at least 1"),
-        (["--model", "a", "--on_error", "cry"], "--on_error is 'cry'; choose one of raise, skip"),
-        (["--model", "a", "--sentences", "tokens"], "--sentences is 'tokens'; choose one of sent, raw"),
-        (["--model", "a", "--push_to_hub"], "--push_to_hub comes without --hub_model_id"),
-        (
-            ["--model", "a", "--do_eval", "--push_to_hub", "--hub_model_id", "me/a"],
-            "--push_to_hub sends what was trained; give --do_train too, or leave it out",
-        ),
-        (["--model", "a", "--do_eval", "--report_to", "tensorbord"], "--report_to: tensorbord is not supported"),
-    ],
-)
-def test_bad_arguments_are_refused(tmp_path, flags, message):
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        parse_arguments([*flags, "--output_dir", str(tmp_path / "out")])
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        ("max_stps: 3", "recipe.yaml names max_stps, which is no argument; did you mean max_steps?"),
-        ("max_steps: many", "--max_steps.*invalid int value: 'many'"),
-        ("max_steps: [1]", r"recipe.yaml: max_steps is \[1\]; one value is needed"),
-        ("- max_steps", "recipe.yaml holds no mapping"),
-        ("a: [", "recipe.yaml is no valid YAML"),
-        ("freeze: [eyes]", "freeze names eyes; the parts are text_encoder, backbone, fusion, mask_head"),
-    ],
-)
-def test_bad_recipes_are_refused(tmp_path, content, message):
-    (tmp_path / "recipe.yaml").write_text(content)
-    with pytest.raises(ValueError, match=message):
-        parse_arguments([str(tmp_path / "recipe.yaml"), "--model", "a", "--do_eval", "--output_dir", str(tmp_path)])
-
-
-def test_an_output_folder_is_needed():
-    with pytest.raises(ValueError, match="--output_dir is missing"):
-        parse_arguments(["--model", "a", "--do_eval"])
-
-
-def test_a_logger_that_is_not_installed_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(parse_arguments.__globals__["REPORTERS"], "trackio", lambda: False)
-    with pytest.raises(ValueError, match="--report_to trackio needs a package: pip install trackio"):
-        parse_arguments(["--model", "a", "--do_eval", "--output_dir", str(tmp_path), "--report_to", "trackio"])
 
 
 @pytest.mark.parametrize(

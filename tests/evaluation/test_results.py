@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is computed from the counts of samples, and what is written of it: scores, figures beside, sheets."""
+
+import re
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from evaluation_runs import count_as_published, overlapping_refer, run, true_masks
+from PIL import Image
+from refer_fixture import TinyRefer
+
+from remamber_hf.data.published import PUBLISHED_COUNTS
+from remamber_hf.evaluation import evaluator, results
+from remamber_hf.evaluation.evaluator import Evaluator, Sample
+from remamber_hf.evaluation.published import PUBLISHED_RESULTS
+from remamber_hf.evaluation.referring_iou.scores import generalized_iou
+
+
+def test_generalised_splits_get_their_own_scores(data_dir, tmp_path, monkeypatch):
+    predict = Evaluator.predict
+
+    def find_every_second(self, inputs, sizes):
+        return [mask & bool(index % 2) for index, mask in enumerate(predict(self, inputs, sizes))]
+
+    monkeypatch.setattr(Evaluator, "predict", find_every_second)
+    results, samples, report = run(tmp_path / "out", data_dir=data_dir, generalized=True, splits="val")
+    counts = np.array([[sample[name] for name in ("intersection", "union", "true_area")] for sample in samples])
+    is_no_target = counts[:, 2] == 0
+    assert 0 < (counts[is_no_target, 1] == 0).sum() < is_no_target.sum()  # some of them are rightly found empty
+    scores = results["splits"]["val"]["scores"]
+    assert scores == generalized_iou(*counts.T)
+    assert scores["giou"] == pytest.approx(np.mean([sample["iou"] for sample in samples]))
+    assert "| gIoU |" in re.sub(" +", " ", report) and "oIoU" not in report
+
+
+def test_a_score_of_no_sample_is_null_and_a_dash(data_dir, tmp_path):
+    results, _, report = run(tmp_path / "out", data_dir=data_dir, generalized=True, splits="val", max_samples=1)
+    assert results["splits"]["val"]["scores"]["n_acc"] is None
+    assert "–" in report
+
+
+def test_published_figures_stand_only_beside_as_many_refs_pictures_and_sentences(tmp_path):
+    _, _, report = run(tmp_path / "out", data_dir=TinyRefer().write(tmp_path / "data"), protocol="published")
+    assert "ECCV" not in report and "CVPR" not in report
+
+
+def test_published_figures_are_left_out_beside_a_part_of_a_split(tmp_path, monkeypatch):
+    count_as_published(monkeypatch)
+    data_dir = overlapping_refer(tmp_path / "data")
+    results, samples, report = run(tmp_path / "out", data_dir=data_dir, dataset="refcoco", max_samples=1)
+    assert len(samples) == 3 and "LAVT" not in report
+    assert "only the first 1 sentences of each split" in report
+
+
+def test_published_figures_belong_to_published_splits():
+    for name, splits in PUBLISHED_RESULTS.items():
+        assert splits.keys() == PUBLISHED_COUNTS[name].keys() - {"train"}
+        assert all(
+            0 < score < 1 for results in splits.values() for result in results for score in result.scores.values()
+        )
+
+
+def test_sheets_hold_the_worst_and_the_best_with_the_predictions_that_were_counted(data_dir, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw_sheet(tiles, num_columns):
+        drawn.append(tiles)
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr(evaluator, "draw_sheet", draw_sheet)
+    _, samples, _ = run(tmp_path / "out", data_dir=data_dir, splits="testA", contact_sheet=3, batch_size=4)
+    of_object = {}
+    for sample in samples:
+        of_object.setdefault(sample["ref_id"], []).append(sample["iou"])
+    worst, best = sorted(map(min, of_object.values()))[:3], sorted(map(max, of_object.values()), reverse=True)[:3]
+    truths = true_masks(data_dir)
+    for tiles, ious in zip(drawn, (worst, best)):
+        assert len(tiles) == 6
+        for truth, prediction, iou in zip(tiles[::2], tiles[1::2], ious):
+            assert np.array_equal(truth.mask, truths[int(re.match(r"truth, ref (\d+)", truth.title)[1])])
+            recounted = (truth.mask & prediction.mask).sum() / (truth.mask | prediction.mask).sum()
+            assert recounted == pytest.approx(iou)
+            assert prediction.title.startswith(f"prediction, IoU {iou:.3f}")
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["testA_best.png", "testA_worst.png"]
+
+
+def test_a_sheet_has_a_tile_for_each_object_and_draws_ties():
+    table = datasets.Dataset.from_dict({"ann_id": [row // 2 for row in range(40)]})  # two refs of each object
+    samples = [Sample(row, row, f"{row // 4}.jpg", None, text) for row in range(40) for text in ("a", "b")]
+    split = evaluator.Split("val", table, samples, [])
+    chosen = results.choose_for_sheet(split, np.zeros(80), 8)
+    assert len({samples[index].row // 2 for index in chosen}) == 8 and max(chosen) > 20
+    assert chosen == results.choose_for_sheet(split, np.zeros(80), 8)
+    assert len(results.choose_for_sheet(split, np.zeros(80), 100)) == 20
+
+
+def test_a_failure_while_writing_leaves_nothing(data_dir, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pq, "write_table", fail)
+    with pytest.raises(OSError, match="no space"):
+        run(tmp_path / "out", data_dir=data_dir, splits="val", max_samples=1)
+    assert list(tmp_path.iterdir()) == []

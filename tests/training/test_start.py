@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a run starts from: a model from parts, from nothing or as it was saved, and rows to evaluate on."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+import runs
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny_recipe import save_parts
+
+from remamber_hf import ReMamberProcessor
+from remamber_hf.data.mixture import DataSource
+from remamber_hf.data.rows import refer_features
+from remamber_hf.inference.loading import BUNDLED_MODEL, load_model
+from remamber_hf.training.arguments import DataArguments, ModelArguments
+from remamber_hf.training.start import build_model, check_fields, read_evaluation_rows
+
+
+def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
+    text, vision = save_parts(tmp_path)
+    fields = {"mask_head": "mamba", "text_length": 9, "correlation_size": 8, "decoder_depths": [1, 1, 1, 1]}
+    parts = {"text_model": str(tmp_path / "clip"), "vision_model": str(tmp_path / "vmamba")}
+    model, processor = build_model(ModelArguments(**parts, model_config=fields, image_size=64), None)
+    assert model.config.mask_head == "mamba" and processor.text_length == 9
+    assert dict(processor.image_processor.size) == {"height": 64, "width": 64}
+    for ours, theirs in ((model.remamber.text_encoder, text), (model.remamber.backbone, vision.base_model)):
+        for name, tensor in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], tensor), name
+    weights = Path(parts["text_model"]) / "model.safetensors"
+    tensors = load_file(weights)
+    cut = sorted(tensors)[-1]
+    save_file({name: tensor for name, tensor in tensors.items() if name != cut}, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"cannot be put together: .* lacks the weights of .*{cut.split('.')[-2]}"):
+        build_model(ModelArguments(**parts, model_config={"mask_head": "mamba"}), None)
+    with pytest.raises(ValueError, match="text_model and vision_model bring theirs"):
+        build_model(ModelArguments(**parts, model_config={"text_config": {}}), None)
+    with pytest.raises(
+        ValueError,
+        match="--text_model .* put together: .* of type 'vmamba'; give one of type clip",
+    ):
+        build_model(ModelArguments(text_model=parts["vision_model"], vision_model=parts["vision_model"]), None)
+
+
+def test_a_model_from_nothing_takes_the_tokenizer_it_is_given():
+    model, processor = build_model(ModelArguments(model_config=runs.FIELDS, tokenizer=str(BUNDLED_MODEL)), None)
+    theirs = ReMamberProcessor.from_pretrained(BUNDLED_MODEL).tokenizer
+    assert processor.tokenizer("the red star").input_ids == theirs("the red star").input_ids
+    assert model.config.text_config.vocab_size == len(theirs)
+
+
+@pytest.mark.parametrize("side", [None, 160])
+def test_a_model_keeps_its_picture_size_unless_another_is_given(side, tmp_path):
+    expected = side or ReMamberProcessor.from_pretrained(BUNDLED_MODEL).image_processor.size["height"]
+    model, processor = build_model(ModelArguments(model=str(BUNDLED_MODEL), image_size=side), None)
+    processor.save_pretrained(tmp_path)
+    image = Image.new("RGB", (50, 40))
+    for each in (processor, ReMamberProcessor.from_pretrained(tmp_path)):
+        pixel_values = each(images=image, text="the star", return_tensors="pt")["pixel_values"]
+        assert pixel_values.shape[-2:] == (expected, expected)
+
+
+def test_a_model_that_was_saved_in_half_precision_is_trained_in_float32(tmp_path):
+    model, processor = load_model(BUNDLED_MODEL, "cpu", "bfloat16")
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model, _ = build_model(ModelArguments(model=str(tmp_path)), None)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing is no model that can be loaded"):
+        build_model(ModelArguments(model=str(tmp_path / "nothing")), None)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"mask_hed": "conv"}, "model_config names mask_hed, which is no field; did you mean mask_head?"),
+        ({"vision_config": {"depth": [1]}}, "model_config names vision_config.depth, .* did you mean depths?"),
+        ({"mask_head": "convv"}, "model_config is refused: .*mask_head.* expected one of"),
+        ({"text_length": 0}, "model_config is refused: .*text_length is 0"),
+        ({"text_config": None}, "model_config gives None for text_config; give a mapping, or leave it out"),
+    ],
+)
+def test_fields_of_the_config_that_cannot_be_are_refused(fields, message):
+    rows = datasets.Dataset.from_dict({"sentences": [["a dog"]]})
+    with pytest.raises(ValueError, match=message):
+        build_model(ModelArguments(model_config=fields, vocabulary_size=600), rows)
+
+
+def test_the_config_of_a_model_can_be_given_as_it_is(start):
+    check_fields(json.loads((start / "conv" / "config.json").read_text()))
+
+
+def test_sentences_that_mean_several_objects_or_none_are_not_scored_as_if_they_meant_one():
+    features = refer_features(generalized=True)
+    rows = datasets.Dataset.from_dict({name: [] for name in features}, features)
+    source = DataSource("grefcoco", datasets.DatasetDict(val=rows), "unc")
+    with pytest.raises(ValueError, match=r"grefcoco \(unc\) has .* leave out --do_eval .* with `remamber evaluate`"):
+        read_evaluation_rows([source], DataArguments())
