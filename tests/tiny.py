@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -140,3 +141,11 @@ def scan_backends(*names: str) -> list:
     """Parameters for pytest: the named backends on a CPU, each skipped with the reason where it cannot run."""
     reasons = {name: BACKENDS[name].why_not(torch.device("cpu")) for name in names}
     return [pytest.param(name, marks=pytest.mark.skipif(bool(why), reason=why)) for name, why in reasons.items()]
+
+
+def base_inputs(case):
+    """What the reference cases of the published size were run on."""
+    pixel_values = np.random.default_rng(11).standard_normal((1, 3, 480, 480), dtype=np.float32)
+    tensors = golden_tensors(case)
+    inputs = {name: tensors[name] for name in ("input_ids", "attention_mask")}
+    return {"pixel_values": torch.from_numpy(pixel_values), **inputs}
