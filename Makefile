@@ -54,7 +54,8 @@ test-sanitizers: setup  ## the C++ kernel under address, undefined-behaviour and
 # What neighbours of such versions deprecate in each other is not ours; a FutureWarning stays an error.
 NEIGHBOUR_TESTS ?= tests/test_auto_classes.py tests/test_configuration_remamber.py tests/test_convert_checkpoint.py \
 	tests/test_image_processing_remamber.py tests/test_modeling_remamber.py tests/test_modeling_remamber_golden.py \
-	tests/test_modeling_vmamba.py tests/test_registration.py tests/cli/test_main.py tests/test_pipeline_remamber.py tests/test_post_processing_remamber.py tests/test_processing_remamber.py \
+	tests/test_modeling_vmamba.py tests/test_pipeline_remamber.py tests/test_post_processing_remamber.py \
+	tests/test_processing_remamber.py tests/test_registration.py tests/cli/test_main.py \
 	tests/cli/test_segment.py tests/data tests/evaluation/test_referring_iou.py tests/idioms \
 	tests/inference/test_loading.py tests/training/test_resume.py tests/training/test_trainer.py
 

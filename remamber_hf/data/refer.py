@@ -12,8 +12,7 @@ instances.json + refs(split_by).p + pictures → checked rows → Arrow cache; `
     <data_dir>/images/<dataset>/JPEGImages/              RRSIS-D's layout
 
 `COCO_FOLDERS` has more places for COCO's pictures. RefCLEF's are in `images/saiapr_tc-12/` or `saiapr_tc-12/`. Any
-further folder with the first two files is a data set too, whose pictures may be in `images/<dataset>/`. This file
-stands alone: datasets < 4 loads it as a script, newer versions go through `load_refer`.
+further folder with the first two files is a data set too, whose pictures may be in `images/<dataset>/`.
 
 What is handled by rule:
 - The splits are the exact names in the refs file, in the papers' order; nothing is joined to a "test". REFER's own

@@ -186,7 +186,7 @@ def test_a_push_comes_last_and_its_failure_costs_nothing(start, tmp_path, monkey
 
 @pytest.fixture(scope="module")
 def adapted(start, tmp_path_factory):
-    """A run of recipes/lora.yaml, and its checkpoint resumed for as many steps again."""
+    """A run of the recipe lora, and its checkpoint resumed for as many steps again."""
     pytest.importorskip("peft")
     folder = tmp_path_factory.mktemp("lora")
     flags = ["--model", start / "conv", "--data_dir", start / "data" / "shapes", "--use_cpu", "--disable_tqdm", "true"]
