@@ -16,6 +16,9 @@ get_public, __dir__, __all__ = attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str):
+    if name in __all__:
+        import transformers  # noqa: F401  # first: then no other thread waits for a file of ours
+
     if name != "__version__":
         return get_public(name)
     from importlib.metadata import PackageNotFoundError, version  # late: it takes longer than all the rest

@@ -35,7 +35,7 @@ from .modeling_vmamba import (
     check_keywords,
     resize,
 )
-from .saved_code import CUSTOM_PIPELINES, copy_files, find_pipeline_code
+from .saved_code import CUSTOM_PIPELINES
 
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -517,11 +517,9 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
                 "optimize_for_inference() folded the batch norms of this model away; save it before, or load it anew."
             )
         vars(self.config).pop("custom_pipelines", None)
-        pipeline_code = find_pipeline_code(self.name_or_path or "") if self.is_saved_with_code else []
-        if pipeline_code:
+        if self.is_saved_with_code:
             self.config.custom_pipelines = deepcopy(CUSTOM_PIPELINES)
         super().save_pretrained(save_directory, *args, **kwargs)
-        copy_files(pipeline_code, save_directory)
 
 
 def segmentation_loss(

@@ -16,7 +16,7 @@ def register() -> None:
     """Import `auto_classes.py` if transformers is there, else when it will be; it takes PyTorch and seconds."""
     if "transformers" in sys.modules:
         import_module(".auto_classes", __package__)
-    else:
+    elif not any(type(finder).__qualname__ == Registration.__qualname__ for finder in sys.meta_path):  # reloaded, too
         sys.meta_path.insert(0, Registration())
 
 
@@ -24,28 +24,51 @@ class Registration(MetaPathFinder):
     """
     Imports `auto_classes.py` once transformers has been imported, by whomever, and then goes.
 
-    It waits until what is being imported is whole: transformers, and the module of ours that may have asked for it.
+    It waits until what is being imported is whole: transformers, and modules of ours that may have asked for it, in
+    this thread or in another one, which holds locks that the import here would wait for.
     """
 
     def __init__(self) -> None:
-        self.thread = threading.local()
+        self.thread = threading.local()  # depth: of executions, one in the other; searched: names, in `find_spec`
+        self.lock = threading.Lock()
+        self.num_threads = 0  # that execute a module
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != "transformers" and not name.startswith(f"{__package__}."):
             return None
-        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
-        spec = next(filter(None, found), None)
+        searched = vars(self.thread).setdefault("searched", set())
+        if name in searched:  # another finder asks all of them
+            return None
+        searched.add(name)
+        try:
+            found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+            spec = next(filter(None, found), None)
+        finally:
+            searched.remove(name)
         if spec is not None and spec.loader is not None:
             spec.loader.exec_module = partial(self.execute, spec.loader.exec_module)  # type: ignore[method-assign]
         return spec
 
     def execute(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-        """Execute a module, and register where no other is being executed that waits for it."""
-        self.thread.depth = getattr(self.thread, "depth", 0) + 1
+        """Execute a module; the last one that is executed registers."""
+        depth = getattr(self.thread, "depth", 0)
+        self.thread.depth = depth + 1
+        self._count(depth, 1)
         try:
             execute(module)
+            if not depth and self.num_threads == 1 and "transformers" in sys.modules and self in sys.meta_path:
+                try:
+                    register()
+                except ImportError:
+                    if self.num_threads == 1:
+                        raise  # else a thread was in the way that began meanwhile, and registers when it is done
+                else:
+                    sys.meta_path.remove(self)
         finally:
-            self.thread.depth -= 1
-        if not self.thread.depth and "transformers" in sys.modules and self in sys.meta_path:
-            sys.meta_path.remove(self)
-            register()
+            self.thread.depth = depth
+            self._count(depth, -1)
+
+    def _count(self, depth: int, change: int) -> None:
+        if not depth:
+            with self.lock:
+                self.num_threads += change

@@ -84,3 +84,50 @@ def test_every_public_name_is_there_and_says_what_it_is():
     assert set(remamber_hf.__all__) <= set(dir(remamber_hf))
     with pytest.raises(AttributeError, match="no_such_name"):
         remamber_hf.no_such_name  # noqa: B018
+
+
+RELOADED = {
+    "reloaded": "import importlib, remamber_hf; importlib.reload(remamber_hf)",
+    "imported anew": (
+        "import sys, remamber_hf\n"
+        "[sys.modules.pop(name) for name in list(sys.modules) if name.startswith('remamber_hf')]\n"
+        "import remamber_hf"
+    ),
+    "beside a finder that asks all finders": (
+        "import remamber_hf, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name.startswith(('remamber_hf', 'transformers')) and not name in asked:\n"
+        "            asked.append(name)\n"
+        "            try:\n"
+        "                found = (f.find_spec(name, path, target) for f in sys.meta_path if f is not self)\n"
+        "                return next(filter(None, found), None)\n"
+        "            finally:\n"
+        "                asked.remove(name)\n"
+        "asked = []\n"
+        "sys.meta_path.insert(0, Finder())"
+    ),
+}
+
+
+@pytest.mark.parametrize("beginning", RELOADED.values(), ids=RELOADED)
+def test_importing_us_twice_is_no_endless_search(beginning, tmp_path):
+    code = beginning + CHECK
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert result.stdout == "known\n", result.stderr
+
+
+@pytest.mark.parametrize("work", ["remamber_hf.ReMamberProcessor", "__import__('remamber_hf.processing_remamber')"])
+def test_a_thread_that_imports_us_beside_transformers_registers(work, tmp_path):
+    code = (
+        "import remamber_hf, threading, time\n"
+        f"def begin(): time.sleep(DELAY); {work}\n"
+        "thread = threading.Thread(target=begin)\n"
+        "thread.start()\n"
+        "import transformers\n"
+        "thread.join()"
+    )
+    for delay in ("0", "0.1", "0.5"):
+        run = [sys.executable, "-c", code.replace("DELAY", delay) + CHECK]
+        result = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path)
+        assert result.stdout == "known\n", result.stderr
