@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """ReMamber's postprocessing: logits → probabilities, masks, maps and objects at the pictures' size."""
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,8 @@ LOGIT_INTERPOLATIONS: dict[str, dict[str, Any]] = {
     "bilinear": {"mode": "bilinear", "align_corners": False},
     "nearest": {"mode": "nearest"},
 }
-TargetSizes = Sequence[tuple[int, int]] | torch.Tensor | None
-ImageIndex = Sequence[int] | torch.Tensor | None
+TargetSizes = Sequence[tuple[int, int]] | tuple[int, int] | torch.Tensor | np.ndarray | None
+ImageIndex = Sequence[int] | torch.Tensor | np.ndarray | None
 
 
 def find_logits(outputs: Any) -> torch.Tensor:
@@ -39,13 +41,14 @@ def find_logits(outputs: Any) -> torch.Tensor:
     return logits.detach()
 
 
-def check_threshold(threshold: Any) -> None:
-    """ValueError unless it is a probability."""
+def check_threshold(threshold: Any) -> float:
+    """The threshold as a number; ValueError unless it is a probability."""
     if isinstance(threshold, (torch.Tensor, np.ndarray)) and threshold.ndim == 0:
         threshold = threshold.item()
     is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
     if not is_number or not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {describe(threshold)}; give a probability in [0, 1].")
+    return float(threshold)
 
 
 def check_target_sizes(target_sizes: Any, num_sizes: int, unit: str) -> list[tuple[int, int]]:
@@ -70,22 +73,70 @@ def check_target_sizes(target_sizes: Any, num_sizes: int, unit: str) -> list[tup
             )
         size = size.tolist() if hasattr(size, "tolist") else size
         is_pair = isinstance(size, (tuple, list)) and len(size) == 2
-        if not is_pair or not all(isinstance(side, (int, float, np.number)) and side >= 1 for side in size):
+        if not is_pair or not all(
+            isinstance(side, (int, float, np.number)) and 1 <= side < float("inf") for side in size
+        ):
             raise ValueError(f"target_sizes[{index}] is {describe(size)}; give (height, width), both at least 1.")
     return [(int(height), int(width)) for height, width in sizes]
 
 
-def pictures_of(image_index: ImageIndex, num_expressions: int) -> list[int]:
+def pictures_of(image_index: Any, num_expressions: int) -> list[int]:
     """The picture of each expression; ValueError where the index does not count pictures, one for each expression."""
     if image_index is None:
         return list(range(num_expressions))
-    pictures = [int(picture) for picture in image_index]
+    try:
+        pictures = image_index.tolist() if hasattr(image_index, "tolist") else list(image_index)
+        pictures = [operator.index(picture) for picture in pictures]
+    except (TypeError, RuntimeError, NotImplementedError):  # of a meta tensor
+        pictures = []
     if len(pictures) != num_expressions or min(pictures, default=0) < 0:
         raise ValueError(
-            f"image_index is {describe(pictures)}, logits have {num_expressions} expressions; give the processor's "
+            f"image_index is {describe(image_index)}, logits have {num_expressions} expressions; give the processor's "
             "image_index, which has the picture of each, counted from 0."
         )
     return pictures
+
+
+@dataclass(frozen=True)
+class Answers:
+    """
+    What a model answered about pictures, checked.
+
+    logits: (num_expressions, 1, height, width). pictures: the picture of each expression. sizes: (height, width) of
+    each picture, also of one that no expression is about.
+    """
+
+    logits: torch.Tensor
+    pictures: list[int]
+    sizes: list[tuple[int, int]]
+    is_resized: bool
+
+
+def has_several(target_sizes: Any) -> bool:
+    """Whether these are sizes, and not one for all."""
+    return hasattr(target_sizes, "__len__") and len(target_sizes) > 0 and np.ndim(target_sizes[0]) == 1
+
+
+def read_answers(outputs: Any, target_sizes: Any, image_index: Any) -> Answers:
+    """The arguments of `post_process_probabilities`, read; ValueError for what does not fit or is not finite."""
+    logits = find_logits(outputs)
+    pictures = pictures_of(image_index, len(logits))
+    num_pictures = max(pictures, default=-1) + 1
+    if image_index is not None and has_several(target_sizes):
+        num_pictures = max(num_pictures, len(target_sizes))  # expressions may have been left out since
+    if target_sizes is None:
+        sizes = [(logits.shape[2], logits.shape[3])] * num_pictures
+    else:
+        sizes = check_target_sizes(target_sizes, num_pictures, "expression" if image_index is None else "picture")
+    num_finite = int(logits.isfinite().flatten(1).all(dim=1).sum())
+    if num_finite < len(logits):
+        reason = "weights or pixel values are not; look which."
+        if logits.dtype == torch.float16:
+            reason = "the model overflows in float16, which ends at 65,504; use bfloat16 or float32."
+        raise ValueError(
+            f"the logits of {len(logits) - num_finite} of {len(logits)} expressions are not finite: {reason}"
+        )
+    return Answers(logits, pictures, sizes, target_sizes is not None)
 
 
 class ReferringPostProcessing:
@@ -128,7 +179,7 @@ class ReferringPostProcessing:
         Raises:
             ValueError: an argument outside what is described here, or logits that are not finite.
         """
-        return list(self._probabilities(outputs, target_sizes, interpolation, image_index))
+        return list(self._probabilities(read_answers(outputs, target_sizes, image_index), interpolation))
 
     def post_process_referring_segmentation(
         self,
@@ -148,9 +199,9 @@ class ReferringPostProcessing:
         Returns:
             one bool tensor (height, width) per expression.
         """
-        check_threshold(threshold)
-        probabilities = self._probabilities(outputs, target_sizes, interpolation, image_index)
-        return [probability > threshold for probability in probabilities]  # of one at a time
+        threshold = check_threshold(threshold)
+        answers = read_answers(outputs, target_sizes, image_index)
+        return [probability > threshold for probability in self._probabilities(answers, interpolation)]
 
     def post_process_semantic_segmentation(
         self,
@@ -170,21 +221,18 @@ class ReferringPostProcessing:
             one int64 tensor (height, width) per picture: 0 where no probability is above the threshold, else 1 + the
             place of the expression with the highest one, among the expressions of this picture.
         """
-        check_threshold(threshold)
-        pictures = pictures_of(image_index, len(find_logits(outputs)))
-        probabilities = self._probabilities(outputs, target_sizes, "bilinear", image_index)
+        threshold = check_threshold(threshold)
+        answers = read_answers(outputs, target_sizes, image_index)
+        maps = [torch.zeros(size, dtype=torch.int64, device=answers.logits.device) for size in answers.sizes]
         highest: dict[int, torch.Tensor] = {}
-        maps: dict[int, torch.Tensor] = {}
-        counts = dict.fromkeys(sorted(set(pictures)), 0)
-        for picture, probability in zip(pictures, probabilities):
+        counts = [0] * len(maps)
+        for picture, probability in zip(answers.pictures, self._probabilities(answers)):
             counts[picture] += 1
-            if picture not in maps:
-                highest[picture] = torch.full_like(probability, threshold)
-                maps[picture] = torch.zeros_like(probability, dtype=torch.int64)
-            is_higher = probability > highest[picture]
+            best = highest.setdefault(picture, torch.full_like(probability, threshold))
+            is_higher = probability > best
             maps[picture][is_higher] = counts[picture]
-            highest[picture][is_higher] = probability[is_higher]
-        return [maps[picture] for picture in counts]
+            best[is_higher] = probability[is_higher]
+        return maps
 
     def post_process_instance_segmentation(
         self,
@@ -208,55 +256,36 @@ class ReferringPostProcessing:
             boxes: int64 (num_objects, 4), xmin, ymin, xmax and ymax in pixels, the far edges not included.
             labels: int64 (num_objects,), the place of each one's expression among all that came, from 0.
         """
-        check_threshold(threshold)
-        logits = find_logits(outputs)
-        pictures = pictures_of(image_index, len(logits))
-        nothing = {"scores": logits.new_zeros(0, dtype=torch.float32), "boxes": logits.new_zeros((0, 4)).long()}
-        found: dict[int, dict[str, list[torch.Tensor]]] = {picture: {} for picture in sorted(set(pictures))}
-        probabilities = self._probabilities(outputs, target_sizes, "bilinear", image_index)
-        for label, (picture, probability) in enumerate(zip(pictures, probabilities)):
+        threshold = check_threshold(threshold)
+        answers = read_answers(outputs, target_sizes, image_index)
+        number = answers.logits.new_zeros(0, dtype=torch.float32)
+        found: list[dict[str, list[torch.Tensor]]] = [
+            {
+                "masks": [torch.zeros((0, *size), dtype=torch.bool, device=number.device)],
+                "scores": [number],
+                "boxes": [number.long().reshape(0, 4)],
+                "labels": [number.long()],
+            }
+            for size in answers.sizes
+        ]
+        for label, (picture, probability) in enumerate(zip(answers.pictures, self._probabilities(answers))):
             mask = probability > threshold
-            if not found[picture]:
-                first = {"masks": mask.new_zeros((0, *mask.shape)), **nothing}
-                found[picture] = {name: [value] for name, value in {**first, "labels": nothing["boxes"][:, 0]}.items()}
             if mask.any():
                 found[picture]["masks"].append(mask[None])
                 found[picture]["scores"].append(probability[mask].mean()[None])
                 found[picture]["boxes"].append(box_of(mask)[None])
-                found[picture]["labels"].append(torch.full((1,), label, device=mask.device))
-        return [{name: torch.cat(values) for name, values in objects.items()} for objects in found.values()]
+                found[picture]["labels"].append(torch.tensor([label], device=mask.device))
+        return [{name: torch.cat(values) for name, values in objects.items()} for objects in found]
 
-    def _probabilities(
-        self, outputs: Any, target_sizes: TargetSizes, interpolation: str, image_index: ImageIndex
-    ) -> Iterator[torch.Tensor]:
-        """See `post_process_probabilities`; everything is checked before the first is made, one at a time."""
-        logits = find_logits(outputs)
+    def _probabilities(self, answers: Answers, interpolation: str = "bilinear") -> Iterator[torch.Tensor]:
+        """See `post_process_probabilities`; one at a time."""
         if interpolation not in LOGIT_INTERPOLATIONS:
             raise ValueError(f"interpolation is {interpolation!r}; choose one of {sorted(LOGIT_INTERPOLATIONS)}.")
-        pictures = pictures_of(image_index, len(logits))
-        sizes: list[tuple[int, int]] | None = None
-        if target_sizes is not None:
-            unit = "expression" if image_index is None else "picture"
-            of_pictures = check_target_sizes(target_sizes, max(pictures, default=-1) + 1, unit)
-            sizes = [of_pictures[picture] for picture in pictures]
-        num_finite = int(logits.isfinite().flatten(1).all(dim=1).sum())
-        if num_finite < len(logits):
-            reason = "weights or pixel values are not; look which."
-            if logits.dtype == torch.float16:
-                reason = "the model overflows in float16, which ends at 65,504; use bfloat16 or float32."
-            raise ValueError(
-                f"the logits of {len(logits) - num_finite} of {len(logits)} expressions are not finite: {reason}"
-            )
-
-        def generate() -> Iterator[torch.Tensor]:
-            for index in range(len(logits)):
-                own = logits[index : index + 1].float()
-                if sizes is None:
-                    yield own[0, 0].sigmoid()  # (height, width)
-                else:
-                    yield self.lay_back(own, sizes[index], LOGIT_INTERPOLATIONS[interpolation])
-
-        return generate()
+        for picture, logits in zip(answers.pictures, answers.logits.split(1)):
+            if answers.is_resized:
+                yield self.lay_back(logits.float(), answers.sizes[picture], LOGIT_INTERPOLATIONS[interpolation])
+            else:
+                yield logits.float()[0, 0].sigmoid()  # (height, width)
 
 
 def box_of(mask: torch.Tensor) -> torch.Tensor:

@@ -5,11 +5,11 @@
 from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
 
 import copy
+import functools
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
-import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin, TextKwargs
 
@@ -126,6 +126,19 @@ TRUNCATIONS = (None, True, False, "longest_first", "only_first", "do_not_truncat
 PADDINGS = (None, True, False, "longest", "max_length", "do_not_pad")
 LONGEST_TEXT = 2**16  # tokens: the most that a configuration allows a text encoder
 SHORTEST_TEXT = 3  # tokens: the start, a word, the end
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def by_image_processor(method: Method) -> Method:
+    """A method of the processor that calls the one of this name of its image processor."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.image_processor, method.__name__)(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 class ReMamberProcessor(ReferringPostProcessing, ProcessorMixin):
@@ -308,11 +321,14 @@ class ReMamberProcessor(ReferringPostProcessing, ProcessorMixin):
             fields["image_processor"].get("auto_map", {}).pop("AutoProcessor", None)
         return fields
 
-    def lay_back(
-        self, logits: torch.Tensor, target_size: tuple[int, int], interpolation: dict[str, Any]
-    ) -> torch.Tensor:
-        """See the image processor, which knows where the model's pixels lie in a picture."""
-        return self.image_processor.lay_back(logits, target_size, interpolation)
+    # What these do, the image processor's class says, or one made of it.
+    lay_back = by_image_processor(ReferringPostProcessing.lay_back)
+    post_process_probabilities = by_image_processor(ReferringPostProcessing.post_process_probabilities)
+    post_process_referring_segmentation = by_image_processor(
+        ReferringPostProcessing.post_process_referring_segmentation
+    )
+    post_process_semantic_segmentation = by_image_processor(ReferringPostProcessing.post_process_semantic_segmentation)
+    post_process_instance_segmentation = by_image_processor(ReferringPostProcessing.post_process_instance_segmentation)
 
 
 __all__ = ["ReMamberProcessor"]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks of logits and what is refused; masks, maps and objects of each picture, compared with a loop in numpy."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,6 +98,11 @@ def test_what_the_processor_returns_says_which_picture(processor):
     ("arguments", "message"),
     [
         ({"image_index": [0, 1]}, "image_index is .*, logits have 5 expressions"),
+        ({"image_index": [0.7, 0.2, 1.9, 0.0, 1.0]}, "image_index is .*, logits have 5 expressions"),
+        ({"image_index": "abcde"}, "image_index is 'abcde', logits have 5 expressions"),
+        ({"image_index": 0}, "image_index is 0, logits have 5 expressions"),
+        ({"image_index": torch.zeros(5, dtype=torch.int64, device="meta")}, "image_index is .*, logits have"),
+        ({"target_sizes": [(math.inf, 5)] * 5}, "target_sizes.* is .inf, 5.; give .height, width."),
         ({"image_index": [0, 1, -1, 0, 0]}, "image_index is .*, logits have 5 expressions"),
         (
             {"image_index": IMAGE_INDEX, "target_sizes": SIZES[:2]},
@@ -105,7 +111,10 @@ def test_what_the_processor_returns_says_which_picture(processor):
         ({"target_sizes": SIZES}, "target_sizes has 3 entries, logits have 5 expressions"),
         ({"threshold": 1.5}, "threshold is 1.5"),
     ],
-    ids=["too few", "negative", "too few sizes", "sizes of pictures without their index", "threshold"],
+    ids=[
+        *("too few", "fractions", "text", "a number", "no data", "no size", "negative", "too few sizes"),
+        *("sizes of pictures without their index", "threshold"),
+    ],
 )
 def test_what_does_not_fit_is_refused(processor, outputs, method, arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -201,3 +210,39 @@ def test_logits_that_are_not_finite_are_no_empty_masks(value, dtype, reason):
     broken.logits[1, 0, 3, 4] = value
     with pytest.raises(ValueError, match=f"the logits of 1 of 3 expressions are not finite: {reason}"):
         post_process(broken)
+
+
+def test_pictures_that_no_expression_is_about_keep_their_place(processor, outputs):
+    logits = outputs.logits[:2]
+    for index, sizes in (([0, 2], SIZES), ([0, 1], SIZES), (np.array([1, 0]), np.array(SIZES))):
+        maps = processor.post_process_semantic_segmentation(logits, sizes, image_index=index)
+        assert [tuple(one.shape) for one in maps] == SIZES
+        found = processor.post_process_instance_segmentation(logits, sizes, image_index=index)
+        assert [tuple(objects["masks"].shape[1:]) for objects in found] == SIZES
+        (unused,) = {0, 1, 2} - set(np.asarray(index).tolist())
+        assert not maps[unused].any() and len(found[unused]["labels"]) == 0
+
+
+@pytest.mark.parametrize("threshold", [0.3, np.float32(0.3), np.array(0.3), torch.tensor(0.3)], ids=repr)
+@pytest.mark.parametrize("method", ["referring", "semantic", "instance"])
+def test_a_threshold_is_a_number_of_any_library(processor, outputs, threshold, method):
+    post_process = getattr(processor, f"post_process_{method}_segmentation")
+    for found, expected in zip(post_process(outputs, threshold=threshold), post_process(outputs, threshold=0.3)):
+        for name in found if method == "instance" else [...]:
+            np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_one_size_holds_for_all_pictures(processor, outputs):
+    masks = processor.post_process_referring_segmentation(outputs, (9, 7), image_index=IMAGE_INDEX)
+    assert [tuple(mask.shape) for mask in masks] == [(9, 7)] * 5
+    assert len(processor.post_process_semantic_segmentation(outputs, (9, 7), image_index=IMAGE_INDEX)) == 3
+
+
+def test_a_users_image_processor_decides(outputs):
+    class Inverted(ReMamberImageProcessorPil):
+        def post_process_referring_segmentation(self, *args, **kwargs):
+            return [~mask for mask in super().post_process_referring_segmentation(*args, **kwargs)]
+
+    plain, inverted = (ReMamberProcessor(each(), make_tokenizer()) for each in (ReMamberImageProcessorPil, Inverted))
+    pairs = zip(*(each.post_process_referring_segmentation(outputs) for each in (plain, inverted)), strict=True)
+    assert all(torch.equal(mask, ~other) for mask, other in pairs)
