@@ -117,6 +117,8 @@ def load_whole(model_class: type[Model], name: str | PathLike[str], **kwargs: An
 
 
 class ReMamberPreTrainedModel(VMambaPreTrainedModel):
+    """What every ReMamber has: loading, saving, initialization, and where its scans run."""
+
     config: ReMamberConfig  # type: ignore[assignment]  # what the two configs share is SS2DConfig
     base_model_prefix = "remamber"
     _auto_map = {
@@ -160,10 +162,15 @@ class ReMamberPreTrainedModel(VMambaPreTrainedModel):
             ValueError: if a model is of another kind, or lacks weights: they would be random.
         """
         keywords: dict[str, dict[str, Any]] = {"vision": {}, "text": {}}
+        known = ReMamberConfig().to_dict().keys() - {
+            "dtype"
+        }  # fresh parts are float32, and so is what is put together
         for name in list(kwargs):
             part, _, keyword = name.partition("_")
             if part in keywords and name != "text_length":
                 keywords[part][keyword] = kwargs.pop(name)
+            elif name not in known:
+                raise ValueError(f"{name!r} is no field of ReMamberConfig that a new model can have; leave it out.")
         backbone = load_part(VMambaModel, vision_model_name_or_path, vision_model, ("vmamba",), keywords["vision"])
         text_encoder = load_part(
             CLIPTextModel, text_model_name_or_path, text_model, ("clip_text_model", "clip"), keywords["text"]

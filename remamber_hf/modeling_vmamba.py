@@ -240,6 +240,8 @@ class VMambaStage(nn.Module):
 
 
 class VMambaPreTrainedModel(PreTrainedModel):
+    """What every VMamba has: loading, saving, initialization, and where its scans run."""
+
     config: VMambaConfig
     base_model_prefix = "vmamba"
     main_input_name = "pixel_values"

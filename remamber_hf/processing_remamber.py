@@ -141,7 +141,7 @@ def by_image_processor(method: Method) -> Method:
     return call  # type: ignore[return-value]
 
 
-class ReMamberProcessor(ReferringPostProcessing, ProcessorMixin):
+class ReMamberProcessor(ProcessorMixin, ReferringPostProcessing):
     """Pictures → image processor, expressions → CLIP tokenizer, and where pictures are shared an index of them.
 
     Every expression gets `text_length` tokens: cut after `text_length - 1`, closed with the end token and filled up

@@ -181,3 +181,9 @@ def test_weights_may_be_spread_and_offloaded(mask_head, device_map, tmp_path):
     )
     with torch.no_grad():
         torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits)
+
+
+@pytest.mark.parametrize(("name", "value"), [("mask_haed", "mamba"), ("dtype", torch.float16)])
+def test_a_field_that_a_new_model_cannot_have_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"'{name}' is no field of ReMamberConfig"):
+        ReMamberForImageSegmentation.from_vision_text_pretrained("nowhere", "nowhere", **{name: value})

@@ -164,7 +164,7 @@ def main() -> None:
             path = Path(error.filename)
             path = next((folder for folder in (path, *path.parents) if folder.exists()), path)
             message = f"{path} is a file where a folder is needed; give another."
-    except (ValueError, OSError) as error:
+    except bad_input() as error:
         message = str(error)
     except (RuntimeError, SafetensorError) as error:
         if not is_failed_write(error):
@@ -174,6 +174,13 @@ def main() -> None:
         return
     print(f"remamber: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
+
+
+def bad_input() -> tuple[type[Exception], ...]:
+    """What bad input raises: of Pillow, if it was imported, what it has for a picture of more pixels than are read."""
+    pillow = sys.modules.get("PIL.Image")
+    bombs = () if pillow is None else (pillow.DecompressionBombError, pillow.DecompressionBombWarning)
+    return (ValueError, OSError, *bombs)
 
 
 def wait_without_spinning() -> None:

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""Data for training and evaluation: REFER files (`refer`), synthetic scenes (`synthetic`), batches (`collator`)."""
+"""Referring data: readers of REFER sets, of own pictures and of mixtures, what a row is made of, and batches."""

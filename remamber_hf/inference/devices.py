@@ -29,7 +29,7 @@ def find_device(device: str | torch.device) -> torch.device:
     if found is None or found.type not in DEVICES:
         raise ValueError(f"the device {str(device)!r} is unknown; use one of auto, {', '.join(DEVICES)}.")
     if (found.index or 0) >= numbers[found.type]:
-        raise ValueError(f"the device {str(device)!r} is not available on this machine; use --device auto.")
+        raise ValueError(f"the device {str(device)!r} is not available on this machine; use auto.")
     return found
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""Command: what is installed here, which scan backends can run, why others cannot, and which one `auto` takes."""
+"""What is installed here, which scan backends can run, why others cannot, and which one `auto` takes."""
 
 import os
 import platform
@@ -20,7 +20,6 @@ PACKAGES = ("remamber_hf", "torch", "transformers", "accelerate", "datasets", "m
 COMPILERS = ("c++", "g++", "clang++")
 SCAN_DTYPES = {**DTYPES, "float64": torch.float64}
 AUTO_CASES = [("cpu", "float32"), ("cpu", "bfloat16"), ("cpu", "float64"), ("cuda", "float32"), ("mps", "float32")]
-MIN_WIDTH = 100  # columns of a table that goes to a file
 
 
 def describe_environment() -> dict[str, Any]:

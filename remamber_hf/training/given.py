@@ -18,7 +18,7 @@ METRICS = ("loss", *referring_iou([0], [1]))  # that evaluation gives
 
 
 def check_given(args, processing_class, train_dataset, eval_dataset, others: dict):
-    """ValueError for arguments that Trainer takes and the trainer of this file cannot serve."""
+    """ValueError for arguments that Trainer takes and the trainer cannot serve."""
     if not isinstance(args, ReMamberTrainingArguments):
         came = "missing" if args is None else f"a {type(args).__name__}"
         raise ValueError(f"args are {came}; give ReMamberTrainingArguments, which have what ReMamber needs besides.")

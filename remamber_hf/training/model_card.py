@@ -21,6 +21,7 @@ from ..evaluation.report import SCORE_TITLES
 from ..files import make_whole_file
 from ..inference.environment import describe_environment
 from ..inference.image_backend import image_backend
+from ..inference.loading import BUNDLED
 from ..processing_remamber import ReMamberProcessor
 from .arguments import ReMamberTrainingArguments
 from .ema import AVERAGED_MODEL
@@ -332,7 +333,8 @@ def _whole(value):
 
 
 def _is_hub_name(name: str | None) -> bool:
-    return name is not None and not os.path.exists(name) and HUB_NAME.fullmatch(name) is not None
+    is_free = name is not None and name != BUNDLED and not os.path.exists(name)
+    return is_free and HUB_NAME.fullmatch(str(name)) is not None
 
 
 def _public(key: str, value):

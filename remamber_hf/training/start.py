@@ -61,8 +61,9 @@ def build_model(
                 "model_config has text_config or vision_config; text_model and vision_model bring theirs."
             )
         try:
+            new = {name: value for name, value in fields.items() if name not in STORED}
             model = ReMamberForImageSegmentation.from_vision_text_pretrained(
-                arguments.vision_model, arguments.text_model, **fields
+                arguments.vision_model, arguments.text_model, **new
             )
         except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
             raise ValueError(

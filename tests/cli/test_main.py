@@ -162,6 +162,16 @@ def test_the_bound_on_pixels_is_raised_by_a_variable_for_every_command(monkeypat
         assert raised.value.code == 2 and message in capsys.readouterr().err
 
 
+def test_a_picture_of_a_data_set_beyond_the_bound_is_one_line(remamber, monkeypatch, tmp_path):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    assert remamber("data", "synthesize", "shapes", "--images", 8)[0] == 0
+    monkeypatch.setenv("REMAMBER_MAX_PIXELS", "100")
+    for command in (["data", "preview", "--data_dir", "shapes"], ["evaluate", "bundled", "--data_dir", "shapes"]):
+        status, _, error = remamber(*command)
+        assert status == 2 and error.splitlines()[-1].startswith("remamber: error: "), error
+
+
 # ---------------------------------------------------------------------------------------------- the table of commands
 @pytest.mark.parametrize("argument", ["--version", "--help", "data"])
 def test_the_pages_are_there_before_pytorch_and_transformers(argument):

@@ -117,6 +117,11 @@ def test_names_on_the_hub_are_linked(run, arguments):
     assert card.data.datasets == ["me/pictures"]
 
 
+def test_the_bundled_model_is_no_name_on_the_hub(run, arguments):
+    card = card_of(replace(run, given={"model": "bundled", "data_dir": "data", "output_dir": "out"}), arguments)
+    assert card.data.base_model is None and "bundled" in card.text
+
+
 def test_what_was_not_said_or_done_is_said_to_be_missing(run, arguments):
     card = card_of(replace(run, license=None, metrics={}), arguments)
     assert card.data.license == "other" and card.data.eval_results is None
