@@ -11,7 +11,7 @@ setup: .venv/ready
 .venv/ready: setup.cfg setup.py constraints.txt remamber_hf/csrc/scan.cpp
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed, this is ' + sys.version)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[lint,test]"
 	touch $@
 
 demo: setup  ## segment a bundled picture with the bundled model; writes demo/
@@ -136,7 +136,6 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
 	$(BIN)/lint-imports --no-cache
 
 build/actionlint:

@@ -57,7 +57,24 @@ BEGINNINGS = {
 }
 
 
-@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
+QUICK = (
+    "the package first",
+    "a class of transformers first",
+    "a file of models",
+    "in threads",
+    "reloaded",
+)  # of 5 s each
+
+
+def some_slow(beginnings: dict[str, str]) -> list:
+    """Those that are not `QUICK` run with `make test-slow`."""
+    return [
+        pytest.param(code, id=name, marks=[] if name in QUICK else [pytest.mark.slow])
+        for name, code in beginnings.items()
+    ]
+
+
+@pytest.mark.parametrize("beginning", some_slow(BEGINNINGS))
 def test_transformers_knows_us_whatever_is_imported_first(beginning, tmp_path):
     code = beginning + CHECK
     result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path)
@@ -110,13 +127,14 @@ RELOADED = {
 }
 
 
-@pytest.mark.parametrize("beginning", RELOADED.values(), ids=RELOADED)
+@pytest.mark.parametrize("beginning", some_slow(RELOADED))
 def test_importing_us_twice_is_no_endless_search(beginning, tmp_path):
     code = beginning + CHECK
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert result.stdout == "known\n", result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["remamber_hf.ReMamberProcessor", "__import__('remamber_hf.processing_remamber')"])
 def test_a_thread_that_imports_us_beside_transformers_registers(work, tmp_path):
     code = (

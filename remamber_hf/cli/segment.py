@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""Command: the masks of the objects that expressions mean, in one picture or in many."""
+"""The command `remamber segment`: the masks of the objects that expressions mean, in one picture or in many."""
 
 import json
 import sys
@@ -15,6 +15,7 @@ from PIL import Image, ImageChops
 from tqdm import tqdm
 from transformers.utils import logging
 
+from ..data.reading import is_unicode
 from ..data.rle import encode_mask
 from ..files import STANDARD, save_picture
 from ..inference.explanation import draw_explanation, explain_mask
@@ -81,12 +82,7 @@ def to_json(source: str, result: SegmentedObject) -> str:
     }
     line = json.dumps(record, ensure_ascii=False)
     # A name that is no UTF-8 has halves of surrogates.
-    return line if line.isascii() or is_encodable(line) else json.dumps(record)
-
-
-def is_encodable(text: str) -> bool:
-    """Whether it can be written as UTF-8."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return line if line.isascii() or is_unicode(line) else json.dumps(record)
 
 
 def run_task(

@@ -11,6 +11,7 @@ from transformers import CLIPTokenizer, PreTrainedConfig
 from transformers.utils import find_adapter_config_file
 
 from ..configuration_remamber import ReMamberConfig
+from ..messages import printable
 from ..modeling_remamber import ReMamberForImageSegmentation, load_whole
 from ..pipeline_remamber import ReferringSegmentationPipeline
 from ..processing_remamber import ReMamberProcessor
@@ -130,7 +131,7 @@ def _one_line(error: Exception) -> str:
     if "trust_remote_code" in str(error):  # an advice to run it
         return "it needs code that comes with it, which is never run."
     text = " ".join(str(error).split()) or type(error).__name__
-    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    text = printable(text)
     return text if len(text) <= LONGEST_CAUSE else f"{text[:LONGEST_CAUSE]} …"
 
 

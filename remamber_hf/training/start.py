@@ -23,8 +23,6 @@ from .tokenizer import train_tokenizer
 
 
 STORED = ("auto_map", "custom_pipelines", "use_cache")  # in a config.json, besides the fields
-
-
 DEFAULT_IMAGE_SIZE = 480  # as published
 
 
