@@ -16,7 +16,7 @@ def register() -> None:
     """Import `auto_classes.py` if transformers is there, else when it will be; it takes PyTorch and seconds."""
     if "transformers" in sys.modules:
         import_module(".auto_classes", __package__)
-    elif not any(type(finder).__qualname__ == Registration.__qualname__ for finder in sys.meta_path):  # reloaded, too
+    else:
         sys.meta_path.insert(0, Registration())
 
 
