@@ -49,6 +49,12 @@ LARGEST = {
     "vocab_size": 10**7,
 }
 LARGEST_HIDDEN_SIZE, LARGEST_DEPTH, MOST_STAGES = LARGEST["hidden_size"], 128, 16
+LARGEST_WINDOW = 2**16
+# Fields that one fusion alone reads, with their defaults. Sizes are none of them: they may stay where fusion changes.
+FUSION_OPTIONS = {
+    "twister": {"twister_scans": "channel_then_spatial", "use_global_text": True, "use_local_text": True},
+    "in_context": {"in_context_position": "prefix", "in_context_window": 0},
+}
 TEXT_SIZES = (
     "vocab_size",
     "hidden_size",
@@ -229,7 +235,18 @@ class ReMamberConfig(SS2DConfig):
         text_length (`int`, defaults to 20): tokens of an expression; the correlation convolution has one channel each.
         channel_scan_size (`int`, defaults to 16): side, in cells, to which a map is resized for the channel scan.
         correlation_size (`int`, defaults to 512): channels in which text and picture are correlated.
-        num_fusion_blocks (`int`, defaults to 2): Mamba Twister blocks after each stage.
+        num_fusion_blocks (`int`, defaults to 2): fusion blocks after each stage.
+        fusion (`"twister"`, `"in_context"`, `"cross_attention"` or `"norm_adaptation"`, defaults to `"twister"`):
+            how the text comes into the map, by the Mamba Twister or by one of the designs that the paper compares.
+        twister_scans (`str`, defaults to `"channel_then_spatial"`):
+            scans of the Twister: `"channel_then_spatial"`, `"spatial_then_channel"`, `"parallel"`, `"channel"` or
+            `"spatial"`.
+        use_global_text, use_local_text (`bool`, default to `True`):
+            whether the Twister's cube holds the text in one vector, and the correlation of tokens and pixels.
+        in_context_position (`"prefix"`, `"suffix"` or `"both"`, defaults to `"prefix"`):
+            where in-context fusion puts the tokens; see [`~fusion_remamber.InContextScan`].
+        in_context_window (`int`, defaults to 0):
+            side of the windows, in cells of the map, at each of which in-context fusion repeats the tokens; or 0.
         mask_head (`"conv"` or `"mamba"`, defaults to `"conv"`): the head that turns fused maps into mask logits.
         decoder_depths (`list[int]`, defaults to `[2, 4, 2, 2]`): blocks per level of the Mamba head, coarse to fine.
         conv_head_ratio (`int`, defaults to 4): channels of the Conv head over those of the first stage.
@@ -246,6 +263,14 @@ class ReMamberConfig(SS2DConfig):
     channel_scan_size: int = 16
     correlation_size: int = 512
     num_fusion_blocks: int = 2
+    fusion: Literal["twister", "in_context", "cross_attention", "norm_adaptation"] = "twister"
+    twister_scans: Literal["channel_then_spatial", "spatial_then_channel", "parallel", "channel", "spatial"] = (
+        "channel_then_spatial"
+    )
+    use_global_text: bool = True
+    use_local_text: bool = True
+    in_context_position: Literal["prefix", "suffix", "both"] = "prefix"
+    in_context_window: int = 0
     mask_head: Literal["conv", "mamba"] = "conv"
     decoder_depths: list[int] | tuple[int, ...] = (2, 4, 2, 2)
     conv_head_ratio: int = 4
@@ -310,6 +335,25 @@ class ReMamberConfig(SS2DConfig):
                     f"text_config.{name} is {reprlib.repr(value)}, and the vocabulary has {text.vocab_size} tokens; "
                     "give the number of one of them."
                 )
+
+    def validate_fusion(self) -> None:
+        for fusion, options in FUSION_OPTIONS.items():
+            for name, default in options.items():
+                value = getattr(self, name)
+                if fusion != self.fusion and value != default:
+                    raise ValueError(
+                        f"{name} is {reprlib.repr(value)}, which fusion={self.fusion!r} does not read; leave it out "
+                        f"or give fusion={fusion!r}."
+                    )
+        if not self.use_global_text and not self.use_local_text:
+            raise ValueError(
+                "use_global_text and use_local_text are both false; the Twister needs one, for no text would come in."
+            )
+        if not 0 <= self.in_context_window <= LARGEST_WINDOW:
+            raise ValueError(
+                f"in_context_window is {self.in_context_window}; give the side of a window in cells up to "
+                f"{LARGEST_WINDOW:,}, or 0 for none."
+            )
 
     def validate_sizes(self) -> None:
         assert isinstance(self.text_config, CLIPTextConfig) and isinstance(self.vision_config, VMambaConfig)

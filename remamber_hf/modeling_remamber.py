@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.backbone_utils import filter_output_hidden_states
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import ModelOutput
@@ -25,7 +26,7 @@ from transformers.models.clip.modeling_clip import CLIPTextModel
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .configuration_remamber import LEGACY_END_TOKEN, ReMamberConfig, text_config_of, vision_config_of
-from .fusion_remamber import TextFusion
+from .fusion_remamber import FUSIONS, NormAdaptationBlock
 from .mask_heads_remamber import MASK_HEADS, ConvMixer, ConvNormReLU, fold_batch_norms
 from .modeling_vmamba import (
     VMambaModel,
@@ -129,12 +130,22 @@ class ReMamberPreTrainedModel(VMambaPreTrainedModel):
     _no_split_modules = [
         "VSSBlock",
         "MambaTwisterBlock",
+        "InContextBlock",
+        "CrossAttentionBlock",
+        "NormAdaptationBlock",
         "MambaDecoderBlock",
         "TextImageCorrelation",
         "ConvMixer",
         "CLIPEncoderLayer",
         "CLIPTextEmbeddings",
     ]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, NormAdaptationBlock):
+            init.zeros_(module.adaptation.weight)
+            init.zeros_(module.adaptation.bias)
 
     @classmethod
     def from_vision_text_pretrained(
@@ -303,7 +314,8 @@ class ReMamberModel(ReMamberPreTrainedModel):
         super().__init__(config)
         self.text_encoder = CLIPTextModel(text_config_of(config))
         self.backbone = VMambaModel(vision_config_of(config))
-        self.fusions = nn.ModuleList(TextFusion(config, size) for size in vision_config_of(config).hidden_sizes)
+        fusion_class = FUSIONS[config.fusion]
+        self.fusions = nn.ModuleList(fusion_class(config, size) for size in vision_config_of(config).hidden_sizes)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -327,8 +339,8 @@ class ReMamberModel(ReMamberPreTrainedModel):
         Args:
             pixel_values: normalized pictures (num_images, 3, height, width), any size.
             input_ids: tokens (num_expressions, text_length), padded with the end token.
-            attention_mask: 1 for tokens, 0 for padding (num_expressions, text_length). Only the text encoder reads it.
-                By default what comes after the first end token is padding.
+            attention_mask: 1 for tokens, 0 for padding (num_expressions, text_length), for the text encoder and for
+                fusions that read tokens. By default what comes after the first end token is padding.
             image_index: picture of each expression (num_expressions); what does not depend on the text runs once per
                 picture. Without it there is one picture per expression.
             num_images: number of pictures that `image_index` was made for (num_expressions), as the processor gives
@@ -402,7 +414,8 @@ class ReMamberModel(ReMamberPreTrainedModel):
             hidden_states = stage.blocks(hidden_states)
             if index == 0 and image_index is not None:
                 hidden_states = hidden_states[image_index]
-            maps.append(channels_first(fusion(hidden_states, text.last_hidden_state, text.pooler_output)))
+            fused = fusion(hidden_states, text.last_hidden_state, text.pooler_output, attention_mask)
+            maps.append(channels_first(fused))
             hidden_states = stage.downsample(channels_last(maps[-1]))
         return ReMamberModelOutput(
             last_hidden_state=maps[-1],

@@ -120,7 +120,7 @@ def selective_scan(
     scan = _find_backend(backend, u.device, u.dtype, "selective_scan").selective_scan
     if not u.numel():
         return u.to(scan_dtype(u))
-    with _without_autocast(u):
+    with without_autocast(u):
         return scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
 
 
@@ -187,13 +187,13 @@ def cross_selective_scan(
         return x.to(scan_dtype(x))
     # 1×1 convolutions commute with the reading order: one matrix product in pixel order serves all directions.
     projections = F.linear(x, x_proj_weight.to(x.dtype).flatten(0, 1)).unflatten(-1, x_proj_weight.shape[:2])
-    with _without_autocast(x):
+    with without_autocast(x):
         dtype = scan_dtype(x)
         A, D = -torch.exp(A_log.to(dtype)), D.to(dtype)
         return scan(x, projections, dt_proj_weight.to(dtype), dt_proj_bias.to(dtype), A, D, directions)
 
 
-def _without_autocast(tensor: torch.Tensor) -> AbstractContextManager[object]:
+def without_autocast(tensor: torch.Tensor) -> AbstractContextManager[object]:
     """A context in which autocast is off; the meta device has none."""
     device_type = tensor.device.type
     return torch.autocast(device_type, enabled=False) if device_type != "meta" else nullcontext()
@@ -503,5 +503,7 @@ __all__ = [
     "check_backend_name",
     "cross_selective_scan",
     "fastest_backend",
+    "scan_dtype",
     "selective_scan",
+    "without_autocast",
 ]
