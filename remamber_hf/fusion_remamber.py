@@ -179,7 +179,7 @@ class TwisterFusion(nn.Module):
         return hidden_states
 
 
-# -------------------------------------------------------------------------------------------- the paper's other designs
+# ------------------------------------------------------------------------------------------- the paper's other designs
 
 
 class InContextScan(SS2D):

@@ -38,6 +38,26 @@ TEXT_FIELDS = {
 }
 VISION_FIELDS = {"hidden_sizes": [8, 16, 32, 64], "depths": [1, 1, 1, 1], "drop_path_rate": 0.0}
 REMAMBER_FIELDS = {"text_length": 7, "correlation_size": 16, "channel_scan_size": 4, "decoder_depths": [1, 1, 1, 1]}
+# Every fusion, arrangement of scans and option, by the fields that differ from the published model's.
+FUSIONS: dict[str, dict] = {
+    "twister": {},
+    "in_context": {"fusion": "in_context"},
+    "cross_attention": {"fusion": "cross_attention"},
+    "norm_adaptation": {"fusion": "norm_adaptation"},
+}
+FUSION_VARIANTS: dict[str, dict] = {
+    **FUSIONS,
+    "spatial_then_channel": {"twister_scans": "spatial_then_channel"},
+    "parallel": {"twister_scans": "parallel"},
+    "channel": {"twister_scans": "channel"},
+    "spatial": {"twister_scans": "spatial"},
+    "no_global_text": {"use_global_text": False},
+    "no_local_text": {"use_local_text": False},
+    "suffix": {"fusion": "in_context", "in_context_position": "suffix"},
+    "window": {"fusion": "in_context", "in_context_window": 3},
+    "window_both": {"fusion": "in_context", "in_context_window": 4, "in_context_position": "both"},
+    "window_suffix": {"fusion": "in_context", "in_context_window": 2, "in_context_position": "suffix"},
+}
 
 
 def vision_config(**fields) -> VMambaConfig:
