@@ -32,6 +32,7 @@ CORRELATION_NOTE = (
     "Inner product of token and pixel, as the convolution after it reads them. Colours run from the lowest to the "
     "highest value of each map by itself; the two values stand below it. Orange: the mask. Padding is left out."
 )
+NO_CORRELATION_NOTE = "This model's fusion makes no correlation of tokens and pixels."
 GROWTH_NOTE = (
     "Probability, dark 0 to light 1, that the mask head gives for the maps of the named stages as they are and the "
     "mean over the picture for those of later stages. Orange: above {threshold:g}. The last is the model's mask."
@@ -47,7 +48,8 @@ class Explanation:
     tokens: the part of the expression that each token stands for, with a hyphen where the word goes on; "[start]" and
         "[end]" for the marks around it; no padding.
     correlations: for each stage, and each level of the Mamba head, its name and the inner products of tokens and
-        pixels, float32 (tokens, height, width), unbounded; what `TextImageCorrelation` convolves.
+        pixels, float32 (tokens, height, width), unbounded; what `TextImageCorrelation` convolves. None of a stage
+        whose fusion has no such correlation, see `config.fusion` and `config.use_local_text`.
     growth: probabilities in [0, 1], float32 (height, width) of the picture, one per stage. In order, what the
         mask head makes of the fused maps of the first 1, 2, 3, … stages, if each later map is replaced by its mean
         over the picture; the last is what the model says.
@@ -89,7 +91,8 @@ def explain_mask(
     if model.config.mask_head == "mamba":
         levels: Any = model.mask_head.levels
         text_modules |= {f"head level {level}": module for level, module in enumerate(levels, start=1)}
-    modules = {name: module.local_text.conv for name, module in text_modules.items()}
+    correlated = {name: getattr(module, "local_text", None) for name, module in text_modules.items()}
+    modules = {name: local_text.conv for name, local_text in correlated.items() if local_text is not None}
     with torch.inference_mode():
         with recorded_inputs({**modules, "mask head": model.mask_head}) as recorded:
             outputs = model(**inputs, return_dict=True)
@@ -185,8 +188,8 @@ def draw_explanation(picture: Image.Image, explanation: Explanation, threshold: 
         draw_paragraph(GROWTH_NOTE.format(threshold=threshold), SMALL_SIZE, GREY),
         draw_growth(picture, explanation.growth, threshold),
         draw_paragraph("Text-image correlation", TEXT_SIZE, "black"),
-        draw_paragraph(CORRELATION_NOTE, SMALL_SIZE, GREY),
-        *draw_correlations(explanation, threshold),
+        draw_paragraph(CORRELATION_NOTE if explanation.correlations else NO_CORRELATION_NOTE, SMALL_SIZE, GREY),
+        *(draw_correlations(explanation, threshold) if explanation.correlations else []),
     ]
     figure = Image.new("RGB", (FIGURE_WIDTH, GAP + sum(strip.height + GAP for strip in strips)), "white")
     top = GAP

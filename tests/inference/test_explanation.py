@@ -44,9 +44,9 @@ def tiny_processor():
     return ReMamberProcessor(ReMamberImageProcessorPil(size=size), tokenizer, text_length=7)
 
 
-def tiny_model(mask_head, processor):
+def tiny_model(mask_head, processor, **fields):
     torch.manual_seed(0)
-    config = remamber_config(mask_head)
+    config = remamber_config(mask_head, **fields)
     end = processor.tokenizer.eos_token_id
     config.text_config.vocab_size = len(processor.tokenizer)
     config.text_config.eos_token_id = config.text_config.pad_token_id = end
@@ -76,6 +76,17 @@ def test_correlations_are_the_inner_products_of_token_and_pixel_without_the_padd
             for token in range(4):
                 expected = (pixels * tokens[token]).sum(-1)
                 torch.testing.assert_close(torch.from_numpy(maps[token]), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fields", [{"fusion": "cross_attention"}, {"use_local_text": False}])
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_fusion_without_correlations_has_its_growth_and_those_of_the_mask_head(mask_head, fields, tiny_processor):
+    model = tiny_model(mask_head, tiny_processor, **fields)
+    picture = Image.effect_noise((60, 40), 90).convert("RGB")
+    explanation = explain_mask(model, tiny_processor, picture, "cat dog")
+    assert list(explanation.correlations) == (LEVELS if mask_head == "mamba" else [])
+    assert len(explanation.growth) == 4
+    assert draw_explanation(picture, explanation).width == 1200
 
 
 @pytest.mark.parametrize("mask_head", MASK_HEADS)
