@@ -26,6 +26,7 @@ from test_selective_scan import (
     random_sequences,
 )
 from tiny import (
+    FUSION_VARIANTS,
     MASK_HEADS,
     SEGMENTATION_CASES,
     golden_inputs,
@@ -166,12 +167,12 @@ def test_masks_in_half_precision_are_those_of_float32(case, dtype, backend):
     assert (masks & expected).sum() / (masks | expected).sum() > 0.98
 
 
-@pytest.mark.parametrize("mask_head", MASK_HEADS)
-def test_the_gradients_of_the_model_are_those_of_the_reference(mask_head, backend):
+@pytest.mark.parametrize("fields", [{"mask_head": "mamba"}, *FUSION_VARIANTS.values()], ids=str)
+def test_the_gradients_of_the_model_are_those_of_the_reference(fields, backend):
     torch.manual_seed(0)
     inputs = to_cuda(segmentation_inputs())
     gradients = {}
-    model = ReMamberForImageSegmentation(remamber_config(mask_head)).cuda().eval()
+    model = ReMamberForImageSegmentation(remamber_config(**fields)).cuda().eval()
     for name in (backend, "reference"):
         model.set_scan_backend(name)
         model.zero_grad()
