@@ -15,6 +15,7 @@ from typing import Any, Unpack
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.backbone_utils import BackboneMixin, filter_output_hidden_states
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -265,6 +266,10 @@ class VMambaPreTrainedModel(PreTrainedModel):
     }
     # exp amplifies the rounding of half precision.
     _keep_in_fp32_modules_strict = ["A_log", "D", "dt_proj_bias"]
+
+    def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        config.validate()  # fields may have been set since it was made, as `from_pretrained(…, field=value)` does
 
     @classmethod
     def is_custom_code(cls) -> bool:

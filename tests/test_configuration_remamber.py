@@ -130,6 +130,36 @@ def test_bad_fields_of_the_backbone_are_refused(fields, message):
         ({"conv_head_ratio": 0}, "conv_head_ratio is 0"),
         ({"mask_head": "unet"}, "'mask_head' expected one of .'conv', 'mamba'., got unet"),
         (
+            {"fusion": "film"},
+            "'fusion' expected one of .'twister', 'in_context', 'cross_attention', 'norm_adaptation'",
+        ),
+        ({"twister_scans": "none"}, "'twister_scans' expected one of .'channel_then_spatial', .*, got none"),
+        ({"in_context_position": "middle"}, "'in_context_position' expected one of .'prefix', 'suffix', 'both'."),
+        (
+            {"in_context_window": 4},
+            "in_context_window is 4, which fusion='twister' does not read; leave it out or give",
+        ),
+        (
+            {"fusion": "cross_attention", "in_context_position": "both"},
+            "in_context_position is 'both', which fusion='cross_attention' does not read",
+        ),
+        (
+            {"fusion": "in_context", "twister_scans": "spatial"},
+            "twister_scans is 'spatial', which fusion='in_context' does not read; .* or give fusion='twister'",
+        ),
+        (
+            {"fusion": "norm_adaptation", "use_local_text": False},
+            "use_local_text is False, which fusion='norm_adaptation' does not read",
+        ),
+        (
+            {"use_global_text": False, "use_local_text": False},
+            "use_global_text and use_local_text are both false; the Twister needs one",
+        ),
+        (
+            {"fusion": "in_context", "in_context_window": -1},
+            "in_context_window is -1; give the side of a window in cells up to 65,536, or 0 for none",
+        ),
+        (
             {"decoder_depths": [2, 4, 2]},
             r"decoder_depths is \[2, 4, 2\]; give one depth of at least 1 for each of the 4",
         ),

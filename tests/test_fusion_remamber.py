@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import StrictDataclassError
 from tiny import (
     FUSION_VARIANTS,
     FUSIONS,
@@ -236,6 +237,17 @@ def test_the_cube_has_as_many_maps_as_there_are_texts():
 # ------------------------------------------------------------------------------------------------- the model with them
 def test_the_configuration_names_what_there_is():
     assert set(FUSION_CLASSES) == set(FUSIONS)
+
+
+def test_an_option_that_the_fusion_does_not_read_is_refused_wherever_it_is_given(tmp_path):
+    build().save_pretrained(tmp_path)
+    message = "in_context_window is 4, which fusion='twister' does not read; leave it out or give fusion='in_context'"
+    with pytest.raises(StrictDataclassError, match=message):
+        ReMamberForImageSegmentation.from_pretrained(tmp_path, in_context_window=4)
+    config = remamber_config()
+    config.in_context_window = 4
+    with pytest.raises(StrictDataclassError, match=message):
+        ReMamberForImageSegmentation(config)
 
 
 @pytest.mark.parametrize("variant", FUSION_VARIANTS)
