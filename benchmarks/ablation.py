@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -50,11 +51,16 @@ PANELS = {
     "Texts of the cube, mask head": ["twister", "no_global_text", "no_local_text", "mamba_head"],
     "In-context": ["in_context", "in_context_window_2", "in_context_window_4", "in_context_suffix"],
 }
+DEVICE_FILE = "device.txt"  # beside what a run wrote: where it ended
 QUICK = {"variants": ["twister", "norm_adaptation"], "seeds": [0], "images": 100}
 QUICK_RECIPE = {"max_steps": 2, "eval_steps": 1, "save_steps": 1, "logging_steps": 1, "max_eval_samples": 4}
 
 
 # ------------------------------------------------------------------------------------------------------------ the runs
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else machine()["processor"]
 
 
 def make_scenes(folder: Path, scenes: dict) -> None:
@@ -86,6 +92,7 @@ def train(recipe: Path) -> str:
         returncode = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False).returncode
     print(f"{folder.name}: {'done' if not returncode else 'FAILED'} after {time.time() - start:.0f} s", flush=True)
     if not returncode:
+        (folder / DEVICE_FILE).write_text(device_name())
         return ""
     lines = recipe.with_suffix(".log").read_text().strip().splitlines() or ["nothing was printed"]
     return f"{folder.name}: {lines[-1]}"
@@ -103,6 +110,7 @@ def read_run(folder: Path) -> dict | None:
         "precision": scores["eval_precision@0.5"],
         "curve": [(entry["step"], entry["eval_miou"]) for entry in history if "eval_miou" in entry],
         "seconds": json.loads((folder / "train_results.json").read_text())["train_runtime"],
+        "device": (folder / DEVICE_FILE).read_text(),
     }
 
 
@@ -127,10 +135,14 @@ def summarise(runs: dict[str, dict[int, dict]], plan: dict, runs_dir: Path) -> l
             values = [run[score] for run in by_seed.values()]
             row[score] = mean(values)
             row[f"{score}_spread"] = stdev(values) if len(values) > 1 else None
-        row["seconds"] = mean(run["seconds"] for run in by_seed.values())
         row["parameters"] = count_parameters(runs_dir / f"{name}-{row['seeds'][0]}")
         rows.append(row)
     return rows
+
+
+def count_devices(runs: dict[str, dict[int, dict]]) -> str:
+    counts = Counter(run["device"] for by_seed in runs.values() for run in by_seed.values())
+    return ", ".join(f"{count} on {name}" for name, count in counts.items())
 
 
 def percent(row: dict, score: str) -> str:
@@ -143,9 +155,10 @@ def markdown(report: dict) -> list[str]:
     recipe, scenes = report["plan"]["recipe"], report["plan"]["scenes"]
     lines += [
         f"{recipe['max_steps']} steps of {recipe['per_device_train_batch_size']} objects on {scenes['images']:,} "
-        f"{scenes['style']} scenes of {recipe['image_size']}×{recipe['image_size']}, less those evaluated on, on "
-        f"{report['device']}; mean and standard deviation over the seeds, in percent. The paper's column is RefCOCO "
-        "val mIoU of large pretrained models, as summaries of it report: to be compared in order only.",
+        f"{scenes['style']} scenes of {recipe['image_size']}×{recipe['image_size']}, less those evaluated on; "
+        "mean and standard deviation over the seeds, in percent. The paper's column is RefCOCO val mIoU of large "
+        "pretrained models, as summaries of it report: to be compared in order only. "
+        f"Runs by device: {count_devices(report['runs'])}.",
         "",
         "| variant | seeds | mIoU | oIoU | P@0.5 | parameters, of them fusion | paper |",
         "|---|---|---|---|---|---|---|",
@@ -211,7 +224,6 @@ def main() -> None:
     folder = output_dir(arguments.output_dir, arguments.quick)
     runs_dir = arguments.runs_dir or HERE.parent / "build" / ("ablation-quick" if arguments.quick else "ablation")
     runs_dir.mkdir(parents=True, exist_ok=True)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "this processor"
     about = machine()
     failures = []
     if not arguments.report_only:
@@ -232,7 +244,6 @@ def main() -> None:
         sys.exit("No run is done: " + "; ".join(failures or ["nothing was trained"]))
     report = {
         "machine": about,
-        "device": device,
         "is_quick": arguments.quick,
         "plan": plan,
         "rows": summarise(runs, plan, runs_dir),
