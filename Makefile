@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: setup demo test test-slow test-kill test-triton test-torchvision test-sanitizers test-lowest test-newest test-neighbours-quick test-lowest-quick test-newest-quick test-gpu test-hf bench bench-gpu bench-quick docs lint lint-workflows clean space test-space
+.PHONY: setup demo test test-slow test-kill test-triton test-torchvision test-sanitizers test-lowest test-newest test-neighbours-quick test-lowest-quick test-newest-quick test-gpu test-hf bench bench-gpu bench-quick ablation docs lint lint-workflows clean space test-space
 
 setup: .venv/ready
 
@@ -112,6 +112,9 @@ bench: .venv/bench  ## all benchmarks, some hours on two idle cores; writes benc
 
 bench-quick: .venv/bench  ## the same on tiny sizes, to see that they work
 	for name in scan model sizes training expressions; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+
+ablation: .venv/bench  ## trains and compares all fusions and scans, some hours on two cores; writes benchmarks/ablation.*
+	$(BIN)/python benchmarks/ablation.py
 
 bench-gpu: .venv/bench  ## the scan's core and the models on a GPU; writes benchmarks/gpu.*
 	$(BIN)/python benchmarks/gpu.py

@@ -26,6 +26,7 @@ NAVIGATION = {
     "Train and measure": [
         "docs/data",
         "docs/training",
+        "docs/fusion",
         "docs/idioms",
         "docs/evaluation",
         "remamber_hf/evaluation/referring_iou/README",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""The pages in docs/: the index names each, links lead somewhere; the snippets of three of them run.
+"""The pages in docs/: the index names each, links lead somewhere; the snippets of four of them run.
 
 The snippets of the other pages run in the tests of what they are about.
 """
@@ -18,6 +18,7 @@ from published_checkpoint import remamber_shapes, vmamba_shapes
 from tiny import golden_fill, make_tokenizer
 from typer.testing import CliRunner
 
+from remamber_hf import ReMamberConfig
 from remamber_hf.cli.main import app
 
 
@@ -55,6 +56,15 @@ def test_the_snippets_about_explaining_run(clone):
     namespace = run_page("explain.md")
     assert (clone / "build" / "explain.png").is_file()
     assert namespace["explanation"].tokens == ["[start]", "the", "purple", "star", "[end]"]
+
+
+def test_the_snippets_about_fusion_run(clone):
+    page = (DOCS / "fusion.md").read_text(encoding="utf-8")
+    (clone / "variant.yaml").write_text(re.search(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE).group(1))
+    namespace = run_page("fusion.md")
+    trained = ReMamberConfig.from_pretrained(clone / "runs" / "variant")
+    for config in (namespace["model"].config, trained):
+        assert (config.fusion, config.in_context_window) == ("in_context", 4)
 
 
 def test_the_snippets_about_conversion_run(clone):
