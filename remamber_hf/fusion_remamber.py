@@ -190,8 +190,8 @@ class InContextScan(SS2D):
     `in_context_position="prefix"` has the tokens in front of the pixels in each of the four orders. "suffix" has them
     after the pixels in the orders that read forward, and in front in those that read backward; behind all pixels they
     would change nothing. "both" has them at either end. With `in_context_window` that holds for each window of so
-    many pixels a side: windows follow each other as pixels do, in one sequence whose state runs on (SaFiRe, arXiv
-    2510.10160, section 3.3).
+    many pixels a side: windows follow each other as pixels do, in one sequence whose state runs on, as in SaFiRe
+    (arXiv 2510.10160, section 3.3), which has the tokens behind each window.
     """
 
     def __init__(self, config: ReMamberConfig, hidden_size: int):

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from remamber_hf import cpu_scan
+from remamber_hf import ReMamberConfig, cpu_scan
+from remamber_hf.training.recipe import parse_arguments
 
 
 pytestmark = pytest.mark.skipif(cpu_scan.load_library()[0] is None, reason=cpu_scan.load_library()[1])
@@ -48,6 +50,36 @@ def test_every_version_of_the_model_passes_its_check_and_is_timed(tmp_path):
     for row in all_rows(report, "heads", "training"):
         assert row["milliseconds"].keys() == row["differences"].keys() >= {"cpu", "torch", "reference"}, row
     assert all(bar["reached"] is not None for bar in report["bars"])
+
+
+def read_ablation():
+    return yaml.safe_load((FOLDER / "ablation.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", read_ablation()["variants"])
+def test_every_variant_of_the_ablation_is_a_recipe_and_a_model(name, tmp_path):
+    recipe = read_ablation()["recipe"]
+    recipe["model_config"] |= read_ablation()["variants"][name]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "output_dir": str(tmp_path / "run")}))
+    model_arguments, _, _, _ = parse_arguments([str(tmp_path / "recipe.yaml")])
+    config = ReMamberConfig(**model_arguments.model_config)
+    assert config.to_diff_dict().items() >= read_ablation()["variants"][name].items()
+
+
+@pytest.mark.slow
+def test_runs_of_the_ablation_end_in_one_table_and_are_not_repeated(tmp_path):
+    command = [sys.executable, str(FOLDER / "ablation.py"), "--quick", "--runs_dir", str(tmp_path / "runs")]
+    command += ["--output_dir", str(tmp_path)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    for num_trained in (2, 0):
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count(": done after") == num_trained
+        report = json.loads((tmp_path / "ablation.json").read_text())
+        assert [row["variant"] for row in report["rows"]] == ["twister", "norm_adaptation"]
+        assert all(0 <= row["miou"] <= 1 and row["seeds"] == [0] for row in report["rows"])
+        assert [step for step, _ in report["runs"]["twister"]["0"]["curve"]] == [1, 2]
+        (tmp_path / "ablation.png").unlink()
 
 
 def test_every_size_is_timed_and_drawn(tmp_path):
