@@ -18,8 +18,11 @@ demo: setup  ## segment a bundled picture with the bundled model; writes demo/
 	$(BIN)/remamber segment remamber_hf/examples/shapes_3.png "the purple star" "the orange square" \
 		--output demo/overlay.png --mask demo/mask.png
 
+# Two processes, each with whole files: what the tests of a file share is made once.
+SIDE_BY_SIDE := -n 2 --dist loadfile
+
 test: setup lint
-	$(BIN)/python -m pytest -q -rs
+	$(BIN)/python -m pytest -q -rs $(SIDE_BY_SIDE)
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -rs -m slow --ignore tests/sanitizers
@@ -86,10 +89,10 @@ test-neighbours-quick: test-lowest-quick test-newest-quick  ## both
 	touch $@
 
 test-lowest: .venv-lowest/ready  ## what touches our neighbours, with the lowest versions that setup.cfg allows
-	.venv-lowest/bin/python -m pytest -q -rs -W default::DeprecationWarning $(NEIGHBOUR_TESTS)
+	.venv-lowest/bin/python -m pytest -q -rs $(SIDE_BY_SIDE) -W default::DeprecationWarning $(NEIGHBOUR_TESTS)
 
 test-newest: .venv-newest/ready  ## the same with the newest versions that it allows
-	.venv-newest/bin/python -m pytest -q -rs -W default::DeprecationWarning $(NEIGHBOUR_TESTS)
+	.venv-newest/bin/python -m pytest -q -rs $(SIDE_BY_SIDE) -W default::DeprecationWarning $(NEIGHBOUR_TESTS)
 
 test-gpu: setup  ## everything on the GPUs of this machine, with the PyTorch and mamba-ssm that .venv has
 	$(BIN)/python -m pytest -q -rs tests/gpu
