@@ -111,8 +111,8 @@ def selective_scan_flops(u: Shape, delta: Shape, A: Shape, *others: Any) -> int:
     """
     Operations of `selective_scan`, by the shapes of its arguments; a multiplication and an addition are two.
 
-    A step of a channel takes 9 for each state (VMamba, arXiv 2401.10166, appendix: decay, input and output) and 2 for
-    the skip.
+    A step of a channel takes 9 for each state, decay, input and output (Mamba's issue 110, and so VMamba, arXiv
+    2401.10166, appendix), and 2 for the skip.
     """
     return math.prod(u) * (9 * A[-1] + 2)
 

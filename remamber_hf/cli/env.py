@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ..inference.devices import DEVICES
 from ..inference.environment import describe_environment
+from .cost import show_cost
 from .options import Device, make_console
 
 
@@ -31,8 +32,6 @@ def env(
 ) -> None:
     """Show versions, the scan backends that can run here, how to get the others, and what `auto` takes."""
     if model is not None:
-        from .cost import show_cost  # it brings the models, which the rest does without
-
         show_cost(model, image_size, device, is_timed, as_json)
         return
     environment = describe_environment()
