@@ -15,7 +15,13 @@ from pathlib import Path
 
 import torch
 
-from .torch_scan import operator_name, register_backward
+from .torch_scan import (
+    cross_selective_scan_flops,
+    operator_name,
+    register_backward,
+    register_flops,
+    selective_scan_flops,
+)
 
 
 INSTALL = "pip install --force-reinstall --no-deps .  (in a copy of remamber_hf's source, with GCC or Clang installed)"
@@ -286,6 +292,7 @@ def _sum_groups(gradients: torch.Tensor) -> torch.Tensor:
 
 
 register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
+register_flops(_cross_selective_scan_op, _cross_selective_scan_backward_op, cross_selective_scan_flops)
 
 
 def cross_selective_scan_cpu(
@@ -415,6 +422,7 @@ def _selective_scan_backward_op(
 
 
 register_backward(_selective_scan_op, _selective_scan_backward_op)
+register_flops(_selective_scan_op, _selective_scan_backward_op, selective_scan_flops)
 
 
 def selective_scan_cpu(

@@ -3,7 +3,7 @@
 """The scan in blocks of PyTorch operations, on any device; and what all backends share.
 
 `selective_scan.py` has the contracts and the letters. Shared are the reading orders of a map, the type that is scanned
-in, and how an operator gets its name and its backward pass.
+in, and how an operator gets its name, its backward pass and its count of arithmetic.
 
 Time is cut into blocks that fit the cache. Of each block only the state that enters it is kept; the backward pass
 computes the rest again. Inside, sequences are (batch, time, groups, channels), states (batch, time, groups, N,
@@ -13,6 +13,7 @@ channels).
 import itertools
 import math
 import re
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch.library import CustomOpDef
+from torch.utils.flop_counter import register_flop_formula
 
 
 class Direction(IntEnum):
@@ -80,6 +82,50 @@ def register_backward(scan_op: CustomOpDef, backward_op: CustomOpDef) -> None:
 
     scan_op.register_autograd(backward, setup_context=setup_context)
     backward_op.register_fake(fake_backward)
+
+
+# --------------------------------------------------------------------------------------------------------- arithmetic
+
+Shape = Sequence[int]
+
+
+def register_flops(scan_op: CustomOpDef, backward_op: CustomOpDef, formula: Callable[..., int]) -> None:
+    """
+    Have PyTorch's `FlopCounterMode` count both operators; it sees into neither.
+
+    `formula` takes scan_op's arguments, with shapes in place of the tensors. backward_op takes one more before them,
+    and twice the arithmetic, as PyTorch counts matrix products.
+    """
+
+    def forward(*shapes: Any, out_shape: Any = None) -> int:
+        return formula(*shapes)
+
+    def backward(grad_y: Shape, *shapes: Any, out_shape: Any = None) -> int:
+        return 2 * formula(*shapes)
+
+    register_flop_formula(scan_op._opoverload.overloadpacket)(forward)
+    register_flop_formula(backward_op._opoverload.overloadpacket)(backward)
+
+
+def selective_scan_flops(u: Shape, delta: Shape, A: Shape, *others: Any) -> int:
+    """
+    Operations of `selective_scan`, by the shapes of its arguments; a multiplication and an addition are two.
+
+    A step of a channel takes 9 for each state, decay, input and output (Mamba's issue 110, and so VMamba, arXiv
+    2401.10166, appendix), and 2 for the skip.
+    """
+    return math.prod(u) * (9 * A[-1] + 2)
+
+
+def cross_selective_scan_flops(x: Shape, projections: Shape, dt_proj_weight: Shape, *others: Any) -> int:
+    """
+    Operations of a `cross_selective_scan` after its projections, likewise.
+
+    Each direction takes what `selective_scan` does, and 2·R for the time step of a channel, which is projected inside.
+    """
+    num_directions, _, rank = dt_proj_weight
+    state_size = (projections[-1] - rank) // 2
+    return math.prod(x) * num_directions * (2 * rank + 9 * state_size + 2)
 
 
 # --------------------------------------------------------------------------------------------------------- in blocks
@@ -320,6 +366,7 @@ def _selective_scan_backward_op(
 
 
 register_backward(_selective_scan_op, _selective_scan_backward_op)
+register_flops(_selective_scan_op, _selective_scan_backward_op, selective_scan_flops)
 
 
 def selective_scan_torch(
@@ -488,6 +535,7 @@ def _cross_selective_scan_backward_op(
 
 
 register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
+register_flops(_cross_selective_scan_op, _cross_selective_scan_backward_op, cross_selective_scan_flops)
 
 
 def cross_selective_scan_torch(

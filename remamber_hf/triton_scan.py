@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .torch_scan import operator_name, register_backward
+from .torch_scan import cross_selective_scan_flops, operator_name, register_backward, register_flops
 
 
 def why_not(device: torch.device) -> str:
@@ -95,6 +95,7 @@ def _cross_selective_scan_backward_op(
 
 
 register_backward(_cross_selective_scan_op, _cross_selective_scan_backward_op)
+register_flops(_cross_selective_scan_op, _cross_selective_scan_backward_op, cross_selective_scan_flops)
 
 
 def cross_selective_scan_triton(

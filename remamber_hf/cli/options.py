@@ -1,17 +1,26 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands have."""
+"""Options that several commands have, and where they print tables."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from ..inference.devices import DEVICES, DTYPES
 
 
 DEVICE_NAMES = ("auto", *DEVICES)
 DTYPE_NAMES = ("auto", *DTYPES)
+MIN_WIDTH = 100  # columns of a table that goes to a file
+
+
+def make_console() -> Console:
+    """Where tables are printed: as wide as the terminal."""
+    console = Console()
+    console.width = console.width if console.is_terminal else max(console.width, MIN_WIDTH)
+    return console
 
 
 def complete(*values: str):

@@ -31,11 +31,11 @@ def describe_environment() -> dict[str, Any]:
         name, or `None` where there is none; "backends": name → "device" that it is for (`None` for any), "dtypes" and
         "why_not", which is empty where it can run; "auto": "device, dtype" → name of the backend.
     """
-    devices = {"cpu": _processor(), "cuda": None, "mps": None}
+    devices: dict[str, str | None] = {"cpu": device_name(torch.device("cpu")), "cuda": None, "mps": None}
     if torch.cuda.is_available():
-        devices["cuda"] = torch.cuda.get_device_name()
+        devices["cuda"] = device_name(torch.device("cuda"))
     if torch.backends.mps.is_available():
-        devices["mps"] = "Apple GPU"
+        devices["mps"] = device_name(torch.device("mps"))
     library, library_name = load_library()
     return {
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
@@ -71,6 +71,13 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a device that is here."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _processor() if device.type == "cpu" else "Apple GPU"
 
 
 def _processor() -> str:

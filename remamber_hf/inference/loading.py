@@ -68,21 +68,7 @@ def load_model(
     name = find_model(name)
     target, number_type = find_device(device), find_dtype(dtype)
     place: dict[str, Any] = {"revision": revision, "token": token}
-    try:
-        fields = PreTrainedConfig.get_config_dict(name, **place)[0]
-        if not fields:
-            raise ValueError("it has no config.json, or an empty one.")
-        model_type = fields.get("model_type")
-        config = ReMamberConfig.from_pretrained(name, **place) if model_type == ReMamberConfig.model_type else None
-        adapter = find_adapter_config_file(str(name), **place)
-    except (
-        Exception
-    ) as error:  # of any kind: its fields go to code of many authors; tokenizers raises Exception itself
-        raise ValueError(f"{name} is no model that can be loaded: {_one_line(error)}") from error
-    if config is None:
-        raise ValueError(f"{name} is a model of type {reprlib.repr(model_type)}; give one of type 'remamber'.")
-    if adapter is not None:
-        raise ValueError(f"{name} holds adapters, which name another model; give the folder of the merged model.")
+    config = load_config(name, **place)
     if getattr(config, "quantization_config", None) is not None:
         raise ValueError(f"{name} has quantized weights (quantization_config); give the model from before.")
     try:
@@ -102,6 +88,36 @@ def load_model(
     check_tokenizer(name, processor.tokenizer)
     check_together(name, config, processor)
     return model.to(target), processor  # type: ignore[arg-type]  # transformers' decorator hides `self`
+
+
+def load_config(name: str | Path, *, revision: str = "main", token: str | bool | None = None) -> ReMamberConfig:
+    """
+    Load the configuration of a model.
+
+    Args:
+        name, revision, token: as `load_model` takes them; or the path of a config.json.
+
+    Raises:
+        ValueError: if there is none, or it is of another model, or of adapters.
+    """
+    name = find_model(name)
+    place: dict[str, Any] = {"revision": revision, "token": token}
+    try:
+        fields = PreTrainedConfig.get_config_dict(name, **place)[0]
+        if not fields:
+            raise ValueError("it has no config.json, or an empty one.")
+        model_type = fields.get("model_type")
+        config = ReMamberConfig.from_pretrained(name, **place) if model_type == ReMamberConfig.model_type else None
+        adapter = None if Path(name).is_file() else find_adapter_config_file(str(name), **place)
+    except (
+        Exception
+    ) as error:  # of any kind: its fields go to code of many authors; tokenizers raises Exception itself
+        raise ValueError(f"{name} is no model that can be loaded: {_one_line(error)}") from error
+    if config is None:
+        raise ValueError(f"{name} is a model of type {reprlib.repr(model_type)}; give one of type 'remamber'.")
+    if adapter is not None:
+        raise ValueError(f"{name} holds adapters, which name another model; give the folder of the merged model.")
+    return config
 
 
 def check_together(name: str | Path, config: ReMamberConfig, processor: ReMamberProcessor) -> None:

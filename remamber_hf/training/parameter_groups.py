@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of a model, and which weights weight decay is for, as groups for an optimizer of any loop or Trainer."""
+"""Which weights weight decay is for, as groups for an optimizer of any loop or Trainer."""
 
 from torch import nn
 
-from ..modeling_remamber import ReMamberForImageSegmentation
 from ..modeling_vmamba import SS2D
 
 
@@ -35,21 +34,3 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         {"params": [parameter for name, parameter in trained if name not in decayed], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
-
-
-def model_parts(model: nn.Module) -> dict[str, nn.Module]:
-    """
-    The parts of a ReMamber, however it is wrapped.
-
-    Raises:
-        ValueError: if `model` is or holds no [`ReMamberForImageSegmentation`].
-    """
-    for module in model.modules():
-        if isinstance(module, ReMamberForImageSegmentation):
-            return {
-                "text_encoder": module.remamber.text_encoder,
-                "backbone": module.remamber.backbone,
-                "fusion": module.remamber.fusions,
-                "mask_head": module.mask_head,
-            }
-    raise ValueError(f"The model is a {type(model).__name__}; give a ReMamberForImageSegmentation.")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run is told: `[RECIPE.yaml] [--name value …]` → arguments, each checked before anything is loaded or made."""
 
+import dataclasses
 import difflib
 import math
 import re
@@ -120,6 +121,33 @@ def find_recipe(argv: list[str]) -> str | None:
         hint = did_you_mean(argv[0], names, f"give a YAML file, or one of {', '.join(names)}.")
         raise ValueError(f"{shorten(argv[0])} is no recipe; {hint}")
     return str(RECIPES / f"{argv[0]}.yaml")
+
+
+def read_model_arguments(recipe: str) -> ModelArguments:
+    """
+    What a recipe says of the model; nothing else that it names need be here, or run on this machine.
+
+    Raises:
+        ValueError: if there is no such recipe, or it names no model, something unknown or of another type.
+        FileNotFoundError: if it is not there, or a file that has fields of the model.
+    """
+    path = str(find_recipe([recipe]))
+    # As in `read_arguments`.
+    parser = OneLineParser(ARGUMENT_CLASSES, prog="remamber train", allow_abbrev=False)  # type: ignore[arg-type]
+    flags = read_recipe(path, parser, set())
+    try:
+        values = vars(parser.parse_args(flags))
+        given = {
+            field.name: values[field.name]
+            for field in dataclasses.fields(ModelArguments)
+            if values[field.name] != field.default
+        }
+        check_values(given, argument_types())
+        given |= {name: read_fields(name, given[name]) for name in ("model_config", "lora") if name in given}
+        check_arguments({**given, "output_dir": ".", "do_train": True})
+    except ValueError as error:
+        raise ValueError(shorten(f"{path}: {error}", 500)) from None
+    return ModelArguments(**given)
 
 
 def read_arguments(argv: list[str], recipe: str | None, written: set[str]):

@@ -8,13 +8,13 @@ from typing import Any
 import datasets
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import CLIPTextConfig
+from transformers import CLIPTextConfig, CLIPTokenizer, PreTrainedConfig
 
 from ..configuration_remamber import ReMamberConfig, VMambaConfig
 from ..data.mixture import DataSource, load_sources, mix_training_rows
 from ..data.rows import is_generalized, one_row_per_sentence
 from ..image_processing_remamber import ReMamberImageProcessorPil
-from ..inference.loading import load_model, load_tokenizer
+from ..inference.loading import load_config, load_model, load_tokenizer
 from ..modeling_remamber import ReMamberForImageSegmentation
 from ..processing_remamber import ReMamberProcessor
 from .arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
@@ -40,6 +40,15 @@ def check_fields(fields: dict) -> None:
                 raise ValueError(f"model_config names {f'{part}.' if part else ''}{name}, which is no field; {hint}")
 
 
+def fields_of(arguments: ModelArguments) -> dict:
+    """The fields of the config that a run is told; ValueError for those that no config has, or a part brings."""
+    fields: Any = arguments.model_config or {}  # JSON's text is read by now
+    check_fields(fields)
+    if arguments.text_model is not None and {"text_config", "vision_config"} & fields.keys():
+        raise ValueError("model_config has text_config or vision_config; text_model and vision_model bring theirs.")
+    return fields
+
+
 def build_model(
     arguments: ModelArguments, rows: datasets.Dataset | None
 ) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
@@ -51,13 +60,8 @@ def build_model(
         if arguments.image_size is not None:
             processor.image_processor.size = image_processor.size
         return model, processor
-    fields: Any = arguments.model_config or {}  # JSON's text is read by now
-    check_fields(fields)
+    fields = fields_of(arguments)
     if arguments.text_model is not None:
-        if {"text_config", "vision_config"} & fields.keys():
-            raise ValueError(
-                "model_config has text_config or vision_config; text_model and vision_model bring theirs."
-            )
         try:
             new = {name: value for name, value in fields.items() if name not in STORED}
             model = ReMamberForImageSegmentation.from_vision_text_pretrained(
@@ -77,19 +81,65 @@ def build_model(
         columns = rows.select_columns("sentences")  # type: ignore[union-attr]  # who only evaluates names a model
         sentences = [sentence for row in columns for sentence in row["sentences"]]
         tokenizer = train_tokenizer(sentences, arguments.vocabulary_size, text_length)
-    text_fields = {
-        **fields.get("text_config", {}),
+    model = ReMamberForImageSegmentation(make_config(fields, tokenizer_fields(tokenizer)))
+    return model, ReMamberProcessor(image_processor, tokenizer, text_length=text_length)
+
+
+def tokenizer_fields(tokenizer: CLIPTokenizer) -> dict[str, Any]:
+    """What the text encoder's configuration says of its tokenizer."""
+    return {
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
+
+
+def make_config(fields: dict, text_fields: dict[str, Any]) -> ReMamberConfig:
+    """The configuration of `fields`, with `text_fields` for the text encoder; ValueError if they are refused."""
     try:
-        config = ReMamberConfig(**{**fields, "text_config": text_fields})
+        return ReMamberConfig(**{**fields, "text_config": {**fields.get("text_config", {}), **text_fields}})
     except StrictDataclassError as error:
         raise ValueError(f"model_config is refused: {str(error).splitlines()[-1].strip()}") from None
-    model = ReMamberForImageSegmentation(config)
-    return model, ReMamberProcessor(image_processor, tokenizer, text_length=text_length)
+
+
+def read_config(arguments: ModelArguments) -> ReMamberConfig:
+    """
+    The configuration of the model that a run would start from; of other models, theirs are read and no weights.
+
+    A tokenizer that is still to be trained counts with as many tokens as it may have.
+
+    Raises:
+        ValueError: if a model that is named is not there or of another kind, or fields are refused.
+    """
+    if arguments.model is not None:
+        return load_config(arguments.model)
+    fields = fields_of(arguments)
+    if arguments.text_model is not None:
+        parts = {
+            "text_config": read_part(CLIPTextConfig, str(arguments.text_model), ("clip_text_model", "clip")),
+            "vision_config": read_part(VMambaConfig, str(arguments.vision_model), ("vmamba",)),
+        }
+        return make_config({**fields, **parts}, {})
+    if arguments.tokenizer is not None:
+        return make_config(fields, tokenizer_fields(load_tokenizer(arguments.tokenizer)))
+    last = arguments.vocabulary_size - 1
+    return make_config(
+        fields, {"vocab_size": last + 1, "bos_token_id": last, "eos_token_id": last, "pad_token_id": last}
+    )
+
+
+def read_part(
+    config_class: type[CLIPTextConfig] | type[VMambaConfig], name: str, model_types: tuple[str, ...]
+) -> dict[str, Any]:
+    """The fields of the text encoder or backbone called `name`; ValueError if it is not there or of another type."""
+    try:
+        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+        if model_type not in model_types:
+            raise ValueError(f"it is of type {model_type!r}; give one of type {' or '.join(model_types)}.")
+        return config_class.from_pretrained(name).to_dict()
+    except (OSError, ValueError, StrictDataclassError) as error:
+        raise ValueError(f"{name} is no model to start from: {' '.join(str(error).split())}") from None
 
 
 @dataclass(frozen=True)

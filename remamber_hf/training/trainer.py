@@ -23,6 +23,7 @@ from ..data.collator import ReMamberCollator
 from ..data.rle import decode_mask
 from ..evaluation.referring_iou.scores import count_pixels, referring_iou
 from ..files import make_whole_file, weights_as_umask_says
+from ..inference.cost import count_forward, model_parts
 from ..modeling_remamber import segmentation_loss
 from ..processing_remamber import ReMamberProcessor
 from .arguments import ReMamberTrainingArguments
@@ -39,10 +40,9 @@ from .checkpoints import (
 )
 from .drawn_sentences import DrawnSentences
 from .ema import AVERAGE, AVERAGED_MODEL, WeightAverage
-from .flops import count_forward
 from .given import METRICS, check_given, evaluation_rows, find_image_ids, without_format
 from .nonfinite import NonFiniteSteps
-from .parameter_groups import decayed_parameter_names, model_parts
+from .parameter_groups import decayed_parameter_names
 from .sampler import PictureGroupSampler
 from .saved_state import BAD_FILE, NOT_OF_THIS_MODEL, cannot_be_read, check_optimizer, is_like, settings_of, word
 from .step_hooks import StepHooks

@@ -7,7 +7,7 @@ import yaml
 from tiny_recipe import RECIPE
 
 from remamber_hf.training.recipe import RECIPES as PACKAGED
-from remamber_hf.training.recipe import parse_arguments
+from remamber_hf.training.recipe import parse_arguments, read_model_arguments
 
 
 RECIPES = sorted(PACKAGED.glob("*.yaml"))
@@ -47,6 +47,29 @@ def test_a_recipe_of_the_package_is_found_by_its_name(path, tmp_path, monkeypatc
     flags = ["--data_dir", "data", "--output_dir", str(tmp_path / "out"), "--fp16", "false"]
     by_name, by_path = (parse_arguments([name, *flags]) for name in (path.stem, str(path)))
     assert by_name[3] == by_path[3] and by_name[0] == by_path[0] and by_name[1] == by_path[1]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_what_a_recipe_says_of_the_model_is_read_alone(path, tmp_path):
+    model = parse_arguments([str(path), "--output_dir", str(tmp_path / "out")])[0]
+    assert read_model_arguments(path.stem) == read_model_arguments(str(path)) == model
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("seed: 1\n", "recipe.yaml: no model is named"),
+        ("model: m\ntokenizer: t\n", "recipe.yaml: --tokenizer is for a model from nothing"),
+        ("model_config: {mask_head: conv}\nvocabulary_size: many\n", "recipe.yaml: argument --vocabulary_size"),
+        ("model_config: fields.json\n", "--model_config fields.json is no file"),
+        ("modell: m\n", "names modell, which is no argument; did you mean model"),
+    ],
+)
+def test_what_a_recipe_says_of_no_model_is_refused(content, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        read_model_arguments("recipe.yaml")
 
 
 def test_flags_overrule_the_recipe(tmp_path):

@@ -13,12 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_recipe import save_parts
 
-from remamber_hf import ReMamberProcessor
+from remamber_hf import ReMamberForImageSegmentation, ReMamberProcessor
 from remamber_hf.data.mixture import DataSource
 from remamber_hf.data.rows import refer_features
 from remamber_hf.inference.loading import BUNDLED_MODEL, load_model
 from remamber_hf.training.arguments import DataArguments, ModelArguments
-from remamber_hf.training.start import build_model, check_fields, read_evaluation_rows
+from remamber_hf.training.start import build_model, check_fields, read_config, read_evaluation_rows
 
 
 def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
@@ -44,6 +44,35 @@ def test_text_encoder_and_backbone_are_those_that_are_named(tmp_path):
         match="--text_model .* put together: .* of type 'vmamba'; give one of type clip",
     ):
         build_model(ModelArguments(text_model=parts["vision_model"], vision_model=parts["vision_model"]), None)
+
+
+def test_the_config_is_that_of_the_model_that_would_be_built(tmp_path):
+    save_parts(tmp_path)
+    parts = {"text_model": str(tmp_path / "clip"), "vision_model": str(tmp_path / "vmamba")}
+    fields = {"mask_head": "mamba", "text_length": 9, "fusion": "in_context", "decoder_depths": [1, 1, 1, 1]}
+    for arguments in (
+        ModelArguments(model=str(BUNDLED_MODEL)),
+        ModelArguments(model_config=runs.FIELDS, tokenizer=str(BUNDLED_MODEL)),
+        ModelArguments(**parts, model_config=fields),
+    ):
+        built = build_model(arguments, None)[0]
+        with torch.device("meta"):
+            model = ReMamberForImageSegmentation(read_config(arguments))
+        shapes = [{name: tensor.shape for name, tensor in each.state_dict().items()} for each in (model, built)]
+        assert shapes[0] == shapes[1] and model.config.fusion == built.config.fusion
+    with pytest.raises(ValueError, match="nothing is no model to start from: .*nothing"):
+        read_config(ModelArguments(text_model=parts["text_model"], vision_model=str(tmp_path / "nothing")))
+    with pytest.raises(
+        ValueError, match="clip is no model to start from: it is of type 'clip_text_model'; give .* vmamba"
+    ):
+        read_config(ModelArguments(text_model=parts["text_model"], vision_model=parts["text_model"]))
+    with pytest.raises(ValueError, match="text_model and vision_model bring theirs"):
+        read_config(ModelArguments(**parts, model_config={"text_config": {}}))
+
+
+def test_a_tokenizer_that_is_still_to_be_trained_counts_with_all_that_it_may_have():
+    config = read_config(ModelArguments(model_config=runs.FIELDS, vocabulary_size=600))
+    assert config.text_config.vocab_size == 600 and config.text_config.eos_token_id == 599
 
 
 def test_a_model_from_nothing_takes_the_tokenizer_it_is_given():

@@ -16,13 +16,13 @@ from transformers.integrations import is_deepspeed_available
 
 from remamber_hf import ReMamberForImageSegmentation
 from remamber_hf.data.rows import row_mask
+from remamber_hf.inference.cost import model_parts
 from remamber_hf.modeling_remamber import segmentation_loss
 from remamber_hf.modeling_vmamba import SS2D
 from remamber_hf.training.arguments import ReMamberTrainingArguments
 from remamber_hf.training.callbacks import draw_predictions
 from remamber_hf.training.drawn_sentences import DrawnSentences
 from remamber_hf.training.ema import WeightAverage
-from remamber_hf.training.parameter_groups import model_parts
 from remamber_hf.training.sync_batch_norm import SyncBatchNorm2d, synchronize_batch_norm
 from remamber_hf.training.trainer import ReferringSegmentationTrainer
 
