@@ -31,6 +31,7 @@ from common import HERE, describe, machine, output_dir, write_report
 from matplotlib.figure import Figure
 
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation
+from remamber_hf.inference.cost import count_parts
 
 
 BASELINE = "twister"
@@ -117,11 +118,11 @@ def read_run(folder: Path) -> dict | None:
 # ---------------------------------------------------------------------------------------------------------- the report
 
 
-def count_parameters(folder: Path) -> dict[str, int]:
-    """Parameters of the whole model of a run and of its fusion."""
+def count(folder: Path, image_size: int) -> dict[str, dict[str, int]]:
+    """Parameters and FLOPs of the parts of a run's model."""
     with torch.device("meta"):
         model = ReMamberForImageSegmentation(ReMamberConfig.from_pretrained(folder))
-    return {"all": model.num_parameters(), "fusion": sum(p.numel() for p in model.remamber.fusions.parameters())}
+    return count_parts(model, image_size)
 
 
 def summarise(runs: dict[str, dict[int, dict]], plan: dict, runs_dir: Path) -> list[dict]:
@@ -135,7 +136,7 @@ def summarise(runs: dict[str, dict[int, dict]], plan: dict, runs_dir: Path) -> l
             values = [run[score] for run in by_seed.values()]
             row[score] = mean(values)
             row[f"{score}_spread"] = stdev(values) if len(values) > 1 else None
-        row["parameters"] = count_parameters(runs_dir / f"{name}-{row['seeds'][0]}")
+        row["parts"] = count(runs_dir / f"{name}-{row['seeds'][0]}", plan["recipe"]["image_size"])
         rows.append(row)
     return rows
 
@@ -160,15 +161,15 @@ def markdown(report: dict) -> list[str]:
         "pretrained models, as summaries of it report: to be compared in order only. "
         f"Runs by device: {count_devices(report['runs'])}.",
         "",
-        "| variant | seeds | mIoU | oIoU | P@0.5 | parameters, of them fusion | paper |",
-        "|---|---|---|---|---|---|---|",
+        "| variant | seeds | mIoU | oIoU | P@0.5 | parameters, of them fusion | FLOPs | paper |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
-        counts = row["parameters"]
+        whole, fusion = row["parts"]["whole"], row["parts"]["fusion"]
         lines.append(
             f"| {row['variant']} | {len(row['seeds'])} | {percent(row, 'miou')} | {percent(row, 'oiou')} | "
-            f"{percent(row, 'precision')} | {counts['all'] / 1e6:.2f} M, {counts['fusion'] / 1e6:.2f} M | "
-            f"{row['paper'] or '–'} |"
+            f"{percent(row, 'precision')} | {whole['parameters'] / 1e6:.2f} M, {fusion['parameters'] / 1e6:.2f} M | "
+            f"{whole['flops'] / 1e9:.2f} G | {row['paper'] or '–'} |"
         )
     lines += ["", "![mIoU during training](ablation.png)"]
     return lines
