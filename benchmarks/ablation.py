@@ -65,18 +65,31 @@ def device_name() -> str:
 
 
 def make_scenes(folder: Path, scenes: dict) -> None:
-    """The data set of all runs, unless it is there."""
+    """The data set of all runs, unless it is there; SystemExit if that is another."""
+    told = folder.with_suffix(".yaml")
     if not folder.is_dir():
         options = [word for name, value in scenes.items() for word in (f"--{name}", str(value))]
         subprocess.run([sys.executable, "-m", "remamber_hf", "data", "synthesize", str(folder), *options], check=True)
+        told.write_text(yaml.safe_dump(scenes))
+    elif yaml.safe_load(told.read_text()) != scenes:
+        sys.exit(f"{folder} holds other scenes than ablation.yaml says; delete it or give another --runs_dir.")
 
 
 def write_recipe(folder: Path, plan: dict, name: str, seed: int, scenes: Path) -> Path:
-    """The recipe of one run: it can be given to `remamber train` by itself."""
+    """
+    The recipe of one run: it can be given to `remamber train` by itself.
+
+    Raises:
+        SystemExit: if the run is there already, and was of another recipe.
+    """
     recipe = copy.deepcopy(plan["recipe"])
     recipe["model_config"] |= plan["variants"][name]
     recipe |= {"seed": seed, "data_dir": str(scenes), "output_dir": str(folder / f"{name}-{seed}")}
     path = folder / f"{name}-{seed}.yaml"
+    if path.with_suffix("").is_dir():
+        before = yaml.safe_load(path.read_text())
+        if any(before.get(key) != recipe.get(key) for key in (before | recipe).keys() - {"data_dir", "output_dir"}):
+            sys.exit(f"{path.with_suffix('')} is a run of another recipe; delete it or give another --runs_dir.")
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     return path
 

@@ -80,6 +80,13 @@ def test_runs_of_the_ablation_end_in_one_table_and_are_not_repeated(tmp_path):
         assert all(0 <= row["miou"] <= 1 and row["seeds"] == [0] for row in report["rows"])
         assert [step for step, _ in report["runs"]["twister"]["0"]["curve"]] == [1, 2]
         (tmp_path / "ablation.png").unlink()
+    recipe = tmp_path / "runs" / "twister-0.yaml"
+    recipe.write_text(recipe.read_text().replace("learning_rate: 0.001", "learning_rate: 0.1"))
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 1
+    assert result.stderr.strip().endswith(
+        "twister-0 is a run of another recipe; delete it or give another --runs_dir."
+    )
 
 
 def test_every_size_is_timed_and_drawn(tmp_path):
