@@ -48,7 +48,15 @@ PAPER = {
 }
 PANELS = {
     "Fusion designs": ["twister", "norm_adaptation", "in_context", "cross_attention"],
-    "Scans of the Twister": ["twister", "spatial_then_channel", "parallel", "spatial", "channel"],
+    "Scans of the Twister": [
+        "twister",
+        "spatial_then_channel",
+        "parallel",
+        "spatial",
+        "channel",
+        "channel_scan_size_8",
+        "channel_scan_size_16",
+    ],
     "Texts of the cube, mask head": ["twister", "no_global_text", "no_local_text", "mamba_head"],
     "In-context": ["in_context", "in_context_window_2", "in_context_window_4", "in_context_suffix"],
 }
