@@ -131,6 +131,36 @@ def test_in_context_is_a_scan_of_the_text_and_then_of_the_picture_from_its_state
             assert (expected - without_text).norm() > 0.01 * expected.norm()
 
 
+def test_in_context_norms_map_and_tokens_alike():
+    block = build_variant("in_context").remamber.fusions[1].blocks[0]
+    hidden_states, tokens, mask = torch.randn(2, 3, 4, 16), torch.randn(2, 7, 16), torch.ones(2, 7)
+    with torch.no_grad():
+        normed, normed_tokens = (F.layer_norm(inputs, (16,)) for inputs in (hidden_states, tokens))
+        expected = hidden_states + block.in_context_scan(normed, normed_tokens, mask)
+        torch.testing.assert_close(block(hidden_states, tokens, mask), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_window_as_large_as_the_map_is_none_however_large():
+    hidden_states, tokens, mask = torch.randn(1, 3, 4, 6), torch.randn(1, 5, 6), torch.ones(1, 5)
+    outputs = []
+    for window in (0, 4, 65536):
+        torch.manual_seed(0)
+        config = remamber_config(fusion="in_context", in_context_window=window)
+        scan = InContextScan(config, 6)
+        with torch.no_grad():
+            for parameter in scan.parameters():
+                parameter.normal_(std=0.5)
+            outputs.append(scan(hidden_states, tokens, mask))
+    assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[0], outputs[2])
+
+
+def test_in_context_runs_on_the_backend_that_is_named():
+    scan = InContextScan(remamber_config(fusion="in_context"), 6)
+    scan.scan_backend = "mamba_ssm"
+    with pytest.raises(RuntimeError, match="scan backend 'mamba_ssm' cannot run"):
+        scan(torch.randn(1, 3, 4, 6), torch.randn(1, 5, 6), torch.ones(1, 5))
+
+
 @pytest.mark.parametrize("backend", scan_backends("cpu", "torch"))
 @pytest.mark.parametrize("window", [0, 3])
 def test_every_backend_serves_in_context_fusion_with_its_gradients(window, backend):
