@@ -55,7 +55,6 @@ PANELS = {
         "spatial",
         "channel",
         "channel_scan_size_8",
-        "channel_scan_size_16",
     ],
     "Texts of the cube, mask head": ["twister", "no_global_text", "no_local_text", "mamba_head"],
     "In-context": ["in_context", "in_context_window_2", "in_context_window_4", "in_context_suffix"],
