@@ -74,9 +74,11 @@ def device_name() -> str:
 def make_scenes(folder: Path, scenes: dict) -> None:
     """The data set of all runs, unless it is there; SystemExit if that is another."""
     told = folder.with_suffix(".yaml")
-    if not folder.is_dir():
+    if not told.is_file():
         options = [word for name, value in scenes.items() for word in (f"--{name}", str(value))]
-        subprocess.run([sys.executable, "-m", "remamber_hf", "data", "synthesize", str(folder), *options], check=True)
+        command = [sys.executable, "-m", "remamber_hf", "data", "synthesize", str(folder), *options]
+        if subprocess.run(command, check=False).returncode:
+            sys.exit(f"{folder} could not be made, as said above.")
         told.write_text(yaml.safe_dump(scenes))
     elif yaml.safe_load(told.read_text()) != scenes:
         sys.exit(f"{folder} holds other scenes than ablation.yaml says; delete it or give another --runs_dir.")
@@ -131,7 +133,7 @@ def read_run(folder: Path) -> dict | None:
         "precision": scores["eval_precision@0.5"],
         "curve": [(entry["step"], entry["eval_miou"]) for entry in history if "eval_miou" in entry],
         "seconds": json.loads((folder / "train_results.json").read_text())["train_runtime"],
-        "device": (folder / DEVICE_FILE).read_text(),
+        "device": (folder / DEVICE_FILE).read_text() if (folder / DEVICE_FILE).is_file() else "an unknown device",
     }
 
 
@@ -232,16 +234,20 @@ def read_plan(is_quick: bool) -> dict:
 
 
 def main() -> None:
-    plan = read_plan("--quick" in sys.argv)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", nargs="+", choices=plan["variants"], default=list(plan["variants"]))
-    parser.add_argument("--seeds", nargs="+", type=int, default=plan["seeds"])
+    parser.add_argument("--variants", nargs="+", help="names in ablation.yaml; all if not given")
+    parser.add_argument("--seeds", nargs="+", type=int, help="those of ablation.yaml if not given")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs side by side")
     parser.add_argument("--runs_dir", type=Path, help="what the runs write; build/ablation if not given")
     parser.add_argument("--report-only", action="store_true", help="train nothing, write what is there")
     parser.add_argument("--quick", action="store_true", help="a few steps: only to see that the script works")
     parser.add_argument("--output_dir", type=Path)
     arguments = parser.parse_args()
+    plan = read_plan(arguments.quick)
+    names, seeds = arguments.variants or list(plan["variants"]), arguments.seeds or plan["seeds"]
+    unknown = [name for name in names if name not in plan["variants"]]
+    if unknown:
+        parser.error(f"{unknown[0]} is no variant; there are {', '.join(plan['variants'])}.")
     folder = output_dir(arguments.output_dir, arguments.quick)
     runs_dir = arguments.runs_dir or HERE.parent / "build" / ("ablation-quick" if arguments.quick else "ablation")
     runs_dir.mkdir(parents=True, exist_ok=True)
@@ -250,14 +256,12 @@ def main() -> None:
     if not arguments.report_only:
         scenes = runs_dir / "scenes"
         make_scenes(scenes, plan["scenes"])
-        recipes = [
-            write_recipe(runs_dir, plan, name, seed, scenes) for seed in arguments.seeds for name in arguments.variants
-        ]
+        recipes = [write_recipe(runs_dir, plan, name, seed, scenes) for seed in seeds for name in names]
         with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
             failures = [failure for failure in pool.map(train, recipes) if failure]
     runs: dict[str, dict[int, dict]] = {name: {} for name in plan["variants"]}
     for name in plan["variants"]:
-        for seed in plan["seeds"]:
+        for seed in sorted({*plan["seeds"], *seeds}):
             run = read_run(runs_dir / f"{name}-{seed}")
             if run is not None:
                 runs[name][seed] = run

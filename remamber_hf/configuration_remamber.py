@@ -50,10 +50,10 @@ LARGEST = {
 }
 LARGEST_HIDDEN_SIZE, LARGEST_DEPTH, MOST_STAGES = LARGEST["hidden_size"], 128, 16
 LARGEST_WINDOW = 2**16
-# Fields that one fusion alone reads, with their defaults. Sizes are none of them: they may stay where fusion changes.
+# Fields that one fusion alone reads. Sizes are none of them: they may stay where fusion changes.
 FUSION_OPTIONS = {
-    "twister": {"twister_scans": "channel_then_spatial", "use_global_text": True, "use_local_text": True},
-    "in_context": {"in_context_position": "prefix", "in_context_window": 0},
+    "twister": ("twister_scans", "use_global_text", "use_local_text"),
+    "in_context": ("in_context_position", "in_context_window"),
 }
 TEXT_SIZES = (
     "vocab_size",
@@ -338,9 +338,9 @@ class ReMamberConfig(SS2DConfig):
 
     def validate_fusion(self) -> None:
         for fusion, options in FUSION_OPTIONS.items():
-            for name, default in options.items():
+            for name in options:
                 value = getattr(self, name)
-                if fusion != self.fusion and value != default:
+                if fusion != self.fusion and value != getattr(ReMamberConfig, name):
                     raise ValueError(
                         f"{name} is {reprlib.repr(value)}, which fusion={self.fusion!r} does not read; leave it out "
                         f"or give fusion={fusion!r}."

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rich.table import Table
 from rich.text import Text
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, logging
 
 from ..configuration_remamber import ReMamberConfig
 from ..inference.cost import count_parts, time_picture
@@ -66,27 +66,36 @@ def find_config(name: str) -> ReMamberConfig:
         ValueError, FileNotFoundError: if there is none, or it is of another model.
     """
     is_written = name.endswith((".yaml", ".yml"))
-    if is_written or not (name == BUNDLED or "/" in name or Path(name).exists()):
+    if name.endswith(".json") and not Path(name).is_file():
+        raise FileNotFoundError(f"{name} is no file; give a config.json, a folder or a Hub name.")
+    is_model = name in ("", BUNDLED) or "/" in name or Path(name).is_file() or (Path(name) / CONFIG_NAME).is_file()
+    if is_written or not is_model:
         # They bring all of training, which a model that is named does not need.
         from ..training.recipe import RECIPES, read_model_arguments
         from ..training.start import read_config
 
         if is_written or (RECIPES / f"{name}.yaml").is_file():
             return read_config(read_model_arguments(name))
-    return load_config(name)
+    config = load_config(name)
+    if Path(name).is_file():  # perhaps written by hand
+        from ..training.start import check_fields
+
+        check_fields(json.loads(Path(name).read_text(encoding="utf-8")), where=name)
+    return config
 
 
 def describe_time(config: ReMamberConfig, image_size: int, device: torch.device) -> dict[str, Any]:
     """ms of a picture in float32, with weights that are random: their values do not matter; and what it ran on."""
     model: Any = ReMamberForImageSegmentation(config)  # transformers' decorator hides `self` of `to`
     milliseconds = time_picture(model.eval().to(device), image_size)
+    scans = ["cross_selective_scan"] + ["selective_scan"] * (config.fusion == "in_context")
     return {
         "milliseconds": milliseconds,
         "device": device.type,
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
         "dtype": "float32",
-        "scan_backend": fastest_backend(device.type)[0],
+        "scan_backend": " and ".join(dict.fromkeys(fastest_backend(device.type, operation=each)[0] for each in scans)),
     }
 
 

@@ -21,15 +21,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..configuration_remamber import ReMamberConfig, vision_config_of
 from ..modeling_remamber import ReMamberForImageSegmentation
-from ..modeling_vmamba import SS2D
 from ..selective_scan import BACKENDS, fastest_backend
 
 
-def find_remamber(model: nn.Module) -> ReMamberForImageSegmentation:
-    """The [`ReMamberForImageSegmentation`] that `model` is or holds; ValueError if there is none."""
+def find_remamber(model: nn.Module) -> Any:
+    """
+    The [`ReMamberForImageSegmentation`] that `model` is or holds, of this package or of the code in a saved folder;
+    ValueError if there is none.
+    """
     for module in model.modules():
-        if isinstance(module, ReMamberForImageSegmentation):
-            return module
+        if getattr(getattr(module, "config", None), "model_type", None) == ReMamberConfig.model_type:
+            if hasattr(module, "mask_head"):
+                return module
     raise ValueError(f"The model is a {type(model).__name__}; give a ReMamberForImageSegmentation.")
 
 
@@ -65,8 +68,10 @@ def count_parts(model: nn.Module, image_size: int = 480) -> dict[str, dict[str, 
         "text_encoder", "backbone", "fusion", "mask_head" and "whole", their sum → "parameters", "flops".
 
     Raises:
-        ValueError: if it is another model.
+        ValueError: if it is another model, or there is no such picture.
     """
+    if not isinstance(image_size, int) or image_size < 1:
+        raise ValueError(f"image_size is {image_size!r}; give a number of pixels, at least 1.")
     parts: dict[str, nn.Module] = {**model_parts(model), "whole": model}
     device = torch.device("meta")
     weights = {name: tensor.to(device) for name, tensor in chain(model.named_parameters(), model.named_buffers())}
@@ -112,7 +117,8 @@ def count_forward(model: nn.Module, inputs: dict[str, Any]) -> int:
 def counting(model: nn.Module, device: torch.device) -> Iterator[FlopCounterMode]:
     """Counts, `model` being in evaluation mode and its scans on backends that are counted; then all is as before."""
     modes = [(module, module.training) for module in model.modules()]
-    scans = [(module, module.scan_backend) for module in model.modules() if isinstance(module, SS2D)]
+    found: list[Any] = [module for module in model.modules() if hasattr(module, "scan_backend")]  # SS2D, of any copy
+    scans = [(module, module.scan_backend) for module in found]
     try:
         model.eval()
         for scan, name in scans:

@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model with its processor, or as a pipeline, ready for inference; where the bundled model lies."""
 
+import json
 import reprlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTokenizer, PreTrainedConfig
-from transformers.utils import find_adapter_config_file
+from transformers.utils import CONFIG_NAME, find_adapter_config_file
 
 from ..configuration_remamber import ReMamberConfig
 from ..messages import printable
@@ -103,6 +106,14 @@ def load_config(name: str | Path, *, revision: str = "main", token: str | bool |
     name = find_model(name)
     place: dict[str, Any] = {"revision": revision, "token": token}
     try:
+        if not str(name):
+            raise ValueError("the name is empty.")
+        if Path(name).is_absolute() and not Path(name).exists():
+            raise ValueError("there is no such folder.")
+        path = Path(name) if Path(name).is_file() else Path(name) / CONFIG_NAME
+        with suppress(json.JSONDecodeError, UnicodeDecodeError):  # which transformers tells better
+            if path.is_file() and not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
+                raise ValueError(f"{path.name} holds no JSON object.")
         fields = PreTrainedConfig.get_config_dict(name, **place)[0]
         if not fields:
             raise ValueError("it has no config.json, or an empty one.")
@@ -146,7 +157,8 @@ def _one_line(error: Exception) -> str:
     """What an error of other libraries says, cut, without line breaks and what a terminal would not show."""
     if "trust_remote_code" in str(error):  # an advice to run it
         return "it needs code that comes with it, which is never run."
-    text = " ".join(str(error).split()) or type(error).__name__
+    last = str(error).splitlines()[-1:] if isinstance(error, StrictDataclassError) else [str(error)]
+    text = " ".join(" ".join(last).split()) or type(error).__name__
     text = printable(text)
     return text if len(text) <= LONGEST_CAUSE else f"{text[:LONGEST_CAUSE]} …"
 

@@ -5,9 +5,15 @@
 import math
 import pickle
 import zipfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from transformers import PreTrainedConfig
+from transformers.utils import CONFIG_NAME
 
 
 # What libraries raise on a file that somebody made, or that a disk made of ours.
@@ -28,7 +34,29 @@ BAD_FILE = (
 )
 
 
+# What only a new model reads, and parts that are told by their weights.
+NOT_COMPARED = {"text_config", "vision_config", "initializer_range"}
+NOT_COMPARED |= {"time_step_min", "time_step_max", "time_step_floor"}
 NOT_OF_THIS_MODEL = "The checkpoint is not of this model; resume with the model and config it was saved with"
+
+
+def check_design(checkpoint: str | Path, config: Any) -> None:
+    """
+    ValueError for a checkpoint whose config.json has other fields than `config`: weights of one shape may be read in
+    several ways, as by the fusion's scans. What a file does not name is as published; there may be no such file.
+    """
+    path = Path(checkpoint) / CONFIG_NAME
+    if not path.is_file():
+        return
+    try:
+        saved = type(config).from_pretrained(path)
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
+        raise ValueError(cannot_be_read(checkpoint, CONFIG_NAME, error)) from None
+    names = {field.name for field in fields(config)} - {field.name for field in fields(PreTrainedConfig)}
+    for name in sorted(names - NOT_COMPARED):
+        there, here = getattr(saved, name), getattr(config, name)
+        if there != here:
+            raise ValueError(f"{NOT_OF_THIS_MODEL} ({name} is {there!r} there and {here!r} here).")
 
 
 def word(choice) -> str:

@@ -26,18 +26,18 @@ STORED = ("auto_map", "custom_pipelines", "use_cache")  # in a config.json, besi
 DEFAULT_IMAGE_SIZE = 480  # as published
 
 
-def check_fields(fields: dict) -> None:
-    """ValueError for a name that no config has: the configs themselves take any."""
+def check_fields(fields: dict, where: str = "model_config") -> None:
+    """ValueError for a name that no config has: the configs themselves take any. `where` has the fields."""
     known = {"": ReMamberConfig(), "vision_config": VMambaConfig(), "text_config": CLIPTextConfig()}
     for part, config in known.items():
         names = {*config.to_dict(), *STORED}
         given = fields.get(part, {}) if part else fields
         if not isinstance(given, dict):
-            raise ValueError(f"model_config gives {given!r:.100} for {part}; give a mapping, or leave it out.")
+            raise ValueError(f"{where} gives {given!r:.100} for {part}; give a mapping, or leave it out.")
         for name in given:
             if name not in names:
                 hint = did_you_mean(name, names, f"see {type(config).__name__}.")
-                raise ValueError(f"model_config names {f'{part}.' if part else ''}{name}, which is no field; {hint}")
+                raise ValueError(f"{where} names {f'{part}.' if part else ''}{name}, which is no field; {hint}")
 
 
 def fields_of(arguments: ModelArguments) -> dict:

@@ -44,7 +44,16 @@ from .given import METRICS, check_given, evaluation_rows, find_image_ids, withou
 from .nonfinite import NonFiniteSteps
 from .parameter_groups import decayed_parameter_names
 from .sampler import PictureGroupSampler
-from .saved_state import BAD_FILE, NOT_OF_THIS_MODEL, cannot_be_read, check_optimizer, is_like, settings_of, word
+from .saved_state import (
+    BAD_FILE,
+    NOT_OF_THIS_MODEL,
+    cannot_be_read,
+    check_design,
+    check_optimizer,
+    is_like,
+    settings_of,
+    word,
+)
 from .step_hooks import StepHooks
 from .sync_batch_norm import synchronize_batch_norm
 
@@ -543,6 +552,7 @@ class ReferringSegmentationTrainer(Trainer):
             self.average.load(best / AVERAGE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        check_design(resume_from_checkpoint, self.accelerator.unwrap_model(self.model).config)
         try:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         except RuntimeError as error:  # sizes that differ

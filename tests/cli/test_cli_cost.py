@@ -81,6 +81,7 @@ def test_a_model_is_named_by_a_folder_a_file_a_recipe_or_the_name_of_one(cost, t
         assert (status, error) == (0, ""), name
         parts.append(json.loads(output)["parts"])
     assert parts[0] == parts[1] == parts[2] == parts[3] == parts[4]
+    (tmp_path / "shapes_plain").mkdir()  # a folder of data may have the name of a recipe
     recipe, bundled = (
         cost(name, "--no-time", "--json", "--image_size", 32)[1] for name in ("shapes_plain", "bundled")
     )
@@ -99,6 +100,12 @@ def test_a_model_is_named_by_a_folder_a_file_a_recipe_or_the_name_of_one(cost, t
         (["wrong.yaml"], "wrong.yaml names modell, which is no argument"),
         (["fields.yaml"], "model_config names fusionn, which is no field; did you mean fusion?"),
         (["value.yaml"], "model_config is refused"),
+        (["list.json"], "list.json is no model that can be loaded: list.json holds no JSON object"),
+        (["nofile.json"], "nofile.json is no file"),
+        ([""], "is no model that can be loaded: the name is empty"),
+        (["/no/folder"], "/no/folder is no model that can be loaded: there is no such folder"),
+        (["slip.json"], "slip.json names fusoin, which is no field; did you mean fusion?"),
+        (["window.json"], "window.json is no model that can be loaded: ValueError: in_context_window is 4, which"),
         (["bundled", "--image_size", "0"], "--image_size is 0; give 32 to 8192"),
         (["bundled", "--device", "tpu"], "'tpu' is unknown"),
     ],
@@ -107,6 +114,9 @@ def test_bad_input_is_one_line_and_status_2(cost, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
     BertConfig().save_pretrained(tmp_path / "bert")
     vision_config().save_pretrained(tmp_path / "vmamba")
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "slip.json").write_text('{"model_type": "remamber", "fusoin": "in_context"}')
+    (tmp_path / "window.json").write_text('{"model_type": "remamber", "in_context_window": 4}')
     (tmp_path / "wrong.yaml").write_text("modell: m\n")
     (tmp_path / "fields.yaml").write_text("model_config: {fusionn: twister}\n")
     (tmp_path / "value.yaml").write_text("model_config: {fusion: twist}\n")

@@ -12,6 +12,7 @@ import torch
 from tiny import MASK_HEADS, build, scan_backends, vision_config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, VMambaModel, mask_heads_remamber
 from remamber_hf.fusion_remamber import FUSIONS
@@ -136,3 +137,18 @@ def test_the_time_is_the_median_of_the_passes_after_the_first(monkeypatch):
     ticks = iter([0, 100, 100, 103, 200, 204, 300, 305])  # seconds
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
     assert time_picture(build_small(), 32, num_runs=3) == 4000
+
+
+def test_a_model_of_the_code_in_a_saved_folder_has_the_same_cost(tmp_path):
+    model = build_small()
+    model.save_pretrained(tmp_path)
+    copy_class = get_class_from_dynamic_module("modeling_remamber.ReMamberForImageSegmentation", tmp_path)
+    copy = copy_class.from_pretrained(tmp_path)
+    assert not isinstance(copy, ReMamberForImageSegmentation)
+    assert count_parts(copy, 64) == count_parts(model, 64)
+
+
+@pytest.mark.parametrize("image_size", [0, -1, 1.5, None])
+def test_a_picture_that_there_cannot_be_is_refused(image_size):
+    with META, pytest.raises(ValueError, match="image_size is .*; give a number of pixels, at least 1"):
+        count_parts(build_small(), image_size)

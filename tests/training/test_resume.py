@@ -285,6 +285,17 @@ def test_what_cannot_be_resumed_is_refused(start, tmp_path, whole):
         train(start, tmp_path, resume=str(copy), freeze=["backbone"])
 
 
+def test_a_checkpoint_of_another_design_is_refused_though_its_weights_fit(start, tmp_path, whole):
+    checkpoint = Path(whole.args.output_dir) / "checkpoint-12"
+    for name, value in (("twister_scans", "spatial_then_channel"), ("layer_norm_eps", 1e-3)):
+        trainer = make_trainer(start, tmp_path, **RUN)
+        there = getattr(trainer.model.config, name)
+        setattr(trainer.model.config, name, value)
+        told = re.escape(f"({name} is {there!r} there and {value!r} here)")
+        with pytest.raises(ValueError, match=f"The checkpoint is not of this model; resume with .*{told}"):
+            trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
 def test_a_checkpoint_without_the_average_is_refused(start, tmp_path, whole):
     with pytest.raises(ValueError, match="was saved without ema_decay; resume without it"):
         whole._load_own_state(tmp_path)
