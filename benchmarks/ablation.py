@@ -47,7 +47,7 @@ PAPER = {
     "no_global_text": 69.9,
 }
 PANELS = {
-    "Fusion designs": ["twister", "norm_adaptation", "in_context", "cross_attention"],
+    "Fusion designs": ["twister", "channel_scan_size_8", "norm_adaptation", "in_context", "cross_attention"],
     "Scans of the Twister": [
         "twister",
         "spatial_then_channel",
