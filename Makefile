@@ -62,7 +62,7 @@ NEIGHBOUR_TESTS ?= tests/test_auto_classes.py tests/test_configuration_remamber.
 	tests/cli/test_segment.py tests/data tests/evaluation/test_referring_iou.py tests/idioms \
 	tests/inference/test_loading.py tests/training/test_resume.py tests/training/test_trainer.py
 
-# Of each neighbour what finds most in two minutes; CI has 25 minutes, and runs those of the lowest versions every time.
+# Of each neighbour what finds most in two minutes: CI runs it every time, at both ends of the versions.
 QUICK_NEIGHBOUR_TESTS := tests/test_image_processing_remamber.py tests/test_post_processing_remamber.py \
 	tests/test_processing_remamber.py tests/data/test_folder.py \
 	tests/test_auto_classes.py::test_remamber_loads_and_is_saved_again_where_the_package_is_not_installed \
