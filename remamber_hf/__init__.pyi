@@ -3,6 +3,7 @@
 
 from .configuration_remamber import ReMamberConfig as ReMamberConfig
 from .configuration_remamber import VMambaConfig as VMambaConfig
+from .configuration_vim import VimConfig as VimConfig
 from .data.collator import ReMamberCollator as ReMamberCollator
 from .data.folder import load_referring_folder as load_referring_folder
 from .data.folder import rows_from_columns as rows_from_columns
@@ -20,6 +21,10 @@ from .modeling_remamber import ReMamberImageSegmentationOutput as ReMamberImageS
 from .modeling_remamber import ReMamberModel as ReMamberModel
 from .modeling_remamber import ReMamberModelOutput as ReMamberModelOutput
 from .modeling_remamber import ReMamberPreTrainedModel as ReMamberPreTrainedModel
+from .modeling_vim import VimBackbone as VimBackbone
+from .modeling_vim import VimForImageClassification as VimForImageClassification
+from .modeling_vim import VimModel as VimModel
+from .modeling_vim import VimPreTrainedModel as VimPreTrainedModel
 from .modeling_vmamba import VMambaBackbone as VMambaBackbone
 from .modeling_vmamba import VMambaForImageClassification as VMambaForImageClassification
 from .modeling_vmamba import VMambaModel as VMambaModel

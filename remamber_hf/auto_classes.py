@@ -22,8 +22,10 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
+from .configuration_vim import VimConfig
 from .image_processing_remamber import ReMamberImageProcessor, ReMamberImageProcessorPil
 from .modeling_remamber import ReMamberForImageSegmentation, ReMamberModel
+from .modeling_vim import VimBackbone, VimForImageClassification, VimModel
 from .modeling_vmamba import VMambaBackbone, VMambaForImageClassification, VMambaModel
 from .pipeline_remamber import ReferringSegmentationPipeline
 from .processing_remamber import ReMamberProcessor
@@ -35,8 +37,11 @@ AutoConfig.register("vmamba", VMambaConfig, exist_ok=True)
 AutoConfig.register("remamber", ReMamberConfig, exist_ok=True)
 AutoModel.register(VMambaConfig, VMambaModel, exist_ok=True)
 AutoModel.register(ReMamberConfig, ReMamberModel, exist_ok=True)
+AutoModel.register(VimConfig, VimModel, exist_ok=True)
 AutoBackbone.register(VMambaConfig, VMambaBackbone, exist_ok=True)
+AutoBackbone.register(VimConfig, VimBackbone, exist_ok=True)
 AutoModelForImageClassification.register(VMambaConfig, VMambaForImageClassification, exist_ok=True)
+AutoModelForImageClassification.register(VimConfig, VimForImageClassification, exist_ok=True)
 AutoModelForImageSegmentation.register(ReMamberConfig, ReMamberForImageSegmentation, exist_ok=True)
 # AutoImageProcessor.register would first import transformers' own, and add ours to them.
 IMAGE_PROCESSORS = {"torchvision": ReMamberImageProcessor, "pil": ReMamberImageProcessorPil}
@@ -61,18 +66,25 @@ class RenamedBack(PrefixChange):
 
 # Under DETR and its kin transformers renames every out_proj of a checkpoint, a backbone's too: it would be random.
 register_checkpoint_conversion_mapping("VMambaBackbone", [RenamedBack("ss2d.o_proj", "ss2d.out_proj")], overwrite=True)
+register_checkpoint_conversion_mapping("VimBackbone", [RenamedBack("mixer.o_proj", "mixer.out_proj")], overwrite=True)
 
 # And it would rename ours as its own, if it had models of these names.
-for name in ("vmamba", "remamber", "VMambaModel", "VMambaForImageClassification", "ReMamberModel"):
+for name in (
+    *("vmamba", "VMambaModel", "VMambaForImageClassification", "vim", "VimModel", "VimForImageClassification"),
+    *("remamber", "ReMamberModel", "ReMamberForImageSegmentation"),
+):
     register_checkpoint_conversion_mapping(name, [], overwrite=True)
-register_checkpoint_conversion_mapping("ReMamberForImageSegmentation", [], overwrite=True)
 
 # save_pretrained then writes the code files beside the weights, so that trust_remote_code loads them anywhere.
 VMambaConfig.register_for_auto_class()
+VimConfig.register_for_auto_class()
 ReMamberConfig.register_for_auto_class()
 VMambaModel.register_for_auto_class("AutoModel")
 VMambaBackbone.register_for_auto_class("AutoBackbone")
 VMambaForImageClassification.register_for_auto_class("AutoModelForImageClassification")
+VimModel.register_for_auto_class("AutoModel")
+VimBackbone.register_for_auto_class("AutoBackbone")
+VimForImageClassification.register_for_auto_class("AutoModelForImageClassification")
 ReMamberModel.register_for_auto_class("AutoModel")
 ReMamberForImageSegmentation.register_for_auto_class("AutoModelForImageSegmentation")
 ReMamberImageProcessor.register_for_auto_class()

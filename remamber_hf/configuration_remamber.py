@@ -6,49 +6,28 @@ from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: ski
 
 import reprlib
 from copy import deepcopy
-from math import isfinite
 from types import NoneType
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneConfigMixin
-from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.utils import logging
 
+from .configuration_scan import (
+    LARGEST_DEPTH,
+    LARGEST_HIDDEN_SIZE,
+    MOST_STAGES,
+    ScanConfig,
+    check_num_labels,
+    require_positive,
+)
 
-logger = logging.get_logger(__name__)
 
 # In CLIP's published config, where it means the last of CLIP's own tokens; words that were added come after it.
 LEGACY_END_TOKEN = 2
 CLIP_VOCABULARY = 49408  # tokens
-SET_SCAN_BACKEND = "call model.set_scan_backend(name) on the loaded model"
-
-
-# The largest values of fields that say how much is made before a weight is read; far above any model that was trained.
-LARGEST = {
-    "channel_scan_size": 256,
-    "conv_head_ratio": 64,
-    "conv_kernel_size": 255,
-    "correlation_size": 2**16,
-    "expand": 64,
-    "hidden_size": 2**16,
-    "intermediate_size": 2**18,
-    "max_position_embeddings": 2**16,
-    "mlp_ratio": 64,
-    "num_attention_heads": 1024,
-    "num_channels": 2**12,
-    "num_fusion_blocks": 128,
-    "num_hidden_layers": 128,
-    "num_labels": 10**6,
-    "projection_dim": 2**16,
-    "state_size": 1024,
-    "time_step_rank": 2**16,
-    "vocab_size": 10**7,
-}
-LARGEST_HIDDEN_SIZE, LARGEST_DEPTH, MOST_STAGES = LARGEST["hidden_size"], 128, 16
 LARGEST_WINDOW = 2**16
 # Fields that one fusion alone reads. Sizes are none of them: they may stay where fusion changes.
 FUSION_OPTIONS = {
@@ -66,23 +45,6 @@ TEXT_SIZES = (
 )
 
 
-def _require_positive(config: PreTrainedConfig, *names: str) -> None:
-    """ValueError unless each field is a number above 0, and not above what `LARGEST` has for it."""
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-            raise ValueError(f"{name} is {reprlib.repr(value)}; it must be greater than 0.")
-        if value > LARGEST.get(name, value):
-            raise ValueError(f"{name} is {reprlib.repr(value)}; it must not be greater than {LARGEST[name]:,}.")
-
-
-def _check_num_labels(fields: dict[str, Any]) -> None:
-    """ValueError for a number of labels of which transformers would make as many names."""
-    value = fields.get("num_labels")
-    if value is not None and (not isinstance(value, int) or not 0 <= value <= LARGEST["num_labels"]):
-        raise ValueError(f"num_labels is {reprlib.repr(value)}; give a number up to {LARGEST['num_labels']:,}.")
-
-
 def _list_sizes(name: str, value: Any, largest: int) -> list[int]:
     """A field that has a number for each stage, as a list; ValueError for anything else."""
     is_list = isinstance(value, (list, tuple)) and len(value) <= MOST_STAGES
@@ -94,74 +56,25 @@ def _list_sizes(name: str, value: Any, largest: int) -> list[int]:
 
 
 @strict
-class SS2DConfig(PreTrainedConfig):
+class SS2DConfig(ScanConfig):
     r"""
     The fields that every 2-D selective scan (SS2D) reads; base of [`VMambaConfig`] and [`ReMamberConfig`].
 
     Args:
         state_size (`int`, defaults to 1): N, the number of states per channel of the scan.
-        expand (`float`, defaults to 2.0): inner channels of SS2D over its outer channels.
-        time_step_rank (`int`, *optional*):
-            R, the rank of the time-step projection. `None` means one sixteenth of the outer channels, rounded up.
         conv_kernel_size (`int`, defaults to 3): side of the depthwise convolution, odd, in pixels.
         use_conv_bias (`bool`, defaults to `False`): whether the depthwise convolution has a bias.
-        time_step_min, time_step_max (`float`, default to 0.001 and 0.1): range of the time steps at initialisation.
-        time_step_floor (`float`, defaults to 1e-4): lower clamp of those time steps.
-        layer_norm_eps (`float`, defaults to 1e-5): epsilon of every layer norm outside the text encoder.
-        initializer_range (`float`, defaults to 0.02): standard deviation of the weights of linear layers.
 
-    Where a scan runs is a matter of the machine and no field: `model.set_scan_backend(name)`.
+    The others are those of [`ScanConfig`].
     """
 
     state_size: int = 1
-    expand: float | int = 2.0
-    time_step_rank: int | None = None
     conv_kernel_size: int = 3
     use_conv_bias: bool = False
-    time_step_min: float = 1e-3
-    time_step_max: float = 0.1
-    time_step_floor: float = 1e-4
-    layer_norm_eps: float = 1e-5
-    initializer_range: float = 0.02
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        backend = kwargs.pop("scan_backend", "auto")  # older folders have it
-        if backend != "auto":
-            logger.warning_once(f"scan_backend={backend!r} in a configuration is not read; {SET_SCAN_BACKEND}.")
-        super().__post_init__(**kwargs)
-
-    @property
-    def scan_backend(self) -> str:
-        """No field: raises ValueError, also for `from_pretrained(…, scan_backend=…)`."""
-        raise ValueError(f"scan_backend is not part of the configuration; {SET_SCAN_BACKEND}.")
-
-    @scan_backend.setter
-    def scan_backend(self, name: str) -> None:
-        raise ValueError(f"scan_backend={name!r} is not part of the configuration; {SET_SCAN_BACKEND}.")
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._auto_class = None  # registered is a class, not what is made of it elsewhere
-
-    def validate_outputs(self) -> None:
-        states = self.output_hidden_states
-        indices: list[Any] = states if isinstance(states, list) else []
-        if not isinstance(states, (bool, NoneType, list)) or not all(isinstance(index, int) for index in indices):
-            raise ValueError(f"output_hidden_states is {reprlib.repr(states)}; give true or false.")
 
     def validate_ss2d(self) -> None:
-        _require_positive(self, "state_size", "expand", "layer_norm_eps", "time_step_min", "time_step_floor")
-        if self.time_step_rank is not None:
-            _require_positive(self, "time_step_rank")
-        if self.conv_kernel_size < 1 or self.conv_kernel_size % 2 == 0:
+        if self.conv_kernel_size % 2 == 0:
             raise ValueError(f"conv_kernel_size is {self.conv_kernel_size}; it must be odd, to keep the size of maps.")
-        if not (isfinite(self.initializer_range) and self.initializer_range >= 0):
-            raise ValueError(f"initializer_range is {self.initializer_range}; it must be at least 0.")
-        if not self.time_step_min <= self.time_step_max < float("inf"):
-            raise ValueError(
-                f"time_step_max is {self.time_step_max}, time_step_min is {self.time_step_min}; "
-                "give a maximum that is not below the minimum."
-            )
 
 
 @strict
@@ -193,7 +106,7 @@ class VMambaConfig(BackboneConfigMixin, SS2DConfig):
     _out_indices: list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        _check_num_labels(kwargs)
+        check_num_labels(kwargs)
         self.hidden_sizes = _list_sizes("hidden_sizes", self.hidden_sizes, LARGEST_HIDDEN_SIZE)
         self.depths = _list_sizes("depths", self.depths, LARGEST_DEPTH)
         self.stage_names = ["stem"] + [f"stage{index}" for index in range(1, len(self.depths) + 1)]
@@ -219,7 +132,7 @@ class VMambaConfig(BackboneConfigMixin, SS2DConfig):
             raise ValueError(
                 f"hidden_sizes is {self.hidden_sizes}; the first must be even (the stem halves it) and all at least 2."
             )
-        _require_positive(self, "num_channels", "mlp_ratio")
+        require_positive(self, "num_channels", "mlp_ratio")
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"drop_path_rate is {self.drop_path_rate}; it must be in [0, 1).")
 
@@ -276,7 +189,7 @@ class ReMamberConfig(SS2DConfig):
     conv_head_ratio: int = 4
 
     def __post_init__(self, **kwargs: Any) -> None:
-        _check_num_labels(kwargs)
+        check_num_labels(kwargs)
         self.decoder_depths = _list_sizes("decoder_depths", self.decoder_depths, LARGEST_DEPTH)
         for name, config_class in (("text_config", CLIPTextConfig), ("vision_config", VMambaConfig)):
             value = getattr(self, name)
@@ -289,7 +202,7 @@ class ReMamberConfig(SS2DConfig):
                 hidden_size=768, intermediate_size=3072, num_attention_heads=12, projection_dim=768, pad_token_id=49407
             )
         elif isinstance(self.text_config, dict):
-            _check_num_labels(self.text_config)
+            check_num_labels(self.text_config)
             self.text_config = CLIPTextConfig(**self.text_config)
         # Likewise the number that CLIPTextConfig takes where none is given, of a vocabulary that has not as many.
         end, default = self.text_config.eos_token_id, CLIP_VOCABULARY - 1
@@ -319,7 +232,7 @@ class ReMamberConfig(SS2DConfig):
         """What the text encoder would stop at later, or silently read past."""
         text = self.text_config
         assert isinstance(text, CLIPTextConfig)
-        _require_positive(text, *TEXT_SIZES, "layer_norm_eps")
+        require_positive(text, *TEXT_SIZES, "layer_norm_eps")
         if text.hidden_act not in ACT2FN:
             raise ValueError(f"text_config.hidden_act is {reprlib.repr(text.hidden_act)}; give one such as 'gelu'.")
         if text.hidden_size % text.num_attention_heads:
@@ -357,7 +270,7 @@ class ReMamberConfig(SS2DConfig):
 
     def validate_sizes(self) -> None:
         assert isinstance(self.text_config, CLIPTextConfig) and isinstance(self.vision_config, VMambaConfig)
-        _require_positive(
+        require_positive(
             self, "text_length", "channel_scan_size", "correlation_size", "num_fusion_blocks", "conv_head_ratio"
         )
         num_stages = len(self.vision_config.hidden_sizes)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba ImageNet) to a Hugging Face folder."""
+"""Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba or Vim ImageNet) to a Hugging Face folder."""
 
 import math
 import pickle
@@ -9,7 +9,7 @@ import reprlib
 import struct
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,29 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import CLIPTextConfig, CLIPTokenizer
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.initialization import no_init_weights
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 
 from .configuration_remamber import ReMamberConfig, VMambaConfig
+from .configuration_vim import VimConfig
 from .files import check_new_folder, make_whole_folder
 from .image_processing_remamber import ReMamberImageProcessorPil
 from .inference.loading import load_tokenizer
 from .modeling_remamber import ReMamberForImageSegmentation
-from .modeling_vmamba import VMambaForImageClassification, VMambaPreTrainedModel
+from .modeling_scan import ScanPreTrainedModel
+from .modeling_vim import VimBackbone, VimForImageClassification
+from .modeling_vmamba import VMambaForImageClassification
 from .processing_remamber import ReMamberProcessor
+from .published_vim import VIM_PATCHES, merge_vim_tensors, read_vim_config
 from .weight_files import check_torch_file
 
 
 CLIP_TOKENIZER = "openai/clip-vit-large-patch14"
 CLIP_VOCABULARY = 49408  # tokens
+VIM_CROP_RATIO = 0.875  # of the picture's shorter side, what Vim is evaluated on
+AnyConfig = ReMamberConfig | VMambaConfig | VimConfig
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 # Published name → ours. Every rule is applied in turn, so a later one sees what an earlier one wrote.
@@ -98,17 +107,20 @@ def convert_name(name: str) -> str:
 
 
 def convert_state_dict(
-    state_dict: dict[str, torch.Tensor],
-) -> tuple[ReMamberConfig | VMambaConfig, dict[str, torch.Tensor]]:
+    state_dict: dict[str, torch.Tensor], image_size: int | Sequence[int] | None = None
+) -> tuple[AnyConfig, dict[str, torch.Tensor]]:
     """
     Config and renamed state dict of a published checkpoint; sizes, depths and head are read from the shapes.
 
     Args:
         state_dict: tensors under their published names, with or without a leading `module.`.
+        image_size: of a Vim, the side, or height and width, of the pictures it was trained on, in pixels. By default
+            it is guessed from the number of positions, as [`find_grid`] says.
 
     Returns:
-        a `ReMamberConfig` for `ReMamberForImageSegmentation`, or a `VMambaConfig` for `VMambaForImageClassification`,
-        and the tensors under the names of that class: `load_state_dict` takes them strictly.
+        a `ReMamberConfig` for `ReMamberForImageSegmentation`, a `VMambaConfig` for `VMambaForImageClassification`, or
+        a `VimConfig` for `VimForImageClassification`, or `VimBackbone` where there is no classifier, as its
+        `architectures` say; and the tensors under the names of that class: `load_state_dict` takes them strictly.
 
     Raises:
         ValueError: if the tensors are of no known model, or some are missing, unknown or of another shape.
@@ -122,9 +134,15 @@ def convert_state_dict(
     state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     # A constant that older versions of transformers stored; it is no weight.
     state_dict = {name: tensor for name, tensor in state_dict.items() if not name.endswith(".position_ids")}
-    config: ReMamberConfig | VMambaConfig
+    config: AnyConfig
+    is_vim = VIM_PATCHES in state_dict and "layers.0.mixer.in_proj.weight" in state_dict
+    if image_size is not None and not is_vim:
+        raise ValueError("image_size is for a Vim, whose positions are of one size; these are of another model.")
     try:
-        if "text_encoder.text_model.final_layer_norm.weight" in state_dict:
+        if is_vim:
+            config = read_vim_config(state_dict, image_size)
+            converted = merge_vim_tensors(state_dict, config)
+        elif "text_encoder.text_model.final_layer_norm.weight" in state_dict:
             config = _read_remamber_config(state_dict)
         elif "classifier.head.weight" in state_dict:
             config = _read_vmamba_config(state_dict, prefix="")
@@ -132,8 +150,8 @@ def convert_state_dict(
         else:
             known = ", ".join(map(_show, list(state_dict)[:3]))
             raise ValueError(
-                "these are no tensors of ReMamber_Conv, ReMamber_Mamba or a VMamba ImageNet classifier "
-                f"(the first are: {known or 'none'}); give one of those three."
+                "these are no tensors of ReMamber_Conv, ReMamber_Mamba or an ImageNet classifier of VMamba or Vim "
+                f"(the first are: {known or 'none'}); give one of those four."
             )
     except KeyError as error:
         raise ValueError(f"the tensor {error} is missing; the checkpoint is incomplete or of another model.") from None
@@ -141,7 +159,8 @@ def convert_state_dict(
         cause = reprlib.repr(" ".join(str(error).split()))
         raise ValueError(f"the shapes of the tensors are of no model that there is ({cause}).") from None
 
-    converted = {convert_name(name): tensor for name, tensor in state_dict.items()}
+    if not is_vim:
+        converted = {convert_name(name): tensor for name, tensor in state_dict.items()}
     with torch.device("meta"):
         expected = _make_model(config).state_dict()
     missing, unexpected = sorted(expected.keys() - converted.keys()), sorted(converted.keys() - expected.keys())
@@ -227,10 +246,25 @@ def _read_vmamba_config(state_dict: dict[str, torch.Tensor], prefix: str) -> VMa
     )
 
 
-def _make_model(config: ReMamberConfig | VMambaConfig) -> ReMamberForImageSegmentation | VMambaForImageClassification:
+def _make_model(config: AnyConfig) -> ScanPreTrainedModel:
+    if isinstance(config, VimConfig):
+        return VimBackbone(config) if config.architectures == ["VimBackbone"] else VimForImageClassification(config)
     if isinstance(config, VMambaConfig):
         return VMambaForImageClassification(config)
     return ReMamberForImageSegmentation(config)
+
+
+def _make_image_processor(config: AnyConfig) -> BaseImageProcessor:
+    """Ours; of a Vim, what it was evaluated with: bicubic, the middle 7/8 of the shorter side, ImageNet's mean."""
+    if not isinstance(config, VimConfig):
+        return ReMamberImageProcessorPil()
+    sides = [config.image_size] * 2 if isinstance(config.image_size, int) else [*config.image_size] * 2
+    return BitImageProcessorPil(
+        size={"shortest_edge": round(min(sides[:2]) / VIM_CROP_RATIO)},
+        crop_size={"height": sides[0], "width": sides[1]},
+        image_mean=list(IMAGENET_DEFAULT_MEAN),
+        image_std=list(IMAGENET_DEFAULT_STD),
+    )
 
 
 def _read_text_config(state_dict: dict[str, torch.Tensor]) -> CLIPTextConfig:
@@ -371,8 +405,12 @@ def _load_tokenizer(name: str | None, config: ReMamberConfig) -> CLIPTokenizer |
 
 
 def convert_checkpoint(
-    checkpoint: str | Path, output_dir: str | Path, tokenizer: str | None = None, use_ema: bool = False
-) -> VMambaPreTrainedModel:
+    checkpoint: str | Path,
+    output_dir: str | Path,
+    tokenizer: str | None = None,
+    use_ema: bool = False,
+    image_size: int | Sequence[int] | None = None,
+) -> ScanPreTrainedModel:
     """
     Write a published checkpoint as a folder that the Auto classes load; on an error no folder is left.
 
@@ -382,6 +420,7 @@ def convert_checkpoint(
         tokenizer: name or folder of the CLIP tokenizer. By default that of CLIP ViT-L/14 for its vocabulary; where it
             cannot be had, the folder is written without tokenizer and processor.
         use_ema: convert the averaged weights.
+        image_size: as `convert_state_dict` takes it.
 
     Returns:
         the model that was saved.
@@ -394,18 +433,18 @@ def convert_checkpoint(
     try:
         tensors = load_checkpoint(checkpoint, use_ema)
         check_tensors({_show(name): tensor for name, tensor in tensors.items()})
-        config, state_dict = convert_state_dict(tensors)
+        config, state_dict = convert_state_dict(tensors, image_size)
     except ValueError as error:
         message = str(error)
         raise ValueError(message if str(checkpoint) in message else f"{checkpoint}: {message}") from None
-    clip_tokenizer = None if isinstance(config, VMambaConfig) else _load_tokenizer(tokenizer, config)
+    clip_tokenizer = _load_tokenizer(tokenizer, config) if isinstance(config, ReMamberConfig) else None
     with no_init_weights():
         model = _make_model(config)
     model.load_state_dict(state_dict, strict=True, assign=True)
 
     with make_whole_folder(output_dir) as unfinished:
         model.save_pretrained(unfinished)
-        image_processor = ReMamberImageProcessorPil()
+        image_processor = _make_image_processor(config)
         if clip_tokenizer is None:
             image_processor.save_pretrained(unfinished)
         else:

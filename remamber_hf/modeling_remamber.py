@@ -28,14 +28,8 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from .configuration_remamber import LEGACY_END_TOKEN, ReMamberConfig, text_config_of, vision_config_of
 from .fusion_remamber import FUSIONS, NormAdaptationBlock
 from .mask_heads_remamber import MASK_HEADS, ConvMixer, ConvNormReLU, fold_batch_norms
-from .modeling_vmamba import (
-    VMambaModel,
-    VMambaPreTrainedModel,
-    channels_first,
-    channels_last,
-    check_keywords,
-    resize,
-)
+from .modeling_scan import check_keywords
+from .modeling_vmamba import VMambaModel, VMambaPreTrainedModel, channels_first, channels_last, resize
 from .saved_code import CUSTOM_PIPELINES
 
 

@@ -9,13 +9,11 @@ classes take and return is channels-first, as everywhere in transformers.
 from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
 
 import math
-from os import PathLike
 from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.backbone_utils import BackboneMixin, filter_output_hidden_states
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -24,26 +22,11 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithNoAttention,
     ImageClassifierOutputWithNoAttention,
 )
-from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .configuration_remamber import SS2DConfig, VMambaConfig
-from .files import weights_as_umask_says
-from .selective_scan import Direction, check_backend_name, cross_selective_scan
-from .weight_files import check_weight_files
-
-
-# What transformers passes from model to model, but for what it gives to losses that are sums: ours are means.
-FORWARD_KEYWORDS = frozenset(TransformersKwargs.__annotations__) - {"num_items_in_batch"}
-
-
-def check_keywords(keywords: TransformersKwargs) -> None:
-    """TypeError, as Python's own, for what a forward pass does not take: behind `**kwargs` a slip would go unseen."""
-    for name in keywords:
-        if name not in FORWARD_KEYWORDS:
-            raise TypeError(
-                f"forward() got an unexpected keyword argument {name!r}; help(model.forward) lists what it takes."
-            )
+from .modeling_scan import DropPath, ScanModule, ScanPreTrainedModel, check_keywords, check_pixel_values
+from .selective_scan import Direction, cross_selective_scan
 
 
 def channels_first(hidden_states: torch.Tensor) -> torch.Tensor:
@@ -81,7 +64,7 @@ class ScanLayerNorm(nn.LayerNorm):
         return F.layer_norm(hidden_states, self.normalized_shape, weight, bias, self.eps)
 
 
-class SS2D(nn.Module):
+class SS2D(ScanModule):
     """
     2-D selective scan: in_proj → depthwise convolution → SiLU → cross-selective-scan → norm → out_proj.
 
@@ -95,13 +78,9 @@ class SS2D(nn.Module):
     """
 
     def __init__(self, config: SS2DConfig, hidden_size: int, input_size: int | None = None, is_gated: bool = False):
-        super().__init__()
-        inner_size = round(config.expand * hidden_size)
-        state_size, rank = config.state_size, config.time_step_rank or math.ceil(hidden_size / 16)
-        num_directions = len(Direction)
-        self.config = config
+        super().__init__(config, hidden_size, len(Direction))
+        inner_size = self.inner_size
         self.is_gated = is_gated
-        self.scan_backend = "auto"
         self.in_proj = nn.Linear(input_size or hidden_size, inner_size * (2 if is_gated else 1), bias=False)
         self.conv = nn.Conv2d(
             inner_size,
@@ -111,11 +90,6 @@ class SS2D(nn.Module):
             groups=inner_size,
             bias=config.use_conv_bias,
         )
-        self.x_proj_weight = nn.Parameter(torch.empty(num_directions, rank + 2 * state_size, inner_size))
-        self.dt_proj_weight = nn.Parameter(torch.empty(num_directions, inner_size, rank))
-        self.dt_proj_bias = nn.Parameter(torch.empty(num_directions, inner_size))
-        self.A_log = nn.Parameter(torch.empty(num_directions * inner_size, state_size))
-        self.D = nn.Parameter(torch.empty(num_directions * inner_size))
         self.out_norm = ScanLayerNorm(inner_size, eps=config.layer_norm_eps)
         self.out_proj = nn.Linear(inner_size, hidden_size, bias=False)
 
@@ -138,20 +112,6 @@ class SS2D(nn.Module):
         if self.is_gated:
             y = y * F.silu(gate)
         return self.out_proj(y)
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: in training, zeroes the residual branch of a sample with probability `rate` (1603.09382)."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.rate == 0.0:
-            return hidden_states
-        keep = hidden_states.new_empty(hidden_states.shape[0], 1, 1, 1).bernoulli_(1 - self.rate)
-        return hidden_states * keep / (1 - self.rate)
 
 
 class MLP(nn.Module):
@@ -196,16 +156,7 @@ class VMambaStem(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(batch, num_channels, height, width) → (batch, height / 4, width / 4, channels), sizes rounded up."""
-        if pixel_values.dim() != 4 or pixel_values.shape[1] != self.num_channels:
-            hint = " Batches that were made one by one have an axis too many; take [0] of each." * (
-                pixel_values.dim() == 5
-            )
-            raise ValueError(
-                f"pixel_values has shape {tuple(pixel_values.shape)}; "
-                f"it must be (batch, {self.num_channels}, height, width).{hint}"
-            )
-        if not pixel_values.is_floating_point():
-            raise ValueError(f"pixel_values are {pixel_values.dtype}; give normalized floats, as the processor does.")
+        check_pixel_values(pixel_values, self.num_channels)
         pixels = channels_last(pixel_values).to(self.conv1.weight.dtype)
         hidden_states = F.gelu(self.norm1(convolve(self.conv1, pixels)))
         return self.norm2(convolve(self.conv2, hidden_states))
@@ -240,19 +191,13 @@ class VMambaStage(nn.Module):
         )
 
 
-class VMambaPreTrainedModel(PreTrainedModel):
-    """What every VMamba has: loading, saving, initialization, and where its scans run."""
+class VMambaPreTrainedModel(ScanPreTrainedModel):
+    """What every VMamba has."""
 
     config: VMambaConfig
     base_model_prefix = "vmamba"
-    main_input_name = "pixel_values"
-    input_modalities = ["image"]
-    supports_gradient_checkpointing = True
-    # Otherwise a Trainer takes a forward with **kwargs for one that divides the loss by the accumulated steps itself.
-    accepts_loss_kwargs = False
     _no_split_modules = ["VSSBlock"]
     _input_embed_layer = "stem"
-    _can_compile_fullgraph = True
     # There is no attention here; what is asked for holds for ReMamber's text encoder.
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -264,72 +209,6 @@ class VMambaPreTrainedModel(PreTrainedModel):
         "AutoBackbone": "modeling_vmamba.VMambaBackbone",
         "AutoModelForImageClassification": "modeling_vmamba.VMambaForImageClassification",
     }
-    # exp amplifies the rounding of half precision.
-    _keep_in_fp32_modules_strict = ["A_log", "D", "dt_proj_bias"]
-
-    def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
-        super().__init__(config, *args, **kwargs)
-        config.validate()  # fields may have been set since it was made, as `from_pretrained(…, field=value)` does
-
-    @classmethod
-    def is_custom_code(cls) -> bool:
-        # In custom code transformers skips the init of modules that own no parameters, the text encoder's too.
-        return False
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._auto_class = None  # registered is a class, not what is made of it elsewhere
-
-    @staticmethod
-    def _load_pretrained_model(
-        model: PreTrainedModel,
-        state_dict: Any,
-        checkpoint_files: list[str] | None,
-        load_config: Any,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        # The one place between the model, still without data, and its files. A quantizer packs them in other shapes.
-        if load_config.hf_quantizer is None and checkpoint_files:
-            check_weight_files(model, checkpoint_files, load_config.ignore_mismatched_sizes)
-        return PreTrainedModel._load_pretrained_model(
-            model, state_dict, checkpoint_files, load_config, *args, **kwargs
-        )
-
-    @property
-    def is_saved_with_code(self) -> bool:
-        """Whether `_auto_map` names this class's file: not where a subclass of a user's lies in another."""
-        owner = next(base for base in type(self).__mro__ if "_auto_map" in vars(base))
-        return self._auto_class is not None and type(self).__module__ == owner.__module__
-
-    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """
-        Save config, weights and, as `register_for_auto_class` was called on import, the code files.
-
-        A subclass is saved without code, unless it is registered itself, and loads by its own `from_pretrained`.
-        """
-        vars(self.config).pop("auto_map", None)
-        if self.is_saved_with_code:
-            self.config.auto_map = dict(self._auto_map)
-        with weights_as_umask_says(save_directory):
-            super().save_pretrained(save_directory, *args, **kwargs)
-
-    def set_scan_backend(self, name: str) -> None:
-        """
-        Choose the implementation of every scan of the model: of backbone, fusion and mask head.
-
-        It holds for this object and is not saved. A backend that cannot run where the model is says so when called.
-
-        Args:
-            name: `"auto"` or a name from `selective_scan.BACKENDS`.
-
-        Raises:
-            ValueError: if the backend is unknown.
-        """
-        check_backend_name(name)
-        for module in self.modules():
-            if isinstance(module, SS2D):
-                module.scan_backend = name
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -340,22 +219,6 @@ class VMambaPreTrainedModel(PreTrainedModel):
                 init.uniform_(module.bias, -bound, bound)
             return
         super()._init_weights(module)
-        if isinstance(module, SS2D):
-            self._init_scan(module)
-
-    def _init_scan(self, module: SS2D) -> None:
-        """Mamba's initial values (arXiv 2312.00752, section 3.6)."""
-        config = module.config
-        inner_size, rank = module.dt_proj_weight.shape[1:]
-        init.uniform_(module.x_proj_weight, -(inner_size**-0.5), inner_size**-0.5)
-        init.uniform_(module.dt_proj_weight, -(rank**-0.5), rank**-0.5)
-        low, high = math.log(config.time_step_min), math.log(config.time_step_max)
-        time_steps = torch.empty_like(module.dt_proj_bias, dtype=torch.float32).uniform_(low, high).exp_()
-        time_steps = time_steps.clamp_(min=config.time_step_floor)
-        init.copy_(module.dt_proj_bias, time_steps + torch.log(-torch.expm1(-time_steps)))  # softplus⁻¹
-        states = torch.arange(1, config.state_size + 1, dtype=torch.float32, device=module.A_log.device)
-        init.copy_(module.A_log, states.log().expand_as(module.A_log))
-        init.ones_(module.D)
 
 
 class VMambaModel(VMambaPreTrainedModel):

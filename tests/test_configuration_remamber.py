@@ -88,7 +88,7 @@ BAD_SS2D_FIELDS = [
     ({"time_step_floor": -1.0}, "time_step_floor is -1.0; it must be greater than 0"),
     ({"time_step_max": 1e-4}, "time_step_max is 0.0001, time_step_min is 0.001; give a maximum that is not below"),
     ({"conv_kernel_size": 4}, "conv_kernel_size is 4; it must be odd"),
-    ({"conv_kernel_size": -1}, "conv_kernel_size is -1; it must be odd"),
+    ({"conv_kernel_size": -1}, "conv_kernel_size is -1; it must be greater than 0"),
     ({"state_size": "many"}, "'state_size' expected int, got str .value: 'many'."),
 ]
 

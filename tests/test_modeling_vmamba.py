@@ -12,7 +12,8 @@ from tiny import golden_inputs, golden_model, golden_tensors, scan_backends, vis
 from torch import nn
 
 from remamber_hf import VMambaBackbone, VMambaForImageClassification, VMambaModel
-from remamber_hf.modeling_vmamba import SS2D, DropPath, VMambaDownsample
+from remamber_hf.modeling_scan import DropPath
+from remamber_hf.modeling_vmamba import SS2D, VMambaDownsample
 
 
 def pictures(batch_size=2, height=64, width=96, channels=3):

@@ -2,12 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `remamber convert`."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..convert_checkpoint import CLIP_TOKENIZER, convert_checkpoint
+
+
+def read_size(text: str | None) -> int | list[int] | None:
+    """SIDE or HEIGHTxWIDTH as numbers."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,6}(x\d{1,6})?", text):
+        raise ValueError(f"--image_size is {text!r}; give a side or a height and width in pixels, as 224 or 480x640.")
+    sides = [int(side) for side in text.split("x")]
+    return sides[0] if len(sides) == 1 else sides
 
 
 def convert(
@@ -17,13 +28,17 @@ def convert(
         str | None, typer.Option(help="Name or folder of the CLIP tokenizer.", show_default=CLIP_TOKENIZER)
     ] = None,
     ema: Annotated[bool, typer.Option("--ema", help="Convert the averaged weights (model_ema).")] = False,
+    image_size: Annotated[
+        str | None,
+        typer.Option(help="Of a Vim: the pictures it was trained on, in pixels, as SIDE or HEIGHTxWIDTH."),
+    ] = None,
 ):
     """
-    Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba ImageNet) to a Hugging Face folder.
+    Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba or Vim ImageNet) to a Hugging Face folder.
 
     The kind is recognised from the tensors; nothing in the file is executed.
     """
-    model = convert_checkpoint(checkpoint, output_dir, tokenizer, use_ema=ema)
+    model = convert_checkpoint(checkpoint, output_dir, tokenizer, use_ema=ema, image_size=read_size(image_size))
     head = getattr(model.config, "mask_head", None)
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     typer.echo(f"{type(model).__name__}{f' ({head} head)' if head else ''}, {size:.1f} M parameters → {output_dir}")

@@ -4,7 +4,7 @@
 
 from torch import nn
 
-from ..modeling_vmamba import SS2D
+from ..modeling_scan import ScanModule
 
 
 def decayed_parameter_names(model: nn.Module) -> list[str]:
@@ -14,7 +14,7 @@ def decayed_parameter_names(model: nn.Module) -> list[str]:
         prefix = f"{module_name}." if module_name else ""
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             names.append(f"{prefix}weight")
-        elif isinstance(module, SS2D):
+        elif isinstance(module, ScanModule):
             names += [f"{prefix}x_proj_weight", f"{prefix}dt_proj_weight"]
     return names
 
@@ -24,7 +24,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     Two groups of the weights that are trained, for `torch.optim.AdamW(parameter_groups(model, 0.01), lr=5e-5)`.
 
     Args:
-        model: a ReMamber or VMamba, however it is wrapped.
+        model: a ReMamber, VMamba or Vim, however it is wrapped.
         weight_decay: of matrices and convolutions; that of all others is 0.
     """
     decayed = set(decayed_parameter_names(model))

@@ -23,7 +23,7 @@ from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, ReMamberPr
 from remamber_hf.data.collator import ReMamberCollator
 from remamber_hf.data.refer import load_refer
 from remamber_hf.image_processing_remamber import ReMamberImageProcessorPil
-from remamber_hf.modeling_vmamba import DropPath
+from remamber_hf.modeling_scan import DropPath
 from remamber_hf.synthetic.dataset import synthesize
 from remamber_hf.training import checkpoints
 from remamber_hf.training.arguments import ReMamberTrainingArguments
