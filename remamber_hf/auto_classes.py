@@ -34,6 +34,7 @@ from .saved_code import TASK
 
 # exist_ok: transformers may have models of these names one day; whoever imports this package means the ones here.
 AutoConfig.register("vmamba", VMambaConfig, exist_ok=True)
+AutoConfig.register("vim", VimConfig, exist_ok=True)
 AutoConfig.register("remamber", ReMamberConfig, exist_ok=True)
 AutoModel.register(VMambaConfig, VMambaModel, exist_ok=True)
 AutoModel.register(ReMamberConfig, ReMamberModel, exist_ok=True)

@@ -60,6 +60,8 @@ class VimConfig(BackboneConfigMixin, ScanConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         check_num_labels(kwargs)
         require_positive(self, "num_hidden_layers")
+        if isinstance(self.image_size, tuple):
+            self.image_size = list(self.image_size)
         self.stage_names = ["stem"] + [f"stage{index}" for index in range(1, self.num_hidden_layers + 1)]
         self.set_output_features_output_indices(
             out_indices=kwargs.pop("out_indices", None), out_features=kwargs.pop("out_features", None)

@@ -32,7 +32,7 @@ from .modeling_scan import ScanPreTrainedModel
 from .modeling_vim import VimBackbone, VimForImageClassification
 from .modeling_vmamba import VMambaForImageClassification
 from .processing_remamber import ReMamberProcessor
-from .published_vim import VIM_PATCHES, merge_vim_tensors, read_vim_config
+from .published_vim import VIM_PATCHES, ClassToken, merge_vim_tensors, read_vim_config
 from .weight_files import check_torch_file
 
 
@@ -107,7 +107,9 @@ def convert_name(name: str) -> str:
 
 
 def convert_state_dict(
-    state_dict: dict[str, torch.Tensor], image_size: int | Sequence[int] | None = None
+    state_dict: dict[str, torch.Tensor],
+    image_size: int | Sequence[int] | None = None,
+    class_token: ClassToken | None = None,
 ) -> tuple[AnyConfig, dict[str, torch.Tensor]]:
     """
     Config and renamed state dict of a published checkpoint; sizes, depths and head are read from the shapes.
@@ -115,7 +117,9 @@ def convert_state_dict(
     Args:
         state_dict: tensors under their published names, with or without a leading `module.`.
         image_size: of a Vim, the side, or height and width, of the pictures it was trained on, in pixels. By default
-            it is guessed from the number of positions, as [`find_grid`] says.
+            it is guessed from the number of positions, as [`~published_vim.find_grid`] says.
+        class_token: of a Vim, where its class token stands; the tensors do not tell `"middle"`, which all published
+            models have, from `"first"`.
 
     Returns:
         a `ReMamberConfig` for `ReMamberForImageSegmentation`, a `VMambaConfig` for `VMambaForImageClassification`, or
@@ -136,11 +140,13 @@ def convert_state_dict(
     state_dict = {name: tensor for name, tensor in state_dict.items() if not name.endswith(".position_ids")}
     config: AnyConfig
     is_vim = VIM_PATCHES in state_dict and "layers.0.mixer.in_proj.weight" in state_dict
-    if image_size is not None and not is_vim:
-        raise ValueError("image_size is for a Vim, whose positions are of one size; these are of another model.")
+    if not is_vim and (image_size, class_token) != (None, None):
+        raise ValueError(
+            "image_size and class_token are for a Vim, whose positions they place; these are of another model."
+        )
     try:
         if is_vim:
-            config = read_vim_config(state_dict, image_size)
+            config = read_vim_config(state_dict, image_size, class_token)
             converted = merge_vim_tensors(state_dict, config)
         elif "text_encoder.text_model.final_layer_norm.weight" in state_dict:
             config = _read_remamber_config(state_dict)
@@ -258,13 +264,12 @@ def _make_image_processor(config: AnyConfig) -> BaseImageProcessor:
     """Ours; of a Vim, what it was evaluated with: bicubic, the middle 7/8 of the shorter side, ImageNet's mean."""
     if not isinstance(config, VimConfig):
         return ReMamberImageProcessorPil()
-    sides = [config.image_size] * 2 if isinstance(config.image_size, int) else [*config.image_size] * 2
-    return BitImageProcessorPil(
-        size={"shortest_edge": round(min(sides[:2]) / VIM_CROP_RATIO)},
-        crop_size={"height": sides[0], "width": sides[1]},
-        image_mean=list(IMAGENET_DEFAULT_MEAN),
-        image_std=list(IMAGENET_DEFAULT_STD),
-    )
+    common: dict[str, Any] = {"image_mean": list(IMAGENET_DEFAULT_MEAN), "image_std": list(IMAGENET_DEFAULT_STD)}
+    if not isinstance(config.image_size, int):  # of another shape than a square: nothing is cut off
+        height, width = config.image_size
+        return BitImageProcessorPil(size={"height": height, "width": width}, do_center_crop=False, **common)
+    size = {"shortest_edge": round(config.image_size / VIM_CROP_RATIO)}
+    return BitImageProcessorPil(size=size, crop_size=config.image_size, **common)
 
 
 def _read_text_config(state_dict: dict[str, torch.Tensor]) -> CLIPTextConfig:
@@ -410,6 +415,7 @@ def convert_checkpoint(
     tokenizer: str | None = None,
     use_ema: bool = False,
     image_size: int | Sequence[int] | None = None,
+    class_token: ClassToken | None = None,
 ) -> ScanPreTrainedModel:
     """
     Write a published checkpoint as a folder that the Auto classes load; on an error no folder is left.
@@ -420,7 +426,7 @@ def convert_checkpoint(
         tokenizer: name or folder of the CLIP tokenizer. By default that of CLIP ViT-L/14 for its vocabulary; where it
             cannot be had, the folder is written without tokenizer and processor.
         use_ema: convert the averaged weights.
-        image_size: as `convert_state_dict` takes it.
+        image_size, class_token: as `convert_state_dict` takes them.
 
     Returns:
         the model that was saved.
@@ -433,7 +439,7 @@ def convert_checkpoint(
     try:
         tensors = load_checkpoint(checkpoint, use_ema)
         check_tensors({_show(name): tensor for name, tensor in tensors.items()})
-        config, state_dict = convert_state_dict(tensors, image_size)
+        config, state_dict = convert_state_dict(tensors, image_size, class_token)
     except ValueError as error:
         message = str(error)
         raise ValueError(message if str(checkpoint) in message else f"{checkpoint}: {message}") from None

@@ -31,7 +31,6 @@ from .selective_scan import scan_dtype, selective_scan, without_autocast
 
 
 NUM_DIRECTIONS = 2  # forward, backward
-TRUNCATED_STD = 0.87962566  # standard deviation of a normal distribution that is cut at twice its own
 
 
 class VimRMSNorm(nn.RMSNorm):
@@ -204,8 +203,7 @@ class VimPreTrainedModel(ScanPreTrainedModel):
         """As published: patches by LeCun, Mamba's own values in a mixer, whose output shrinks with the depth."""
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d):
-            std = math.prod(module.weight.shape[1:]) ** -0.5
-            init.trunc_normal_(module.weight, std=std / TRUNCATED_STD, a=-2 * std, b=2 * std)
+            init.lecun_normal_(module.weight)
         elif isinstance(module, VimEmbeddings):
             for name in ("position_embedding", "class_token", "class_position_embedding"):
                 if hasattr(module, name):

@@ -16,6 +16,8 @@ from .modeling_vim import split_class_tokens
 
 logger = logging.get_logger(__name__)
 
+ClassToken = Literal["middle", "first", "both", "none"]
+
 VIM_PATCHES = "patch_embed.proj.weight"
 # Number of positions → side of the picture in pixels and stride, of the five published models.
 PUBLISHED_GRIDS = {196: (224, 16), 729: (224, 8)}
@@ -45,14 +47,18 @@ DIRECTIONS = {
 STACKED = ("mixer.x_proj_weight", "mixer.dt_proj_weight", "mixer.dt_proj_bias")
 
 
-def read_vim_config(state_dict: dict[str, torch.Tensor], image_size: int | Sequence[int] | None = None) -> VimConfig:
+def read_vim_config(
+    state_dict: dict[str, torch.Tensor],
+    image_size: int | Sequence[int] | None = None,
+    class_token: ClassToken | None = None,
+) -> VimConfig:
     """
-    The configuration of the model that published tensors are of. Where a single class token stands is not in them: it
-    is the middle, as in all published models.
+    The configuration of the model that published tensors are of.
 
     Args:
         state_dict: tensors under their published names.
         image_size: side, or height and width, of the pictures it was trained on; by default as `find_grid` guesses.
+        class_token: where it stands; by default in the middle. The tensors do not tell that from "first".
 
     Raises:
         ValueError: if it is of a variant that no published model is, or the positions fit no grid.
@@ -60,7 +66,9 @@ def read_vim_config(state_dict: dict[str, torch.Tensor], image_size: int | Seque
     """
     _refuse_variants(state_dict)
     hidden_size, num_channels, patch_size, _ = state_dict[VIM_PATCHES].shape
-    class_token, num_tokens = _read_class_token(state_dict)
+    possible, num_tokens = _read_class_tokens(state_dict)
+    if class_token is not None and class_token not in possible:
+        raise ValueError(f"class_token is {class_token!r}; the tensors are of a Vim with {' or '.join(possible)}.")
     num_positions = state_dict["pos_embed"].shape[1] - num_tokens
     image_size, stride = find_grid(num_positions, patch_size, image_size)
     inner_size, state_size = state_dict["layers.0.mixer.A_log"].shape
@@ -73,7 +81,7 @@ def read_vim_config(state_dict: dict[str, torch.Tensor], image_size: int | Seque
         num_channels=num_channels,
         hidden_size=hidden_size,
         num_hidden_layers=len({name.split(".")[1] for name in state_dict if name.startswith("layers.")}),
-        class_token=class_token,
+        class_token=class_token or possible[0],
         expand=inner_size / hidden_size,
         state_size=state_size,
         time_step_rank=None if rank == math.ceil(hidden_size / 16) else rank,
@@ -86,11 +94,11 @@ def read_vim_config(state_dict: dict[str, torch.Tensor], image_size: int | Seque
     return config
 
 
-def _read_class_token(state_dict: dict[str, torch.Tensor]) -> tuple[Literal["both", "middle", "none"], int]:
-    """Where class tokens stand, and how many they are."""
+def _read_class_tokens(state_dict: dict[str, torch.Tensor]) -> tuple[list[ClassToken], int]:
+    """Where class tokens may stand, the published place first, and how many they are."""
     if "cls_token_head" in state_dict:
-        return "both", 2
-    return ("middle", 1) if "cls_token" in state_dict else ("none", 0)
+        return ["both"], 2
+    return (["middle", "first"], 1) if "cls_token" in state_dict else (["none"], 0)
 
 
 def _refuse_variants(state_dict: dict[str, torch.Tensor]) -> None:

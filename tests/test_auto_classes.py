@@ -18,6 +18,7 @@ from tiny import (
     remamber_config,
     run_without_package,
     segmentation_inputs,
+    vim_config,
     vision_config,
 )
 from transformers import (
@@ -36,6 +37,10 @@ from remamber_hf import (
     ReMamberImageProcessorPil,
     ReMamberModel,
     ReMamberProcessor,
+    VimBackbone,
+    VimForImageClassification,
+    VimModel,
+    VimPreTrainedModel,
     VMambaBackbone,
     VMambaConfig,
     VMambaForImageClassification,
@@ -46,6 +51,9 @@ from remamber_hf import (
 ROOT = Path(__file__).parents[1]
 CODE_OF_SCAN = {
     "oldest_transformers.py",
+    "configuration_scan.py",
+    "modeling_scan.py",
+    "files.py",
     "weight_files.py",
     "selective_scan.py",
     "torch_scan.py",
@@ -53,7 +61,8 @@ CODE_OF_SCAN = {
     "triton_scan.py",
     "triton_kernels.py",
 }
-CODE_OF_VMAMBA = {"configuration_remamber.py", "modeling_vmamba.py", "files.py"} | CODE_OF_SCAN
+CODE_OF_VMAMBA = {"configuration_remamber.py", "modeling_vmamba.py"} | CODE_OF_SCAN
+CODE_OF_VIM = {"configuration_vim.py", "modeling_vim.py", "causal_conv.py"} | CODE_OF_SCAN
 CODE_OF_PIPELINE = {
     "messages.py",
     "pictures.py",
@@ -77,6 +86,8 @@ def build(model_class, **fields):
     torch.manual_seed(0)
     if issubclass(model_class, (ReMamberModel, ReMamberForImageSegmentation)):
         model = model_class(remamber_config(**fields)).eval()
+    elif issubclass(model_class, VimPreTrainedModel):
+        model = model_class(vim_config(num_labels=5, out_features=["stage1", "stage3"], **fields)).eval()
     else:
         model = model_class(vision_config(num_labels=5, out_features=["stage2", "stage4"], **fields)).eval()
     model.set_scan_backend("torch")
@@ -97,6 +108,9 @@ def make_inputs():
         (AutoModel, ReMamberModel),
         (AutoBackbone, VMambaBackbone),
         (AutoModelForImageClassification, VMambaForImageClassification),
+        (AutoModel, VimModel),
+        (AutoBackbone, VimBackbone),
+        (AutoModelForImageClassification, VimForImageClassification),
         (AutoModelForImageSegmentation, ReMamberForImageSegmentation),
     ],
 )
@@ -137,6 +151,18 @@ def test_vmamba_is_saved_with_its_code_and_every_auto_class(model_class, tmp_pat
         "AutoModel": "modeling_vmamba.VMambaModel",
         "AutoBackbone": "modeling_vmamba.VMambaBackbone",
         "AutoModelForImageClassification": "modeling_vmamba.VMambaForImageClassification",
+    }
+
+
+@pytest.mark.parametrize("model_class", [VimModel, VimBackbone, VimForImageClassification])
+def test_vim_is_saved_with_its_code_and_every_auto_class(model_class, tmp_path):
+    build(model_class).save_pretrained(tmp_path)
+    assert code_files(tmp_path) == CODE_OF_VIM
+    assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == {
+        "AutoConfig": "configuration_vim.VimConfig",
+        "AutoModel": "modeling_vim.VimModel",
+        "AutoBackbone": "modeling_vim.VimBackbone",
+        "AutoModelForImageClassification": "modeling_vim.VimForImageClassification",
     }
 
 
@@ -207,7 +233,7 @@ def test_remamber_loads_and_is_saved_again_where_the_package_is_not_installed(tm
             assert torch.equal(loaded(**inputs).logits, logits[mask_head])
 
 
-LOAD_VMAMBA = """
+LOAD_CLASSIFIER = """
 import torch
 from transformers import AutoBackbone, AutoConfig, AutoModel, AutoModelForImageClassification
 
@@ -228,16 +254,27 @@ for folder in ("saved", "saved_again"):
 """
 
 
-def test_vmamba_loads_and_is_saved_again_where_the_package_is_not_installed(tmp_path):
-    model = build(VMambaForImageClassification)
+@pytest.mark.parametrize(
+    ("model_class", "backbone_class", "code"),
+    [
+        (VMambaForImageClassification, VMambaBackbone, CODE_OF_VMAMBA),
+        (VimForImageClassification, VimBackbone, CODE_OF_VIM),
+    ],
+    ids=["vmamba", "vim"],
+)
+def test_a_classifier_loads_and_is_saved_again_where_the_package_is_not_installed(
+    model_class, backbone_class, code, tmp_path
+):
+    model = build(model_class)
     model.save_pretrained(tmp_path / "saved")
-    backbone = VMambaBackbone.from_pretrained(tmp_path / "saved").eval()
+    backbone = backbone_class.from_pretrained(tmp_path / "saved").eval()
+    backbone.set_scan_backend("torch")
     pixel_values = make_inputs()["pixel_values"]
     with torch.no_grad():
         data = {"logits": model(pixel_values).logits, "feature_maps": backbone(pixel_values).feature_maps}
     torch.save({"pixel_values": pixel_values, **data}, tmp_path / "data.pt")
-    run_without_package(LOAD_VMAMBA, tmp_path)
-    assert code_files(tmp_path / "saved_again") == CODE_OF_VMAMBA
+    run_without_package(LOAD_CLASSIFIER, tmp_path)
+    assert code_files(tmp_path / "saved_again") == code
 
 
 RUN_ALL = """

@@ -15,7 +15,13 @@ from safetensors.torch import load_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
 
-from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, VMambaConfig, VMambaForImageClassification
+from remamber_hf import (
+    ReMamberConfig,
+    ReMamberForImageSegmentation,
+    VimConfig,
+    VMambaConfig,
+    VMambaForImageClassification,
+)
 from remamber_hf.convert_checkpoint import convert_state_dict
 from remamber_hf.selective_scan import BACKENDS
 
@@ -37,6 +43,9 @@ TEXT_FIELDS = {
     "pad_token_id": 98,
 }
 VISION_FIELDS = {"hidden_sizes": [8, 16, 32, 64], "depths": [1, 1, 1, 1], "drop_path_rate": 0.0}
+# 48 by 64 pixels are 3 by 4 patches.
+VIM_FIELDS = {"image_size": [48, 64], "hidden_size": 24, "num_hidden_layers": 3, "state_size": 4}
+CLASS_TOKENS = ("middle", "first", "both", "none")
 REMAMBER_FIELDS = {"text_length": 7, "correlation_size": 16, "channel_scan_size": 4, "decoder_depths": [1, 1, 1, 1]}
 # Every fusion, arrangement of scans and option, by the fields that differ from the published model's.
 FUSIONS: dict[str, dict] = {
@@ -62,6 +71,10 @@ FUSION_VARIANTS: dict[str, dict] = {
 
 def vision_config(**fields) -> VMambaConfig:
     return VMambaConfig(**{**VISION_FIELDS, **fields})
+
+
+def vim_config(**fields) -> VimConfig:
+    return VimConfig(**{**VIM_FIELDS, **fields})
 
 
 def remamber_config(mask_head: str = "conv", **fields) -> ReMamberConfig:

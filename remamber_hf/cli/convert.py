@@ -4,7 +4,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,15 +30,24 @@ def convert(
     ema: Annotated[bool, typer.Option("--ema", help="Convert the averaged weights (model_ema).")] = False,
     image_size: Annotated[
         str | None,
-        typer.Option(help="Of a Vim: the pictures it was trained on, in pixels, as SIDE or HEIGHTxWIDTH."),
+        typer.Option(
+            "--image_size", help="Of a Vim: the pictures it was trained on, in pixels, as SIDE or HEIGHTxWIDTH."
+        ),
+    ] = None,
+    class_token: Annotated[
+        str | None,
+        typer.Option(
+            "--class_token", help="Of a Vim: middle or first, where its class token stands.", show_default="middle"
+        ),
     ] = None,
 ):
     """
-    Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba or Vim ImageNet) to a Hugging Face folder.
+    Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba, Vim) to a Hugging Face folder.
 
     The kind is recognised from the tensors; nothing in the file is executed.
     """
-    model = convert_checkpoint(checkpoint, output_dir, tokenizer, use_ema=ema, image_size=read_size(image_size))
+    places: dict[str, Any] = {"image_size": read_size(image_size), "class_token": class_token}
+    model = convert_checkpoint(checkpoint, output_dir, tokenizer, use_ema=ema, **places)
     head = getattr(model.config, "mask_head", None)
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     typer.echo(f"{type(model).__name__}{f' ({head} head)' if head else ''}, {size:.1f} M parameters → {output_dir}")

@@ -44,7 +44,7 @@ COMMANDS = {
     "convert": Command(
         "convert",
         "convert",
-        "Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba ImageNet) to a Hugging Face folder.",
+        "Convert a published checkpoint (ReMamber_Conv, ReMamber_Mamba, VMamba, Vim) to a Hugging Face folder.",
     ),
     "evaluate": Command(
         "evaluate",
