@@ -141,7 +141,8 @@ class VimEmbeddings(nn.Module):
     def interpolate_positions(self, grid_size: tuple[int, int]) -> torch.Tensor:
         """Positions of patches, bicubically from the grid that was learned; a class token's place is no part of it."""
         learned = self.config.grid_size
-        if grid_size == learned:
+        # Compiled or exported, nothing is asked: the answer would hold for all sizes. Resizing to the same is exact.
+        if not torch.compiler.is_compiling() and grid_size == learned:
             return self.position_embedding
         grid = self.position_embedding.mT.unflatten(2, learned).float()
         resized = F.interpolate(grid, grid_size, mode="bicubic", align_corners=False)

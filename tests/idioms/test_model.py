@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from rows import load_model, logits_one_by_one, make_rows, weights_of
-from tiny import REMAMBER_FIELDS, TEXT_FIELDS, make_tokenizer, vision_config
+from tiny import REMAMBER_FIELDS, TEXT_FIELDS, make_tokenizer, vim_config, vision_config
 from torch.export import Dim
 from transformers import (
     CLIPConfig,
@@ -28,6 +28,7 @@ from transformers import (
 
 from remamber_hf import (
     ReMamberForImageSegmentation,
+    VimBackbone,
     VMambaBackbone,
     VMambaForImageClassification,
     configuration_remamber,
@@ -353,26 +354,35 @@ def test_with_the_end_token_of_clips_published_config_the_pooled_text_is_the_end
     torch.testing.assert_close(text.pooler_output, text.last_hidden_state[torch.arange(2), ends])
 
 
-def upernet():
-    backbone = vision_config(out_features=["stage1", "stage2", "stage3", "stage4"])
+def vmamba(num_maps):
+    return vision_config(out_features=["stage1", "stage2", "stage3", "stage4"][-num_maps:])
+
+
+def vim(num_maps):
+    return vim_config(num_hidden_layers=4, out_features=["stage1", "stage2", "stage3", "stage4"][-num_maps:])
+
+
+def upernet(backbone):
+    backbone = backbone(4)
     return UperNetForSemanticSegmentation(
         UperNetConfig(backbone_config=backbone, hidden_size=8, pool_scales=[1], use_auxiliary_head=False, num_labels=3)
     )
 
 
-def detr():
+def detr(backbone):
     sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "encoder_layers": 1, "decoder_layers": 1}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_queries": 4, "num_labels": 3}
-    backbone = vision_config(out_features=["stage4"])
+    backbone = backbone(1)
     return DetrForObjectDetection(DetrConfig(backbone_config=backbone, use_timm_backbone=False, **sizes, **heads))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("make", [upernet, detr])
-def test_our_backbone_serves_under_other_heads_which_load_as_they_were_saved(tmp_path, make):
+@pytest.mark.parametrize(("backbone", "kind"), [(vmamba, VMambaBackbone), (vim, VimBackbone)], ids=["vmamba", "vim"])
+def test_our_backbone_serves_under_other_heads_which_load_as_they_were_saved(tmp_path, make, backbone, kind):
     torch.manual_seed(0)
-    model = make().eval()
-    assert any(isinstance(module, VMambaBackbone) for module in model.modules())
+    model = make(backbone).eval()
+    assert any(isinstance(module, kind) for module in model.modules())
     pictures = torch.randn(3, 3, 64, 64)
     logits = model(pixel_values=pictures).logits
     alone = torch.cat([model(pixel_values=picture[None]).logits for picture in pictures])
