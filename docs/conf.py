@@ -22,7 +22,15 @@ from docstrings import list_arguments, to_rst  # noqa: E402
 
 # What the side bar shows, by its headings. The front page is README.md.
 NAVIGATION = {
-    "Use": ["docs/README", "docs/segment", "docs/pipeline", "docs/explain", "docs/convert", "space/README"],
+    "Use": [
+        "docs/README",
+        "docs/segment",
+        "docs/pipeline",
+        "docs/explain",
+        "docs/convert",
+        "docs/vim",
+        "space/README",
+    ],
     "Train and measure": [
         "docs/data",
         "docs/training",

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""The pages in docs/: the index names each, links lead somewhere; the snippets of four of them run.
+"""The pages in docs/: the index names each, links lead somewhere; the snippets of five of them run.
 
 The snippets of the other pages run in the tests of what they are about.
 """
 
+import argparse
 import os
 import re
 import shlex
@@ -17,8 +18,9 @@ import torch
 from published_checkpoint import remamber_shapes, vmamba_shapes
 from tiny import golden_fill, make_tokenizer
 from typer.testing import CliRunner
+from vim_reference import published_state_dict
 
-from remamber_hf import ReMamberConfig
+from remamber_hf import ReMamberConfig, VimConfig
 from remamber_hf.cli.main import app
 
 
@@ -81,6 +83,14 @@ def test_the_snippets_about_conversion_run(clone):
     namespace = run_page("convert.md")
     assert namespace["backbone"].config.hidden_sizes == [4, 8, 16, 32]
     assert (clone / "remamber-conv-ema" / "tokenizer.json").is_file()
+
+
+def test_the_snippets_about_vim_run(clone):
+    config = VimConfig(hidden_size=24, num_hidden_layers=4, state_size=4, num_labels=10)
+    torch.save({"model": published_state_dict(config), "args": argparse.Namespace()}, "vim_t_midclstok_76p1acc.pth")
+    namespace = run_page("vim.md")
+    assert [tuple(feature_map.shape) for feature_map in namespace["maps"]] == [(1, 24, 6, 10)] * 2
+    assert namespace["model"].config.class_token == "first"
 
 
 def test_the_snippets_about_idioms_run(clone):

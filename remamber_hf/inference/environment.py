@@ -16,7 +16,7 @@ from ..selective_scan import BACKENDS, ScanBackend, fastest_backend
 from .devices import DEVICES, DTYPES
 
 
-PACKAGES = ("remamber_hf", "torch", "transformers", "accelerate", "datasets", "mamba-ssm", "kernels")
+PACKAGES = ("remamber_hf", "torch", "transformers", "accelerate", "datasets", "mamba-ssm", "causal-conv1d", "kernels")
 COMPILERS = ("c++", "g++", "clang++")
 SCAN_DTYPES = {**DTYPES, "float64": torch.float64}
 AUTO_CASES = [("cpu", "float32"), ("cpu", "bfloat16"), ("cpu", "float64"), ("cuda", "float32"), ("mps", "float32")]

@@ -15,7 +15,8 @@ def decayed_parameter_names(model: nn.Module) -> list[str]:
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             names.append(f"{prefix}weight")
         elif isinstance(module, ScanModule):
-            names += [f"{prefix}x_proj_weight", f"{prefix}dt_proj_weight"]
+            decayed = ("x_proj_weight", "dt_proj_weight", "conv_weight")  # Vim's convolution is no module
+            names += [f"{prefix}{name}" for name in decayed if hasattr(module, name)]
     return names
 
 

@@ -19,6 +19,7 @@ from transformers import pipeline as make_pipeline
 
 from remamber_hf import VimBackbone, VimForImageClassification, VimModel
 from remamber_hf.modeling_vim import VimMixer
+from remamber_hf.training.parameter_groups import parameter_groups
 
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -134,6 +135,17 @@ def test_accumulated_steps_have_the_gradient_of_the_whole_batch(model, tmp_path)
             pytest.skip("Trainer has no _clip_grad_norm")
     for name, gradient in gradients[1].items():
         torch.testing.assert_close(gradients[4][name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_weight_decay_is_for_matrices_and_convolutions(model):
+    groups = parameter_groups(model, 0.1)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decayed, kept = ({names[parameter].split(".")[-1] for parameter in group["params"]} for group in groups)
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    assert decayed == {"weight", "x_proj_weight", "dt_proj_weight", "conv_weight"}
+    kept_weights = {names[parameter] for parameter in groups[1]["params"] if names[parameter].endswith(".weight")}
+    assert kept_weights == {name for name in names.values() if name.endswith("norm.weight")}
+    assert {"A_log", "D", "dt_proj_bias", "conv_bias", "position_embedding", "class_token", "bias"} <= kept
 
 
 def test_checkpointing_by_the_trainer_changes_no_step(model, tmp_path):
