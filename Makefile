@@ -111,10 +111,10 @@ test-hf: setup
 	touch $@
 
 bench: .venv/bench  ## all benchmarks, some hours on two idle cores; writes benchmarks/*.md
-	for name in scan model sizes training expressions data; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in scan model sizes vim training expressions data; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-quick: .venv/bench  ## the same on tiny sizes, to see that they work
-	for name in scan model sizes training expressions ablation; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+	for name in scan model sizes vim training expressions ablation; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
 
 ablation: .venv/bench  ## trains and compares all fusions and scans, some hours on two cores; writes benchmarks/ablation.*
 	$(BIN)/python benchmarks/ablation.py

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks share: turns, checks, the machine's description, tables, files."""
 
+import concurrent.futures
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -55,6 +57,13 @@ def read_memory(name: str) -> int | None:
     """A value of /proc/self/status in bytes, or `None` where the system is no Linux."""
     status = Path("/proc/self/status")
     return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", status.read_text()).group(1)) if status.exists() else None
+
+
+def in_fresh_process(function: Callable, *arguments: object):
+    """What `function` returns in a process that has done nothing else, as a peak of memory needs it."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 # ----------------------------------------------------------------------------------------------------------- reports

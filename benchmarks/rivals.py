@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""What ours is compared with: other packages' scans in PyTorch, and SS2D in the layout of the published code.
+"""What ours is compared with: other packages' scans in PyTorch, SS2D in the published layout, Vim's mixer as theirs.
 
 Every scan has the signature of `remamber_hf.selective_scan.selective_scan` without `backend`, B and C with groups.
 """
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
 from remamber_hf import mask_heads_remamber
+from remamber_hf.modeling_vim import VimMixer
 from remamber_hf.modeling_vmamba import SS2D
 
 
@@ -155,4 +156,52 @@ def published_layout(scan: Scan) -> Iterator[None]:
 
     as_published = mock.patch.object(mask_heads_remamber, "is_cheaper_before_resize", lambda *args: False)
     with as_published, mock.patch.object(SS2D, "forward", forward):
+        yield
+
+
+# ------------------------------------------------------------------------------------------------------ Vision Mamba
+
+
+def vim_direction(
+    scan: Scan, x, conv_weight, conv_bias, x_proj_weight, dt_proj_weight, dt_proj_bias, A_log, D
+) -> torch.Tensor:
+    """
+    One direction of Vim's mixer on x (batch, channels, length): what transformers' `MambaMixer` does without kernels
+    between in_proj and the gate, with `scan` for the scan.
+    """
+    channels, width = conv_weight.shape
+    x = F.conv1d(x, conv_weight.unsqueeze(1), conv_bias, padding=width - 1, groups=channels)[..., : x.shape[-1]]
+    x = F.silu(x)
+    sizes = [dt_proj_weight.shape[-1], A_log.shape[-1], A_log.shape[-1]]
+    dt, B, C = F.linear(x.transpose(1, 2), x_proj_weight).transpose(1, 2).split(sizes, dim=1)
+    delta = dt_proj_weight @ dt
+    A, B, C = -torch.exp(A_log), B.unsqueeze(1), C.unsqueeze(1)
+    return scan(x, delta, A, B, C, D, delta_bias=dt_proj_bias, delta_softplus=True)
+
+
+@contextlib.contextmanager
+def vim_with_scan(scan: Scan) -> Iterator[None]:
+    """
+    Within the context every mixer of a Vim runs one direction after the other, as published, each as above.
+
+    Their mean is gated once, as in ours, which is cheaper than the published gate in each. What surrounds the mixer
+    stays ours.
+    """
+
+    def forward(self: VimMixer, hidden_states: torch.Tensor) -> torch.Tensor:
+        x, gate = self.in_proj(hidden_states).transpose(1, 2).chunk(2, dim=1)  # (batch, inner_size, length)
+        weights = zip(
+            self.conv_weight.chunk(2),
+            self.conv_bias.chunk(2),
+            self.x_proj_weight,
+            self.dt_proj_weight,
+            self.dt_proj_bias,
+            self.A_log.chunk(2),
+            self.D.chunk(2),
+        )
+        y, y_backward = (vim_direction(scan, u, *own) for u, own in zip((x, x.flip(-1)), weights))
+        y = (y + y_backward.flip(-1)) / 2
+        return self.out_proj((y * F.silu(gate)).transpose(1, 2))
+
+    with mock.patch.object(VimMixer, "forward", forward):
         yield

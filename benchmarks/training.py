@@ -15,10 +15,8 @@ gradients and the state of AdamW. It is measured in a fresh process for each ver
 """
 
 import argparse
-import concurrent.futures
 import copy
 import gc
-import multiprocessing
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -27,6 +25,7 @@ import torch
 from common import (
     MAX_ROUNDS,
     describe,
+    in_fresh_process,
     machine,
     output_dir,
     ratio,
@@ -119,12 +118,6 @@ def measure_memory(head: str, side: int, version: str, threads: int) -> float | 
     before = read_memory("VmRSS")
     step()
     return None if before is None else (read_memory("VmHWM") - before) / 2**20
-
-
-def in_fresh_process(function, *arguments):
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def markdown(report: dict) -> list[str]:

@@ -52,6 +52,24 @@ def test_every_version_of_the_model_passes_its_check_and_is_timed(tmp_path):
     assert all(bar["reached"] is not None for bar in report["bars"])
 
 
+def test_vim_is_timed_with_every_scan_and_drawn_at_every_size(tmp_path):
+    report = run_quick("vim", tmp_path)
+    forward, with_loops, without_loops = report["scans"]
+    for row in report["scans"]:
+        assert row["milliseconds"].keys() == row["differences"].keys() >= {"cpu", "torch"}, row
+    for row in (forward, with_loops):
+        assert row["differences"].keys() >= {"plain recurrence", "transformers"}
+    assert not without_loops["differences"].keys() & {"plain recurrence", "transformers"}
+    for row in report["parts"]:
+        assert all(milliseconds > 0 for milliseconds in row["milliseconds"].values()), row
+    for row in report["convolution"]:
+        assert row["milliseconds"].keys() > row["differences"].keys() == {"F.conv1d", "shifted multiply-adds"}, row
+    assert {(point["model"], point["side"]) for point in report["sizes"]} == {
+        (model, side) for model in ("vim", "sdpa", "eager") for side in report["sides"]
+    }
+    assert (tmp_path / "vim.png").stat().st_size > 0
+
+
 def read_ablation():
     return yaml.safe_load((FOLDER / "ablation.yaml").read_text())
 
