@@ -338,13 +338,17 @@ struct Shape {
 // The time steps of a tile, common to all panels: where its pixels are and what x_proj made of them.
 struct Tile {
     int steps;
+    int ahead;  // steps to the tile that comes next
     int64_t pixels[STEPS];
     int64_t offsets[STEPS];  // of the pixels in x, in elements
     Buffer dt;               // (STEPS, rank padded with zeros)
     Buffer B, C;             // (N, STEPS)
 
-    explicit Tile(const Shape& shape)
-        : dt(STEPS * shape.rank_padded), B(shape.states_padded * STEPS), C(shape.states_padded * STEPS) {}
+    Tile(const Shape& shape, int steps_ahead)
+        : ahead(steps_ahead),
+          dt(STEPS * shape.rank_padded),
+          B(shape.states_padded * STEPS),
+          C(shape.states_padded * STEPS) {}
 
     template <typename Element>
     void read_projections(const Shape& shape, const Element* projections, int64_t batch, int64_t part) {
@@ -393,7 +397,7 @@ void gather(float* tile, const Element* source, const Tile& steps, int64_t chann
             Floats rows[LANES];
             for (int i = 0; i < LANES; ++i) {
                 const Element* row = source + steps.offsets[t] + (c + i) * channel_stride;
-                __builtin_prefetch(row + PANEL * channel_stride);
+                __builtin_prefetch(row + steps.ahead);
                 rows[i] = c + i < channels ? load_some(row, steps.steps - t) : Floats{};
             }
             transpose(rows);
@@ -426,8 +430,11 @@ void scatter(float* target, const float* tile, const Tile& steps, int64_t channe
             Floats rows[LANES];
             for (int i = 0; i < LANES; ++i) rows[i] = load(tile + (t + i) * PANEL + c);
             transpose(rows);
-            for (int i = 0; i < LANES && c + i < channels; ++i)
-                store_some(target + steps.offsets[t] + (c + i) * channel_stride, rows[i], steps.steps - t);
+            for (int i = 0; i < LANES && c + i < channels; ++i) {
+                float* row = target + steps.offsets[t] + (c + i) * channel_stride;
+                __builtin_prefetch(row + steps.ahead, 1);
+                store_some(row, rows[i], steps.steps - t);
+            }
         }
     }
 }
@@ -709,7 +716,7 @@ struct Worker {
     Buffer x_tile, y_tile;       // rows that are no vectors in the tensors
     int64_t offsets_in_tile[STEPS];
 
-    Worker(const ScanArguments& arguments, int64_t index)
+    Worker(const ScanArguments& arguments, int64_t index, int steps_ahead)
         : args(arguments),
           shape(arguments),
           panel_group(index % args.panel_groups),
@@ -719,7 +726,7 @@ struct Worker {
           first_batch(args.batch * batch_group / args.batch_groups),
           last_batch(args.batch * (batch_group + 1) / args.batch_groups),
           num_states(shape.states_padded),
-          tile(shape),
+          tile(shape, steps_ahead),
           dt_proj(per_panel(args.rank * PANEL)),
           bias(per_panel(PANEL)),
           A(per_panel(num_states * PANEL)),
@@ -818,7 +825,7 @@ class ForwardWorker : Worker {
 
 public:
     ForwardWorker(const ScanArguments& arguments, int64_t index)
-        : Worker(arguments, index), state_(per_panel(num_states * PANEL)) {}
+        : Worker(arguments, index, STEPS), state_(per_panel(num_states * PANEL)) {}
 
     void run() {
         const FlushDenormals guard;
@@ -929,7 +936,7 @@ class BackwardWorker : Worker {
 
 public:
     BackwardWorker(const ScanArguments& arguments, int64_t index)
-        : Worker(arguments, index),
+        : Worker(arguments, index, -STEPS),
           grad_x_tile_(STEPS * PANEL),
           dt_proj_transposed_(per_panel(PANEL * shape.rank_padded)),
           grad_state_(per_panel(num_states * PANEL)),
