@@ -523,6 +523,7 @@ void forward_state(const Tile& tile, int64_t n, const PanelWeights& weights, con
         const Pack decays = decays_of(delta + start * PANEL, A);
         for (int i = 0; i < AT_ONCE && start + i < tile.steps; ++i) {
             const int t = start + i;
+            const Floats B_t = Floats{} + B[t], C_t = Floats{} + C[t];
             if (IS_FIRST) prefetch_next_panel(x + offsets[t]);
             if (IS_FIRST) prefetch_next_panel(y + offsets[t]);
             for (int v = 0; v < VECTORS; ++v) {
@@ -537,8 +538,8 @@ void forward_state(const Tile& tile, int64_t n, const PanelWeights& weights, con
                     delta_u = load(shared_delta_u + place);
                     output = load(shared_y + place);
                 }
-                h[v] = decays.of[i * VECTORS + v] * h[v] + delta_u * B[t];
-                output += h[v] * C[t];
+                h[v] = decays.of[i * VECTORS + v] * h[v] + delta_u * B_t;
+                output += h[v] * C_t;
                 if (!IS_LAST) {
                     store(shared_y + place, output);
                 } else {
@@ -583,11 +584,12 @@ void recompute_state(const Tile& tile, int64_t n, const PanelWeights& weights, c
         store(kept_decays + start * PANEL, decays);
         for (int i = 0; i < AT_ONCE && start + i < tile.steps; ++i) {
             const int t = start + i;
+            const Floats B_t = Floats{} + B[t];
             if (IS_FIRST) prefetch_next_panel(x + offsets[t]);
             for (int v = 0; v < VECTORS; ++v) {
                 const int place = t * PANEL + v * LANES;
                 if (IS_FIRST) store(kept_delta_u + place, load(delta + place) * load(x + offsets[t] + v * LANES));
-                h[v] = decays.of[i * VECTORS + v] * h[v] + load(kept_delta_u + place) * B[t];
+                h[v] = decays.of[i * VECTORS + v] * h[v] + load(kept_delta_u + place) * B_t;
                 store(kept_states + place + PANEL, h[v]);
             }
         }
@@ -611,10 +613,11 @@ void backward_state(const Tile& tile, int64_t n, const PanelWeights& weights, Ro
     const float *decays = kept.decays, *states = kept.states, *delta_u_tile = kept.delta_u, *slope = kept.slope;
     float *dy_tile = kept.dy, *grad_delta_u_tile = kept.grad_delta_u, *grad_delta_tile = kept.grad_delta;
     float *grad_z_tile = kept.grad_z, *grad_B = grad.B + n * STEPS * LANES, *grad_C = grad.C + n * STEPS * LANES;
-    Floats A[VECTORS], D[VECTORS], grad_state[VECTORS], grad_A[VECTORS], grad_D[VECTORS], grad_bias[VECTORS];
+    Floats A[VECTORS], D[VECTORS], state[VECTORS], grad_state[VECTORS], grad_A[VECTORS], grad_D[VECTORS], grad_bias[VECTORS];
     for (int v = 0; v < VECTORS; ++v) {
         A[v] = load(weights.A + n * PANEL + v * LANES);
         D[v] = load(weights.D + v * LANES);
+        state[v] = load(states + tile.steps * PANEL + v * LANES);
         grad_state[v] = load(grad.state + n * PANEL + v * LANES);
         grad_A[v] = load(grad.A + n * PANEL + v * LANES);
         grad_D[v] = load(grad.D + v * LANES);
@@ -623,17 +626,19 @@ void backward_state(const Tile& tile, int64_t n, const PanelWeights& weights, Ro
     for (int t = tile.steps - 1; t >= 0; --t) {
         if (IS_FIRST) prefetch_next_panel(grad_y + offsets[t]);
         if (IS_FIRST) prefetch_next_panel(grad_x + offsets[t]);
+        const Floats B_t = Floats{} + B[t], C_t = Floats{} + C[t];
         Floats grad_B_t = load(grad_B + t * LANES), grad_C_t = load(grad_C + t * LANES);
         for (int v = 0; v < VECTORS; ++v) {
             const int place = t * PANEL + v * LANES;
             const Floats delta = load(delta_tile + place), delta_u = load(delta_u_tile + place);
             const Floats dy = IS_FIRST ? load(grad_y + offsets[t] + v * LANES) : load(dy_tile + place);
-            grad_state[v] += dy * C[t];
+            grad_state[v] += dy * C_t;
             grad_B_t += grad_state[v] * delta_u;
-            grad_C_t += dy * load(states + place + PANEL);
-            Floats grad_delta_u = grad_state[v] * B[t];
-            grad_state[v] *= load(decays + place);                              // of the state that enters
-            const Floats grad_exponent = grad_state[v] * load(states + place);  // of delta · A
+            grad_C_t += dy * state[v];
+            Floats grad_delta_u = grad_state[v] * B_t;
+            state[v] = load(states + place);  // that enters, as in the next line
+            grad_state[v] *= load(decays + place);
+            const Floats grad_exponent = grad_state[v] * state[v];  // of delta · A
             grad_A[v] += grad_exponent * delta;
             Floats grad_delta = grad_exponent * A[v];
             if (!IS_FIRST) {
