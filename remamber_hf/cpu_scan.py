@@ -418,7 +418,15 @@ def _selective_scan_backward_op(
     _run(library.remamber_scan_backward, tensors, sizes)
     grad_u, grad_delta = gradients.pop("grad_x"), gradients.pop("grad_delta")
     grad_B, grad_C, grad_A, grad_D, grad_bias = map(_sum_groups, gradients.values())
-    return [grad_u.to(u.dtype), grad_delta.to(delta.dtype), grad_A, grad_B.to(B.dtype), grad_C.to(C.dtype), grad_D, grad_bias]
+    return [
+        grad_u.to(u.dtype),
+        grad_delta.to(delta.dtype),
+        grad_A,
+        grad_B.to(B.dtype),
+        grad_C.to(C.dtype),
+        grad_D,
+        grad_bias,
+    ]
 
 
 register_backward(_selective_scan_op, _selective_scan_backward_op)

@@ -337,21 +337,18 @@ struct Shape {
 
 // The time steps of a tile, common to all panels: where its pixels are and what x_proj made of them.
 struct Tile {
-    int steps;
-    int ahead;  // steps to the tile that comes next
+    const Shape& shape;
+    const int ahead;  // steps to the tile that comes next; less than none in the backward pass
+    int steps = 0;
     int64_t pixels[STEPS];
-    int64_t offsets[STEPS];  // of the pixels in x, in elements
-    Buffer dt;               // (STEPS, rank padded with zeros)
-    Buffer B, C;             // (N, STEPS)
+    int64_t offsets[STEPS];                                                 // of the pixels in x, in elements
+    Buffer dt{STEPS * shape.rank_padded};                                   // (STEPS, rank padded with zeros)
+    Buffer B{shape.states_padded * STEPS}, C{shape.states_padded * STEPS};  // (N, STEPS)
 
-    Tile(const Shape& shape, int steps_ahead)
-        : ahead(steps_ahead),
-          dt(STEPS * shape.rank_padded),
-          B(shape.states_padded * STEPS),
-          C(shape.states_padded * STEPS) {}
+    Tile(const Shape& shape_of_all, int steps_ahead) : shape(shape_of_all), ahead(steps_ahead) {}
 
     template <typename Element>
-    void read_projections(const Shape& shape, const Element* projections, int64_t batch, int64_t part) {
+    void read_projections(const Element* projections, int64_t batch, int64_t part) {
         const int64_t rank = shape.args.rank, states = shape.args.states;
         for (int t = 0; t < steps; ++t) {
             const Element* row = projections + shape.projection_start(batch, pixels[t], part);
@@ -363,7 +360,7 @@ struct Tile {
         }
     }
 
-    void read(const Shape& shape, int64_t batch, int64_t part, int64_t tile) {
+    void read(int64_t batch, int64_t part, int64_t tile) {
         const ScanArguments& args = shape.args;
         const int64_t start = tile * STEPS, rest = shape.length - start;
         steps = rest < STEPS ? (int)rest : STEPS;
@@ -378,13 +375,14 @@ struct Tile {
                 std::copy_n(args.C + row, steps, C + n * STEPS);
             }
         else if (args.projections_is_bfloat16)
-            read_projections(shape, static_cast<const BFloat16*>(args.projections), batch, part);
+            read_projections(static_cast<const BFloat16*>(args.projections), batch, part);
         else
-            read_projections(shape, static_cast<const float*>(args.projections), batch, part);
+            read_projections(static_cast<const float*>(args.projections), batch, part);
     }
 };
 
-// A tile of a tensor whose rows are no vectors: of sequences, which lie along time, or of a map's last panel.
+// A tile of a tensor whose rows are no vectors: of sequences, which lie along time, or of a map's last panel. Every
+// sequence is elsewhere in memory, so that its next tile has to be fetched while this one is computed.
 template <typename Element>
 void gather(float* tile, const Element* source, const Tile& steps, int64_t channels, int64_t channel_stride) {
     for (int64_t c = 0; c < PANEL; c += LANES) {
@@ -493,27 +491,20 @@ INLINE void for_each_state(int64_t states, Pass pass) {
     pass(states - 1, No(), Yes());
 }
 
-// Time steps whose decays are computed at once. CHAINS of them, for no one waits for another's; and while the
-// recurrence waits for itself, the processor goes on with the next ones.
+// Time steps whose decays are computed side by side. While the recurrence waits for itself, the processor goes on with
+// the decays of the next ones.
 constexpr int AT_ONCE = CHAINS / VECTORS;
 
 INLINE Pack decays_of(const float* delta, const float* A) {
     return exp(load_pack(delta) * for_each_chain([&](int i) { return load(A + i % VECTORS * LANES); }));
 }
 
-// What the states of a tile share in the forward pass.
-struct Shared {
-    Buffer delta_u, y;  // (STEPS, PANEL); y is the sum over the states so far
-
-    Shared() : delta_u(STEPS * PANEL), y(STEPS * PANEL) {}
-};
-
-// Scans one tile of one state; `state` (PANEL) goes in as it enters and comes out as it leaves.
+// Scans one tile of one state; `state` (PANEL) goes in as it enters and comes out as it leaves. The states share
+// delta_u_tile and y_so_far, which may be y itself.
 template <bool IS_FIRST, bool IS_LAST, typename Row>
 void forward_state(const Tile& tile, int64_t n, const PanelWeights& weights, const float* delta, Row x, float* y,
-                   const int64_t* offsets, bool accumulate, const Shared& shared, float* state) {
+                   const int64_t* offsets, bool accumulate, float* delta_u_tile, float* y_so_far, float* state) {
     const float *A = weights.A + n * PANEL, *B = tile.B + n * STEPS, *C = tile.C + n * STEPS;
-    float *shared_delta_u = shared.delta_u, *shared_y = shared.y;
     Floats D[VECTORS], h[VECTORS];
     for (int v = 0; v < VECTORS; ++v) {
         D[v] = load(weights.D + v * LANES);
@@ -533,15 +524,15 @@ void forward_state(const Tile& tile, int64_t n, const PanelWeights& weights, con
                     const Floats u = load(x + offsets[t] + v * LANES);
                     delta_u = load(delta + place) * u;
                     output = D[v] * u;
-                    if (!IS_LAST) store(shared_delta_u + place, delta_u);
+                    if (!IS_LAST) store(delta_u_tile + place, delta_u);
                 } else {
-                    delta_u = load(shared_delta_u + place);
-                    output = load(shared_y + place);
+                    delta_u = load(delta_u_tile + place);
+                    output = load(y_so_far + place);
                 }
                 h[v] = decays.of[i * VECTORS + v] * h[v] + delta_u * B_t;
                 output += h[v] * C_t;
                 if (!IS_LAST) {
-                    store(shared_y + place, output);
+                    store(y_so_far + place, output);
                 } else {
                     float* y_row = y + offsets[t] + v * LANES;
                     store(y_row, accumulate ? output + load(y_row) : output);
@@ -554,21 +545,11 @@ void forward_state(const Tile& tile, int64_t n, const PanelWeights& weights, con
 
 // What the backward pass computes again for one tile, what its states share, and what it hands to the projection.
 struct Recomputed {
-    Buffer slope;                          // derivative of softplus
-    Buffer delta_u, dy;                    // of all states
-    Buffer decays, states;                 // of one state; (STEPS + 1, PANEL) for states: row t enters step t
-    Buffer grad_delta_u, grad_delta;       // sums over the states so far
-    Buffer grad_z;                         // gradient of what goes into softplus
-
-    Recomputed()
-        : slope(STEPS * PANEL),
-          delta_u(STEPS * PANEL),
-          dy(STEPS * PANEL),
-          decays(STEPS * PANEL),
-          states((STEPS + 1) * PANEL),
-          grad_delta_u(STEPS * PANEL),
-          grad_delta(STEPS * PANEL),
-          grad_z(STEPS * PANEL) {}
+    Buffer slope{STEPS * PANEL};                                    // derivative of softplus
+    Buffer delta_u{STEPS * PANEL}, dy{STEPS * PANEL};               // of all states
+    Buffer decays{STEPS * PANEL}, states{(STEPS + 1) * PANEL};      // of one; row t of states enters step t
+    Buffer grad_delta_u{STEPS * PANEL}, grad_delta{STEPS * PANEL};  // sums over the states so far
+    Buffer grad_z{STEPS * PANEL};                                   // gradient of what goes into softplus
 };
 
 // Decays and states of one tile and one state; row 0 of `kept.states` is there already.
@@ -714,11 +695,18 @@ void project_backward(const Tile& tile, const float* grad_z, const float* weight
 struct Worker {
     const ScanArguments& args;
     const Shape shape;
-    const int64_t panel_group, batch_group, first_panel, last_panel, first_batch, last_batch, num_states;
+    const int64_t panel_group, batch_group;
+    const int64_t first_panel = shape.panels * panel_group / args.panel_groups;
+    const int64_t last_panel = shape.panels * (panel_group + 1) / args.panel_groups;
+    const int64_t first_batch = args.batch * batch_group / args.batch_groups;
+    const int64_t last_batch = args.batch * (batch_group + 1) / args.batch_groups;
+    const int64_t num_states = shape.states_padded;
     Tile tile;
-    Buffer dt_proj, bias, A, D;  // of all panels
-    Buffer delta;                // (STEPS, PANEL)
-    Buffer x_tile, y_tile;       // rows that are no vectors in the tensors
+    // Of all panels: (rank, PANEL), (PANEL), (N, PANEL), (PANEL) each.
+    Buffer dt_proj{per_panel(args.rank * PANEL)}, bias{per_panel(PANEL)};
+    Buffer A{per_panel(num_states * PANEL)}, D{per_panel(PANEL)};
+    Buffer delta{STEPS * PANEL};
+    Buffer x_tile{STEPS * PANEL}, y_tile{STEPS * PANEL};  // rows that are no vectors in the tensors
     int64_t offsets_in_tile[STEPS];
 
     Worker(const ScanArguments& arguments, int64_t index, int steps_ahead)
@@ -726,19 +714,7 @@ struct Worker {
           shape(arguments),
           panel_group(index % args.panel_groups),
           batch_group(index / args.panel_groups),
-          first_panel(shape.panels * panel_group / args.panel_groups),
-          last_panel(shape.panels * (panel_group + 1) / args.panel_groups),
-          first_batch(args.batch * batch_group / args.batch_groups),
-          last_batch(args.batch * (batch_group + 1) / args.batch_groups),
-          num_states(shape.states_padded),
-          tile(shape, steps_ahead),
-          dt_proj(per_panel(args.rank * PANEL)),
-          bias(per_panel(PANEL)),
-          A(per_panel(num_states * PANEL)),
-          D(per_panel(PANEL)),
-          delta(STEPS * PANEL),
-          x_tile(STEPS * PANEL),
-          y_tile(STEPS * PANEL) {
+          tile(shape, steps_ahead) {
         for (int t = 0; t < STEPS; ++t) offsets_in_tile[t] = t * PANEL;
     }
 
@@ -808,8 +784,8 @@ struct Worker {
 };
 
 class ForwardWorker : Worker {
-    Buffer state_;  // (panels, N, PANEL)
-    Shared shared_;
+    Buffer state_{per_panel(num_states * PANEL)};
+    Buffer delta_u_{STEPS * PANEL};
 
     void run_panel(int64_t batch, int64_t part, int64_t panel, float* carries) {
         const int64_t start = shape.x_start(batch, part, panel), channels = shape.channels_of(panel);
@@ -822,15 +798,14 @@ class ForwardWorker : Worker {
         with_x(start, panel, [&](auto* x, const int64_t* offsets) {
             for_each_state(num_states, [&](int64_t n, auto is_first, auto is_last) {
                 forward_state<is_first, is_last>(tile, n, weights(panel), delta, x, y, offsets,
-                                                 in_place && accumulate, shared_, state + n * PANEL);
+                                                 in_place && accumulate, delta_u_, y_tile, state + n * PANEL);
             });
         });
         if (!in_place) scatter(args.y + start, y_tile, tile, channels, shape.channel_stride, accumulate);
     }
 
 public:
-    ForwardWorker(const ScanArguments& arguments, int64_t index)
-        : Worker(arguments, index, STEPS), state_(per_panel(num_states * PANEL)) {}
+    ForwardWorker(const ScanArguments& arguments, int64_t index) : Worker(arguments, index, STEPS) {}
 
     void run() {
         const FlushDenormals guard;
@@ -839,7 +814,7 @@ public:
             for (int64_t batch = first_batch; batch < last_batch; ++batch) {
                 state_.zero();
                 for (int64_t index = 0; index < shape.tiles; ++index) {
-                    tile.read(shape, batch, part, index);
+                    tile.read(batch, part, index);
                     float* carries = args.carries + shape.carry_start(part, batch, index);
                     for (int64_t panel = first_panel; panel < last_panel; ++panel)
                         run_panel(batch, part, panel, carries);
@@ -851,11 +826,13 @@ public:
 
 class BackwardWorker : Worker {
     Recomputed kept_;
-    Buffer grad_x_tile_;
-    Buffer dt_proj_transposed_;                      // (panels, PANEL, rank padded)
-    Buffer grad_state_;                              // (panels, N, PANEL)
-    Buffer grad_dt_proj_, grad_bias_, grad_A_, grad_D_;  // of all panels, as PanelGradients says
-    Buffer grad_dt_, grad_B_, grad_C_;               // of one tile, as PanelGradients says
+    Buffer grad_x_tile_{STEPS * PANEL};
+    Buffer dt_proj_transposed_{per_panel(PANEL * shape.rank_padded)};
+    // Of all panels, and of one tile; the shapes are those of PanelGradients.
+    Buffer grad_state_{per_panel(num_states * PANEL)}, grad_dt_proj_{per_panel(PANEL * shape.rank_padded)};
+    Buffer grad_bias_{per_panel(PANEL)}, grad_A_{per_panel(num_states * PANEL)}, grad_D_{per_panel(PANEL)};
+    Buffer grad_dt_{STEPS * shape.rank_padded};
+    Buffer grad_B_{num_states * STEPS * LANES}, grad_C_{num_states * STEPS * LANES};
 
     void pack_transposed(int64_t part) {
         for_each_channel(part, [&](int64_t channel, int64_t row) {
@@ -885,8 +862,9 @@ class BackwardWorker : Worker {
         compute_time_steps(start, panel, kept_.slope);
         with_x(start, panel, [&](auto* x, const int64_t* offsets) {
             for_each_state(num_states, [&](int64_t n, auto is_first, auto is_last) {
-                std::fill_n(kept_.states + 0, PANEL, 0.0f);
-                if (n < args.states) std::copy_n(carries + n * args.channels + panel * PANEL, channels, kept_.states + 0);
+                float* entering = kept_.states;
+                std::fill_n(entering, PANEL, 0.0f);
+                if (n < args.states) std::copy_n(carries + n * args.channels + panel * PANEL, channels, entering);
                 recompute_state<is_first>(tile, n, panel_weights, delta, x, offsets, kept_);
                 backward_state<is_first, is_last>(tile, n, panel_weights, x, offsets, delta, kept_, grad_y, grad_x,
                                                   in_place && accumulate, grad);
@@ -940,18 +918,7 @@ class BackwardWorker : Worker {
     }
 
 public:
-    BackwardWorker(const ScanArguments& arguments, int64_t index)
-        : Worker(arguments, index, -STEPS),
-          grad_x_tile_(STEPS * PANEL),
-          dt_proj_transposed_(per_panel(PANEL * shape.rank_padded)),
-          grad_state_(per_panel(num_states * PANEL)),
-          grad_dt_proj_(per_panel(PANEL * shape.rank_padded)),
-          grad_bias_(per_panel(PANEL)),
-          grad_A_(per_panel(num_states * PANEL)),
-          grad_D_(per_panel(PANEL)),
-          grad_dt_(STEPS * shape.rank_padded),
-          grad_B_(num_states * STEPS * LANES),
-          grad_C_(num_states * STEPS * LANES) {}
+    BackwardWorker(const ScanArguments& arguments, int64_t index) : Worker(arguments, index, -STEPS) {}
 
     void run() {
         const FlushDenormals guard;
@@ -962,7 +929,7 @@ public:
             for (int64_t batch = first_batch; batch < last_batch; ++batch) {
                 grad_state_.zero();
                 for (int64_t index = shape.tiles - 1; index >= 0; --index) {
-                    tile.read(shape, batch, part, index);
+                    tile.read(batch, part, index);
                     for (Buffer* sums : {&grad_dt_, &grad_B_, &grad_C_}) sums->zero();
                     const float* carries = args.carries + shape.carry_start(part, batch, index);
                     for (int64_t panel = first_panel; panel < last_panel; ++panel)
