@@ -519,24 +519,13 @@ void forward_state(const Tile& tile, int64_t n, const PanelWeights& weights, con
             if (IS_FIRST) prefetch_next_panel(y + offsets[t]);
             for (int v = 0; v < VECTORS; ++v) {
                 const int place = t * PANEL + v * LANES;
-                Floats delta_u, output;
-                if (IS_FIRST) {
-                    const Floats u = load(x + offsets[t] + v * LANES);
-                    delta_u = load(delta + place) * u;
-                    output = D[v] * u;
-                    if (!IS_LAST) store(delta_u_tile + place, delta_u);
-                } else {
-                    delta_u = load(delta_u_tile + place);
-                    output = load(y_so_far + place);
-                }
+                const Floats u = IS_FIRST ? load(x + offsets[t] + v * LANES) : Floats{};
+                const Floats delta_u = IS_FIRST ? load(delta + place) * u : load(delta_u_tile + place);
+                if (IS_FIRST && !IS_LAST) store(delta_u_tile + place, delta_u);
                 h[v] = decays.of[i * VECTORS + v] * h[v] + delta_u * B_t;
-                output += h[v] * C_t;
-                if (!IS_LAST) {
-                    store(y_so_far + place, output);
-                } else {
-                    float* y_row = y + offsets[t] + v * LANES;
-                    store(y_row, accumulate ? output + load(y_row) : output);
-                }
+                const Floats output = (IS_FIRST ? D[v] * u : load(y_so_far + place)) + h[v] * C_t;
+                float* target = IS_LAST ? y + offsets[t] + v * LANES : y_so_far + place;
+                store(target, IS_LAST && accumulate ? output + load(target) : output);
             }
         }
     }
@@ -622,10 +611,8 @@ void backward_state(const Tile& tile, int64_t n, const PanelWeights& weights, Ro
             const Floats grad_exponent = grad_state[v] * state[v];  // of delta · A
             grad_A[v] += grad_exponent * delta;
             Floats grad_delta = grad_exponent * A[v];
-            if (!IS_FIRST) {
-                grad_delta_u += load(grad_delta_u_tile + place);
-                grad_delta += load(grad_delta_tile + place);
-            }
+            if (!IS_FIRST) grad_delta_u += load(grad_delta_u_tile + place);
+            if (!IS_FIRST) grad_delta += load(grad_delta_tile + place);
             if (!IS_LAST) {
                 if (IS_FIRST) store(dy_tile + place, dy);
                 store(grad_delta_u_tile + place, grad_delta_u);
