@@ -2,21 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time the scan and SS2D's core on this CPU: our backends, other packages' scans, and the bound that hardware sets.
 
-    python benchmarks/scan.py                       writes benchmarks/scan.json and benchmarks/scan.md
+    python benchmarks/scan.py                       writes scan.json, scan.md, scan_vim.json, scan_vim.md in benchmarks
     python benchmarks/scan.py --operations core --state_sizes 1 --threads 2      what the bars ask for, 6 minutes
+    python benchmarks/scan.py --operations vim      only scan_vim.json and scan_vim.md
     python benchmarks/scan.py --quick               tiny sizes, to see that it works; writes to build/bench-quick
 
-The shapes are those of ReMamber-base at 480×480, batch 1: the four stages and the channel scan of the Twister.
+The shapes are those of ReMamber-base at 480×480, batch 1: the four stages and the channel scan of the Twister; and
+those of Vision Mamba (Vim, arXiv 2401.09417), batch 1.
 
 - "scan" is `selective_scan` on sequences of K·channels, with one group: transformers and mambapy know no more.
 - "core" is `cross_selective_scan`: map in, map out, x_proj included. The rivals run it in the published layout, on a
   channels-first map. transformers and mambapy scan one direction after the other.
+- "vim" is `selective_scan` as Vim calls it: N = 16, and 2·E channels in two groups, one per direction. transformers
+  and mambapy scan one group after the other.
 
 All versions take turns in one run and every figure is a median of wall time. First the outputs, and the gradients of
 all inputs, are compared with the reference's: one that differs gets no figure. The plain loops' backward pass is
 quadratic in the length (the gradient of every slice is a tensor of full size). They are therefore timed forward and
-backward on a map cut to 15×15 pixels, together with all others; nothing is extrapolated. On whole maps gradients are
-compared with those of blocked PyTorch, which the same run has compared with the reference on the cut map.
+backward on a map cut to 15×15 pixels, for Vim on sequences that are no longer than that, together with all others;
+nothing is extrapolated. On what is larger gradients are compared with those of blocked PyTorch, which the same run has
+compared with the reference on the smaller ones.
 
 The bound is the larger of two times, both measured in the same run: the tensors that must be read or written once,
 at the speed of adding two large arrays; and the exp and softplus that must be taken, at the speed of the kernel's own
@@ -32,7 +37,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -77,6 +82,8 @@ class Shape:
     width: int
     channels: int
     rank: int
+    num_scans: int = NUM_DIRECTIONS  # of the channels
+    groups: int = 1  # of "scan" and "vim": scans with B and C of their own
 
     @property
     def length(self) -> int:
@@ -98,10 +105,18 @@ SHAPES = [
     Shape("channel scan, stage 1", 1, 384, 512, 16),
     Shape("channel scan, stage 4", 1, 3072, 512, 16),
 ]
+VIM_SHAPES = [  # E × length
+    Shape(f"{channels} × {length}", 1, length, channels, channels // 16, num_scans=2, groups=2)
+    for channels, length in ((384, 197), (384, 730), (384, 1024), (768, 197))
+]
+VIM_STATE_SIZE = 16
 CUT_SIDE = 15
 QUICK_SHAPES = [Shape("stage 1", 6, 5, 16, 2), Shape("channel scan, stage 1", 1, 30, 16, 2)]
+QUICK_VIM_SHAPES = [Shape(f"16 × {length}", 1, length, 16, 1, num_scans=2, groups=2) for length in (12, 40)]
 QUICK_CUT_SIDE = 4
 QUICK_ROUNDS = 1
+REPORTS = {"scan": ("core", "scan"), "scan_vim": ("vim",)}  # which operations stand in which file
+OPERATIONS = [operation for operations in REPORTS.values() for operation in operations]
 
 
 # ---------------------------------------------------------------------------------------------------------- versions
@@ -110,13 +125,13 @@ QUICK_ROUNDS = 1
 def scan_inputs(shape: Shape, state_size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Arguments of `selective_scan`, with time steps and decays as at initialisation: around 0.01 and −1."""
     normal = partial(torch.randn, generator=generator)
-    channels = NUM_DIRECTIONS * shape.channels
+    channels = shape.num_scans * shape.channels
     return {
         "u": normal(1, channels, shape.length),
         "delta": normal(1, channels, shape.length) / 2,
         "A": -torch.exp(0.3 * normal(channels, state_size)),
-        "B": normal(1, 1, state_size, shape.length),
-        "C": normal(1, 1, state_size, shape.length),
+        "B": normal(1, shape.groups, state_size, shape.length),
+        "C": normal(1, shape.groups, state_size, shape.length),
         "D": torch.ones(channels),
         "delta_bias": normal(channels) - 4.5,
     }
@@ -153,11 +168,11 @@ def run_channels_first(function: Callable, inputs: dict[str, torch.Tensor], with
 
 def versions(operation: str, shape: Shape, state_size: int, with_backward: bool) -> dict[str, Callable]:
     """Every version of an operation as a function without arguments, all on equal inputs."""
-    make_inputs = {"scan": scan_inputs, "core": core_inputs}[operation]
+    make_inputs = core_inputs if operation == "core" else scan_inputs
     inputs = make_inputs(shape, state_size, torch.Generator().manual_seed(0))
     inputs = {name: tensor.requires_grad_(with_backward) for name, tensor in inputs.items()}
     backends = [name for name, backend in BACKENDS.items() if not backend.why_not(torch.device("cpu"))]
-    if operation == "scan":
+    if operation != "core":
         scans = {name: partial(selective_scan, backend=name) for name in backends} | rival_scans()
         return {
             name: partial(run, partial(scan, delta_softplus=True), inputs, with_backward)
@@ -219,11 +234,11 @@ def _seconds(function: Callable[[], object]) -> float:
 
 def bound(operation: str, shape: Shape, state_size: int, with_backward: bool, speeds: dict) -> dict[str, float]:
     """Times in ms below which no version can come: for memory and for exp and softplus."""
-    scanned = NUM_DIRECTIONS * shape.channels * shape.length
-    if operation == "scan":
-        read, written = 2 * scanned + 2 * state_size * shape.length, scanned
-    else:
+    scanned = shape.num_scans * shape.channels * shape.length
+    if operation == "core":
         read = written = shape.channels * shape.length
+    else:
+        read, written = 2 * scanned + 2 * shape.groups * state_size * shape.length, scanned
     # Backward reads the inputs again and the gradient of the output, and writes the gradients of the inputs.
     moved = read + written + (2 * read + written if with_backward else 0)
     times = 2 if with_backward else 1
@@ -256,32 +271,41 @@ def compare(
     }
 
 
+def cases_of(operation: str, is_quick: bool) -> Iterator[tuple[Shape, str, bool]]:
+    """Shapes, passes, and whether the plain loops take part."""
+    cut_side = QUICK_CUT_SIDE if is_quick else CUT_SIDE
+    if operation == "vim":
+        for shape in QUICK_VIM_SHAPES if is_quick else VIM_SHAPES:
+            yield shape, FORWARD, True
+            yield shape, BOTH, shape.cut(cut_side) == shape
+        return
+    for shape in QUICK_SHAPES if is_quick else SHAPES:
+        cut = shape.cut(cut_side)
+        yield shape, FORWARD, True
+        yield cut, BOTH, True
+        if cut != shape:
+            yield shape, BOTH, False
+
+
 def measure(threads: int, operations: list[str], state_sizes: list[int], is_quick: bool) -> dict:
     """All rows for one number of threads."""
-    shapes, cut_side, rounds = (
-        (QUICK_SHAPES, QUICK_CUT_SIDE, QUICK_ROUNDS) if is_quick else (SHAPES, CUT_SIDE, MAX_ROUNDS)
-    )
+    rounds = QUICK_ROUNDS if is_quick else MAX_ROUNDS
     torch.set_num_threads(threads)
     speeds = measure_functions(100 if is_quick else 20000)
     if speeds is not None:
         speeds["bytes"] = measure_bandwidth(2**16 if is_quick else 2**26)
     rows = []
     for operation in operations:
-        for state_size in state_sizes:
-            for shape in shapes:
-                cut = shape.cut(cut_side)
-                cases = [(shape, FORWARD, True), (cut, BOTH, True)]
-                if cut != shape:
-                    cases.append((shape, BOTH, False))
-                for size, which, with_loops in cases:
-                    rows.append(compare(operation, size, state_size, which, with_loops, speeds, rounds))
-                    print(f"{threads} thread(s), {operation}, N = {state_size}, {size.name}, {which}", flush=True)
+        for state_size in [VIM_STATE_SIZE] if operation == "vim" else state_sizes:
+            for shape, which, with_loops in cases_of(operation, is_quick):
+                rows.append(compare(operation, shape, state_size, which, with_loops, speeds, rounds))
+                print(f"{threads} thread(s), {operation}, N = {state_size}, {shape.name}, {which}", flush=True)
     return {"threads": threads, "per_second": speeds, "rows": rows}
 
 
-def find_bars(run: dict) -> list[Bar]:
-    def milliseconds(version: str, which: str) -> float | None:
-        wanted = ("core", "stage 1", 1, which)
+def find_bars(name: str, run: dict) -> list[Bar]:
+    def milliseconds(version: str, which: str, operation: str, shape: str, states: int) -> float | None:
+        wanted = (operation, shape, states, which)
         rows = [row for row in run["rows"] if (row["operation"], row["shape"], row["states"], row["pass"]) == wanted]
         if not rows:
             return None
@@ -289,24 +313,42 @@ def find_bars(run: dict) -> list[Bar]:
             return rows[0]["bound"] and max(rows[0]["bound"].values())
         return rows[0]["milliseconds"].get(version)
 
-    def times_faster(rival: str, which: str) -> float | None:
-        return ratio(milliseconds(rival, which), milliseconds("cpu", which))
+    def quotient(of: str, by: str, which: str, *where) -> float | None:
+        return ratio(milliseconds(of, which, *where), milliseconds(by, which, *where))
 
+    if name == "scan_vim":
+        return [
+            Bar(
+                f"Vim scan, N = {VIM_STATE_SIZE}, {shape}, {which}: time over the bound",
+                3,
+                quotient("cpu", "bound", which, "vim", shape, VIM_STATE_SIZE),
+                is_minimum=False,
+            )
+            for shape in ("384 × 197", "384 × 1024")
+            for which in (FORWARD, BOTH)
+        ]
+    core = ("core", "stage 1", 1)
     return [
-        Bar("core forward, stage 1: over the plain recurrence", 25, times_faster("plain recurrence", FORWARD)),
-        Bar("core forward, stage 1: over mambapy", 8, times_faster("mambapy", FORWARD)),
-        Bar("core forward + backward, stage 1: over mambapy", 10, times_faster("mambapy", BOTH)),
+        Bar(
+            "core forward, stage 1: over the plain recurrence", 25, quotient("plain recurrence", "cpu", FORWARD, *core)
+        ),
+        Bar("core forward, stage 1: over mambapy", 8, quotient("mambapy", "cpu", FORWARD, *core)),
+        Bar("core forward + backward, stage 1: over mambapy", 10, quotient("mambapy", "cpu", BOTH, *core)),
         Bar(
             "core forward, stage 1: time over the bound",
             3,
-            ratio(milliseconds("cpu", FORWARD), milliseconds("bound", FORWARD)),
+            quotient("cpu", "bound", FORWARD, *core),
             is_minimum=False,
         ),
     ]
 
 
-def markdown(report: dict) -> list[str]:
-    lines = ["# Scan and core", "", *describe(report["machine"], report["is_quick"])]
+def markdown(name: str, report: dict) -> list[str]:
+    lines = [
+        "# Scan and core" if name == "scan" else "# Vision Mamba's scan",
+        "",
+        *describe(report["machine"], report["is_quick"]),
+    ]
     lines += [
         "Medians of wall time in ms, batch 1, float32; in brackets how much longer than the C++ kernel. The last "
         "column is the bound (m: memory, e: exp and softplus) and how much longer than it the C++ kernel takes. "
@@ -323,7 +365,7 @@ def markdown(report: dict) -> list[str]:
                 f"Measured for the bound: {speeds['bytes']:.1f} GB/s, {speeds['exp']:.2f} · 10⁹ exp/s, "
                 f"{speeds['softplus']:.2f} · 10⁹ softplus/s.",
             ]
-        for operation in ("core", "scan"):
+        for operation in REPORTS[name]:
             for states in sorted({row["states"] for row in run["rows"]}):
                 rows = [row for row in run["rows"] if (row["operation"], row["states"]) == (operation, states)]
                 if rows:
@@ -365,30 +407,36 @@ def bound_cell(row: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--operations", nargs="+", choices=["core", "scan"], default=["core", "scan"])
-    parser.add_argument("--state_sizes", type=int, nargs="+", default=[1, 16], help="over 1: with the last threads")
+    parser.add_argument("--operations", nargs="+", choices=OPERATIONS, default=OPERATIONS)
+    parser.add_argument(
+        "--state_sizes", type=int, nargs="+", default=[1, 16], help="over 1: with the last threads; not of vim"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see that the script works")
     parser.add_argument("--output_dir", type=Path)
     arguments = parser.parse_args()
     library, reason = cpu_scan.load_library()
     if library is None:
         raise SystemExit(f"There is no C++ kernel to time: {reason}")
-    report = {
-        "machine": machine("mambapy"),
-        "plain_recurrence": plain_recurrence()[1],
-        "is_quick": arguments.quick,
-        "runs": [
-            measure(
-                threads,
-                arguments.operations,
-                arguments.state_sizes if threads == arguments.threads[-1] else [1],
-                arguments.quick,
-            )
-            for threads in arguments.threads
-        ],
-    }
-    report["bars"] = find_bars(report["runs"][-1])
-    write_report(output_dir(arguments.output_dir, arguments.quick), "scan", report, markdown(report))
+    for name, all_operations in REPORTS.items():
+        operations = [operation for operation in all_operations if operation in arguments.operations]
+        if not operations:
+            continue
+        report = {
+            "machine": machine("mambapy"),
+            "plain_recurrence": plain_recurrence()[1],
+            "is_quick": arguments.quick,
+            "runs": [
+                measure(
+                    threads,
+                    operations,
+                    arguments.state_sizes if threads == arguments.threads[-1] else [1],
+                    arguments.quick,
+                )
+                for threads in arguments.threads
+            ],
+        }
+        report["bars"] = find_bars(name, report["runs"][-1])
+        write_report(output_dir(arguments.output_dir, arguments.quick), name, report, markdown(name, report))
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ class _Arguments(ctypes.Structure):
         *(
             (name, ctypes.c_void_p)
             for name in (
-                "x delta projections dt_proj_weight bias A D directions y carries grad_y "
-                "grad_x grad_delta grad_projections grad_dt_proj_weight grad_bias grad_A grad_D parallel"
+                "x delta projections B C dt_proj_weight bias A D directions y carries grad_y grad_x "
+                "grad_delta grad_projections grad_B grad_C grad_dt_proj_weight grad_bias grad_A grad_D parallel"
             ).split()
         ),
         *(
@@ -330,7 +330,8 @@ def _sequence_arguments(
     tensors = {
         "x": u.contiguous(),
         "delta": delta.contiguous(),
-        "projections": torch.cat([B, C], dim=2).float().permute(0, 3, 1, 2).contiguous(),
+        "B": B.float().contiguous(),
+        "C": C.float().contiguous(),
         "bias": delta_bias.contiguous(),
         "A": A.contiguous(),
         "D": D.contiguous(),
@@ -407,18 +408,25 @@ def _selective_scan_backward_op(
     gradients = {
         "grad_x": A.new_empty(u.shape),
         "grad_delta": A.new_empty(u.shape),
-        "grad_projections": A.new_empty(sizes["panel_groups"], *tensors["projections"].shape),
+        "grad_B": A.new_empty(sizes["panel_groups"], *B.shape),
+        "grad_C": A.new_empty(sizes["panel_groups"], *C.shape),
         "grad_A": A.new_empty(sizes["batch_groups"], *A.shape),
         "grad_D": A.new_empty(sizes["batch_groups"], *D.shape),
         "grad_bias": A.new_empty(sizes["batch_groups"], *D.shape),
     }
     tensors |= {"grad_y": grad_y.contiguous(), "carries": carries.contiguous(), **gradients}
     _run(library.remamber_scan_backward, tensors, sizes)
-    grad_u, grad_delta, grad_projections, *grad_weights = gradients.values()
-    grad_B, grad_C = _sum_groups(grad_projections).permute(0, 2, 3, 1).chunk(2, dim=2)
-    grad_B, grad_C = (grad.to(B.dtype).clone(memory_format=torch.contiguous_format) for grad in (grad_B, grad_C))
-    grad_A, grad_D, grad_bias = map(_sum_groups, grad_weights)
-    return [grad_u.to(u.dtype), grad_delta.to(delta.dtype), grad_A, grad_B, grad_C, grad_D, grad_bias]
+    grad_u, grad_delta = gradients.pop("grad_x"), gradients.pop("grad_delta")
+    grad_B, grad_C, grad_A, grad_D, grad_bias = map(_sum_groups, gradients.values())
+    return [
+        grad_u.to(u.dtype),
+        grad_delta.to(delta.dtype),
+        grad_A,
+        grad_B.to(B.dtype),
+        grad_C.to(C.dtype),
+        grad_D,
+        grad_bias,
+    ]
 
 
 register_backward(_selective_scan_op, _selective_scan_backward_op)

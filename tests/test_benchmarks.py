@@ -43,6 +43,12 @@ def test_every_version_of_the_scan_passes_its_check_and_is_timed(tmp_path):
     for row in rows:
         assert row["milliseconds"].keys() == row["differences"].keys() >= {"cpu", "torch"}, row
     assert all(row["differences"].keys() >= {"reference", "plain recurrence", "transformers"} for row in rows[:2])
+    report = json.loads((tmp_path / "scan_vim.json").read_text())
+    rows = all_rows(report, "rows")
+    assert [(row["operation"], row["states"]) for row in rows] == [("vim", 16)] * 4
+    for row in rows:
+        assert row["milliseconds"].keys() == row["differences"].keys() >= {"cpu", "torch"}, row
+    assert [bar["asked"] for bar in report["bars"]] == [3] * 4
 
 
 def test_every_version_of_the_model_passes_its_check_and_is_timed(tmp_path):

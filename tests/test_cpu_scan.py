@@ -73,6 +73,40 @@ def test_sequences_and_their_gradients_equal_the_reference(length, state_size, g
     assert_equal_to_reference(actual, reference_of_sequences(length, state_size, groups, dtype), dtype)
 
 
+@pytest.mark.parametrize("state_size", [2, 15, 16, 17])
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 197])  # a tile has 32 steps
+def test_many_states_in_two_groups_and_their_gradients_equal_the_reference(length, state_size, library):
+    inputs = random_sequences(length, state_size, groups=2, channels=74)
+    actual = outputs_and_gradients(selective_scan, inputs, delta_softplus=True, backend="cpu")
+    expected = reference_of_sequences(length, state_size, 2, torch.float32, channels=74)
+    assert_equal_to_reference(actual, expected, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [2, 14, 32, 62, 64, 66, 130])
+def test_sequences_of_any_number_of_channels_equal_the_reference(channels, dtype, library):
+    inputs = random_sequences(37, state_size=3, groups=2, dtype=dtype, channels=channels)
+    actual = outputs_and_gradients(selective_scan, inputs, delta_softplus=True, backend="cpu")
+    assert_equal_to_reference(actual, reference_of_sequences(37, 3, 2, dtype, channels), dtype)
+
+
+@pytest.mark.parametrize("size", [(1, 33), (7, 9)])
+@pytest.mark.parametrize("state_size", [2, 15, 17])
+def test_maps_of_many_states_and_their_gradients_equal_the_reference(state_size, size, library):
+    inputs = random_map(*size, state_size, channels=72, rank=5)  # a last panel of 8, a whole one before it
+    actual = outputs_and_gradients(cross_selective_scan, inputs, backend="cpu")
+    expected = outputs_and_gradients(cross_selective_scan, inputs, backend="reference")
+    assert_equal_to_reference(actual, expected, torch.float32)
+
+
+@needs_library
+def test_without_states_the_skip_remains():
+    inputs = random_sequences(37, state_size=0)
+    torch.testing.assert_close(
+        selective_scan(**inputs, backend="cpu"), selective_scan(**inputs, backend="reference"), rtol=0, atol=0
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     ("channels", "rank"), [(1, 1), (5, 4), (8, 8), (16, 5), (32, 16), (33, 17), (67, 9), (160, 33)]

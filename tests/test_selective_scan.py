@@ -99,8 +99,8 @@ def assert_equal_to_reference(actual, expected, dtype):
 
 
 @functools.cache
-def reference_of_sequences(length, state_size, groups, dtype):
-    inputs = random_sequences(length, state_size, groups, dtype)
+def reference_of_sequences(length, state_size, groups, dtype, channels=8):
+    inputs = random_sequences(length, state_size, groups, dtype, channels=channels)
     return outputs_and_gradients(selective_scan, inputs, delta_softplus=True, backend="reference")
 
 
@@ -194,6 +194,18 @@ def test_sequences_and_their_gradients_equal_the_reference(length, state_size, g
     inputs = random_sequences(length, state_size, groups, dtype)
     actual = outputs_and_gradients(selective_scan, inputs, device, delta_softplus=True, backend=backend)
     assert_equal_to_reference(actual, reference_of_sequences(length, state_size, groups, dtype), dtype)
+
+
+# As in Vision Mamba: two groups and several states, and channels that fill no whole vectors. Lengths are around the
+# steps that the scans cut at, state sizes around the usual one.
+@pytest.mark.parametrize(("backend", "device"), RUNNABLE)
+@pytest.mark.parametrize("state_size", [2, 15, 16, 17])
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 197])
+def test_many_states_in_two_groups_and_their_gradients_equal_the_reference(length, state_size, backend, device):
+    inputs = random_sequences(length, state_size, groups=2, channels=74)
+    actual = outputs_and_gradients(selective_scan, inputs, device, delta_softplus=True, backend=backend)
+    expected = reference_of_sequences(length, state_size, 2, torch.float32, channels=74)
+    assert_equal_to_reference(actual, expected, torch.float32)
 
 
 @pytest.mark.parametrize(("backend", "device"), RUNNABLE)

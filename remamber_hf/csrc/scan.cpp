@@ -5,8 +5,9 @@
 // The contracts and the letters (u, delta, A, B, C, D, N, R, K) are those of selective_scan.py; cpu_scan.py calls this.
 //
 // A vector holds neighbouring channels, the recurrence runs along time. Work is cut into tiles of STEPS time steps by
-// one panel of channels, whose buffers fit the first-level cache. Of each tile only the state that enters it is kept;
-// the backward pass computes the rest again. A map is read and written through pixel offsets, never copied.
+// one panel of channels. One of the N states after the other runs through the tile, in registers, so that the buffers of
+// a tile fit the first-level cache whatever N is. Of each tile only the state that enters it is kept; the backward pass
+// computes the rest again. A map is read and written through pixel offsets, never copied.
 //
 // The file is compiled once per instruction set, into one library each: the width of a vector follows from the
 // compiler's flags. It needs GCC or Clang, for their vector types, and must not be compiled with -ffast-math.
@@ -19,6 +20,8 @@
 #include <new>
 #include <system_error>
 #include <thread>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -65,6 +68,20 @@ INLINE void store(float* target, Floats vector) { std::memcpy(target, &vector, s
 
 INLINE void add_to(float* target, Floats vector) { store(target, load(target) + vector); }
 
+// Of the next `count` elements as many as a vector holds, zeros after them.
+template <typename Element>
+INLINE Floats load_some(const Element* source, int64_t count) {
+    if (count >= LANES) return load(source);
+    Element elements[LANES] = {};
+    for (int64_t i = 0; i < count; ++i) elements[i] = source[i];
+    return load(elements);
+}
+
+INLINE void store_some(float* target, Floats vector, int64_t count) {
+    if (count >= LANES) return store(target, vector);
+    for (int64_t i = 0; i < count; ++i) target[i] = vector[i];
+}
+
 INLINE float to_float(float value) { return value; }
 
 INLINE float to_float(BFloat16 value) {
@@ -74,10 +91,28 @@ INLINE float to_float(BFloat16 value) {
     return result;
 }
 
-INLINE float sum(Floats vector) {
-    float total = 0;
-    for (int lane = 0; lane < LANES; ++lane) total += vector[lane];
-    return total;
+// a0 b0 a1 b1 … of two vectors: the first half of these for HALF = 0, the second for 1.
+template <int HALF, int... LANE>
+INLINE Floats interleave(Floats a, Floats b, std::integer_sequence<int, LANE...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (LANE % 2 * LANES + (HALF * LANES + LANE) / 2)...);
+#else
+    return __builtin_shuffle(a, b, Ints{(LANE % 2 * LANES + (HALF * LANES + LANE) / 2)...});
+#endif
+}
+
+// Rows to columns. Each turn takes the highest bit of an element's row to the lowest of its lane, and the highest of
+// its lane to the lowest of its row; after as many turns as there are bits they have changed places.
+INLINE void transpose(Floats (&rows)[LANES]) {
+    constexpr auto ALL = std::make_integer_sequence<int, LANES>();
+    for (int turn = 1; turn < LANES; turn *= 2) {
+        Floats mixed[LANES];
+        for (int i = 0; i < LANES / 2; ++i) {
+            mixed[2 * i] = interleave<0>(rows[i], rows[i + LANES / 2], ALL);
+            mixed[2 * i + 1] = interleave<1>(rows[i], rows[i + LANES / 2], ALL);
+        }
+        for (int i = 0; i < LANES; ++i) rows[i] = mixed[i];
+    }
 }
 
 // The larger or the smaller of two; a NaN in b stays. Compilers do not find these instructions by themselves.
@@ -208,7 +243,8 @@ struct ScanArguments {
     // Map: x (batch, height, width, channels), all directions read it. Sequences: u (batch, parts, channels, length).
     const void* x;
     const void* delta;             // sequences: (batch, parts, channels, length); null for maps
-    const void* projections;       // (batch, height, width, parts, rank + 2 * states): time step, B, C
+    const void* projections;       // maps: (batch, height, width, parts, rank + 2 * states): time step, B, C
+    const float *B, *C;            // sequences: (batch, parts, states, length)
     const float* dt_proj_weight;   // (parts, channels, rank)
     const float* bias;             // (parts, channels)
     const float* A;                // (parts, channels, states)
@@ -220,6 +256,7 @@ struct ScanArguments {
     float* grad_x;                 // as x
     float* grad_delta;             // as delta
     float* grad_projections;       // (panel_groups, …as projections), to be summed over these
+    float *grad_B, *grad_C;        // (panel_groups, …as B), to be summed over these
     float* grad_dt_proj_weight;    // (batch_groups, …as dt_proj_weight), to be summed over these, and so the rest
     float* grad_bias;
     float* grad_A;
@@ -272,6 +309,8 @@ struct Shape {
     int64_t channel_stride = is_sequence ? length : 1;
     int64_t projection_size = args.rank + 2 * args.states;
     int64_t rank_padded = divide_up(args.rank, LANES) * LANES;
+    // Buffers have one state at least: where there is none, one of zeros carries D through the passes below.
+    int64_t states_padded = args.states > 0 ? args.states : 1;
 
     explicit Shape(const ScanArguments& arguments) : args(arguments) {}
 
@@ -286,6 +325,7 @@ struct Shape {
     int64_t carry_start(int64_t part, int64_t batch, int64_t tile) const {
         return ((part * args.batch + batch) * tiles + tile) * args.states * args.channels;
     }
+    int64_t state_start(int64_t batch, int64_t part) const { return (batch * args.parts + part) * args.states * length; }
     int64_t projection_start(int64_t batch, int64_t pixel, int64_t part) const {
         return ((batch * length + pixel) * args.parts + part) * projection_size;
     }
@@ -293,33 +333,34 @@ struct Shape {
 
 // ------------------------------------------------------------------------------------------------------ one tile
 //
-// Tile buffers are (STEPS, PANEL), with (STEPS, N, PANEL) for states. Channels that a last panel lacks are zeros.
+// Tile buffers are (STEPS, PANEL). Channels that a last panel lacks are zeros.
 
 // The time steps of a tile, common to all panels: where its pixels are and what x_proj made of them.
 struct Tile {
-    int steps;
+    const Shape& shape;
+    const int ahead;  // steps to the tile that comes next; less than none in the backward pass
+    int steps = 0;
     int64_t pixels[STEPS];
-    int64_t offsets[STEPS];  // of the pixels in x, in elements
-    Buffer dt;               // (STEPS, rank padded with zeros)
-    Buffer B, C;             // (STEPS, N)
+    int64_t offsets[STEPS];                                                 // of the pixels in x, in elements
+    Buffer dt{STEPS * shape.rank_padded};                                   // (STEPS, rank padded with zeros)
+    Buffer B{shape.states_padded * STEPS}, C{shape.states_padded * STEPS};  // (N, STEPS)
 
-    explicit Tile(const Shape& shape)
-        : dt(STEPS * shape.rank_padded), B(STEPS * shape.args.states), C(STEPS * shape.args.states) {}
+    Tile(const Shape& shape_of_all, int steps_ahead) : shape(shape_of_all), ahead(steps_ahead) {}
 
     template <typename Element>
-    void read_projections(const Shape& shape, const Element* projections, int64_t batch, int64_t part) {
+    void read_projections(const Element* projections, int64_t batch, int64_t part) {
         const int64_t rank = shape.args.rank, states = shape.args.states;
         for (int t = 0; t < steps; ++t) {
             const Element* row = projections + shape.projection_start(batch, pixels[t], part);
             for (int64_t r = 0; r < rank; ++r) dt[t * shape.rank_padded + r] = to_float(row[r]);
             for (int64_t n = 0; n < states; ++n) {
-                B[t * states + n] = to_float(row[rank + n]);
-                C[t * states + n] = to_float(row[rank + states + n]);
+                B[n * STEPS + t] = to_float(row[rank + n]);
+                C[n * STEPS + t] = to_float(row[rank + states + n]);
             }
         }
     }
 
-    void read(const Shape& shape, int64_t batch, int64_t part, int64_t tile) {
+    void read(int64_t batch, int64_t part, int64_t tile) {
         const ScanArguments& args = shape.args;
         const int64_t start = tile * STEPS, rest = shape.length - start;
         steps = rest < STEPS ? (int)rest : STEPS;
@@ -327,18 +368,40 @@ struct Tile {
             pixels[t] = pixel_of_step(args.directions[part], args.height, args.width, start + t);
             offsets[t] = pixels[t] * shape.pixel_stride;
         }
-        if (args.projections_is_bfloat16)
-            read_projections(shape, static_cast<const BFloat16*>(args.projections), batch, part);
+        if (shape.is_sequence)
+            for (int64_t n = 0; n < args.states; ++n) {
+                const int64_t row = shape.state_start(batch, part) + n * shape.length + start;
+                std::copy_n(args.B + row, steps, B + n * STEPS);
+                std::copy_n(args.C + row, steps, C + n * STEPS);
+            }
+        else if (args.projections_is_bfloat16)
+            read_projections(static_cast<const BFloat16*>(args.projections), batch, part);
         else
-            read_projections(shape, static_cast<const float*>(args.projections), batch, part);
+            read_projections(static_cast<const float*>(args.projections), batch, part);
     }
 };
 
+// A tile of a tensor whose rows are no vectors: of sequences, which lie along time, or of a map's last panel. Every
+// sequence is elsewhere in memory, so that its next tile has to be fetched while this one is computed.
 template <typename Element>
 void gather(float* tile, const Element* source, const Tile& steps, int64_t channels, int64_t channel_stride) {
-    for (int64_t c = 0; c < PANEL; ++c)
-        for (int t = 0; t < steps.steps; ++t)
-            tile[t * PANEL + c] = c < channels ? to_float(source[steps.offsets[t] + c * channel_stride]) : 0.0f;
+    for (int64_t c = 0; c < PANEL; c += LANES) {
+        if (channel_stride == 1) {
+            for (int t = 0; t < steps.steps; ++t)
+                store(tile + t * PANEL + c, load_some(source + steps.offsets[t] + c, channels - c));
+            continue;
+        }
+        for (int t = 0; t < steps.steps; t += LANES) {
+            Floats rows[LANES];
+            for (int i = 0; i < LANES; ++i) {
+                const Element* row = source + steps.offsets[t] + (c + i) * channel_stride;
+                __builtin_prefetch(row + steps.ahead);
+                rows[i] = c + i < channels ? load_some(row, steps.steps - t) : Floats{};
+            }
+            transpose(rows);
+            for (int i = 0; i < LANES; ++i) store(tile + (t + i) * PANEL + c, rows[i]);
+        }
+    }
 }
 
 void gather(float* tile, const void* source, bool is_bfloat16, int64_t start, const Tile& steps, int64_t channels,
@@ -349,13 +412,29 @@ void gather(float* tile, const void* source, bool is_bfloat16, int64_t start, co
         gather(tile, static_cast<const float*>(source) + start, steps, channels, channel_stride);
 }
 
+// The other way round. Only maps accumulate.
 void scatter(float* target, const float* tile, const Tile& steps, int64_t channels, int64_t channel_stride,
              bool accumulate) {
-    for (int64_t c = 0; c < channels; ++c)
-        for (int t = 0; t < steps.steps; ++t) {
-            float& element = target[steps.offsets[t] + c * channel_stride];
-            element = tile[t * PANEL + c] + (accumulate ? element : 0.0f);
+    for (int64_t c = 0; c < channels; c += LANES) {
+        if (channel_stride == 1) {
+            for (int t = 0; t < steps.steps; ++t) {
+                float* row = target + steps.offsets[t] + c;
+                const Floats sum = load(tile + t * PANEL + c) + (accumulate ? load_some(row, channels - c) : Floats{});
+                store_some(row, sum, channels - c);
+            }
+            continue;
         }
+        for (int t = 0; t < steps.steps; t += LANES) {
+            Floats rows[LANES];
+            for (int i = 0; i < LANES; ++i) rows[i] = load(tile + (t + i) * PANEL + c);
+            transpose(rows);
+            for (int i = 0; i < LANES && c + i < channels; ++i) {
+                float* row = target + steps.offsets[t] + (c + i) * channel_stride;
+                __builtin_prefetch(row + steps.ahead, 1);
+                store_some(row, rows[i], steps.steps - t);
+            }
+        }
+    }
 }
 
 // The weights of one panel.
@@ -400,80 +479,88 @@ void activate(const Tile& tile, bool use_softplus, float* delta, float* slope) {
     }
 }
 
-// exp(delta A) of a tile.
-void compute_decays(const Tile& tile, const float* delta, const PanelWeights& weights, int64_t states, float* decays) {
-    constexpr int AT_ONCE = CHAINS / VECTORS;  // time steps
-    for (int64_t n = 0; n < states; ++n) {
-        const Pack A = for_each_chain([&](int i) { return load(weights.A + n * PANEL + i % VECTORS * LANES); });
-        for (int t = 0; t < tile.steps; t += AT_ONCE) {
-            const Pack decay = exp(load_pack(delta + t * PANEL) * A);
-            for (int i = 0; i < CHAINS; ++i)
-                store(decays + ((t + i / VECTORS) * states + n) * PANEL + i % VECTORS * LANES, decay.of[i]);
-        }
-    }
+// The recurrences of a tile take one state after the other. The first reads the rows of x, the last writes those of y,
+// and buffers bring what they share from one to the next. Calls pass(state, is it the first?, is it the last?).
+template <typename Pass>
+INLINE void for_each_state(int64_t states, Pass pass) {
+    using Yes = std::true_type;
+    using No = std::false_type;
+    if (states == 1) return pass(0, Yes(), Yes());
+    pass(0, Yes(), No());
+    for (int64_t n = 1; n < states - 1; ++n) pass(n, No(), No());
+    pass(states - 1, No(), Yes());
 }
 
-// Scans one tile; `state` (N, PANEL) goes in as it enters and comes out as it leaves.
-template <bool HasOneState, typename Row>
-void forward_tile(const Tile& tile, const float* delta, const float* decays, const PanelWeights& weights,
-                  int64_t num_states, Row x, float* y, const int64_t* offsets, bool accumulate, float* state) {
-    const int64_t states = HasOneState ? 1 : num_states;
-    Floats D[VECTORS], h[VECTORS];  // h in registers where there is one state
+// Time steps whose decays are computed side by side. While the recurrence waits for itself, the processor goes on with
+// the decays of the next ones.
+constexpr int AT_ONCE = CHAINS / VECTORS;
+
+INLINE Pack decays_of(const float* delta, const float* A) {
+    return exp(load_pack(delta) * for_each_chain([&](int i) { return load(A + i % VECTORS * LANES); }));
+}
+
+// Scans one tile of one state; `state` (PANEL) goes in as it enters and comes out as it leaves. The states share
+// delta_u_tile and y_so_far, which may be y itself.
+template <bool IS_FIRST, bool IS_LAST, typename Row>
+void forward_state(const Tile& tile, int64_t n, const PanelWeights& weights, const float* delta, Row x, float* y,
+                   const int64_t* offsets, bool accumulate, float* delta_u_tile, float* y_so_far, float* state) {
+    const float *A = weights.A + n * PANEL, *B = tile.B + n * STEPS, *C = tile.C + n * STEPS;
+    Floats D[VECTORS], h[VECTORS];
     for (int v = 0; v < VECTORS; ++v) {
         D[v] = load(weights.D + v * LANES);
         h[v] = load(state + v * LANES);
     }
-    for (int t = 0; t < tile.steps; ++t) {
-        const Row x_row = x + offsets[t];
-        float* y_row = y + offsets[t];
-        const float *B = tile.B + t * states, *C = tile.C + t * states;
-        prefetch_next_panel(x_row);
-        prefetch_next_panel(y_row);
-        for (int v = 0; v < VECTORS; ++v) {
-            const Floats u = load(x_row + v * LANES), delta_u = load(delta + t * PANEL + v * LANES) * u;
-            const float* decay = decays + t * states * PANEL + v * LANES;
-            Floats output = D[v] * u;
-            if (HasOneState) {
-                h[v] = load(decay) * h[v] + delta_u * B[0];
-                output += h[v] * C[0];
-            } else {
-                for (int64_t n = 0; n < states; ++n) {
-                    float* h_n = state + n * PANEL + v * LANES;
-                    store(h_n, load(decay + n * PANEL) * load(h_n) + delta_u * B[n]);
-                    output += load(h_n) * C[n];
-                }
+    for (int start = 0; start < tile.steps; start += AT_ONCE) {
+        const Pack decays = decays_of(delta + start * PANEL, A);
+        for (int i = 0; i < AT_ONCE && start + i < tile.steps; ++i) {
+            const int t = start + i;
+            const Floats B_t = Floats{} + B[t], C_t = Floats{} + C[t];
+            if (IS_FIRST) prefetch_next_panel(x + offsets[t]);
+            if (IS_FIRST) prefetch_next_panel(y + offsets[t]);
+            for (int v = 0; v < VECTORS; ++v) {
+                const int place = t * PANEL + v * LANES;
+                const Floats u = IS_FIRST ? load(x + offsets[t] + v * LANES) : Floats{};
+                const Floats delta_u = IS_FIRST ? load(delta + place) * u : load(delta_u_tile + place);
+                if (IS_FIRST && !IS_LAST) store(delta_u_tile + place, delta_u);
+                h[v] = decays.of[i * VECTORS + v] * h[v] + delta_u * B_t;
+                const Floats output = (IS_FIRST ? D[v] * u : load(y_so_far + place)) + h[v] * C_t;
+                float* target = IS_LAST ? y + offsets[t] + v * LANES : y_so_far + place;
+                store(target, IS_LAST && accumulate ? output + load(target) : output);
             }
-            if (accumulate) output += load(y_row + v * LANES);
-            store(y_row + v * LANES, output);
         }
     }
-    if (HasOneState)
-        for (int v = 0; v < VECTORS; ++v) store(state + v * LANES, h[v]);
+    for (int v = 0; v < VECTORS; ++v) store(state + v * LANES, h[v]);
 }
 
-// What the backward pass computes again for one tile, and what it hands to the projection.
+// What the backward pass computes again for one tile, what its states share, and what it hands to the projection.
 struct Recomputed {
-    Buffer slope;   // (STEPS, PANEL): derivative of softplus
-    Buffer states;  // (STEPS + 1, N, PANEL): row t enters step t
-    Buffer grad_z;  // (STEPS, PANEL): gradient of what goes into softplus
-
-    explicit Recomputed(int64_t num_states)
-        : slope(STEPS * PANEL), states((STEPS + 1) * num_states * PANEL), grad_z(STEPS * PANEL) {}
+    Buffer slope{STEPS * PANEL};                                    // derivative of softplus
+    Buffer delta_u{STEPS * PANEL}, dy{STEPS * PANEL};               // of all states
+    Buffer decays{STEPS * PANEL}, states{(STEPS + 1) * PANEL};      // of one; row t of states enters step t
+    Buffer grad_delta_u{STEPS * PANEL}, grad_delta{STEPS * PANEL};  // sums over the states so far
+    Buffer grad_z{STEPS * PANEL};                                   // gradient of what goes into softplus
 };
 
-template <bool HasOneState, typename Row>
-void recompute_states(const Tile& tile, const float* delta, const float* decays, int64_t num_states, Row x,
-                      const int64_t* offsets, float* entering) {
-    const int64_t states = HasOneState ? 1 : num_states;
-    for (int t = 0; t < tile.steps; ++t) {
-        const Row x_row = x + offsets[t];
-        const float* B = tile.B + t * states;
-        prefetch_next_panel(x_row);
-        for (int v = 0; v < VECTORS; ++v) {
-            const Floats delta_u = load(delta + t * PANEL + v * LANES) * load(x_row + v * LANES);
-            for (int64_t n = 0; n < states; ++n) {
-                const int64_t row = (t * states + n) * PANEL + v * LANES;
-                store(entering + row + states * PANEL, load(decays + row) * load(entering + row) + delta_u * B[n]);
+// Decays and states of one tile and one state; row 0 of `kept.states` is there already.
+template <bool IS_FIRST, typename Row>
+void recompute_state(const Tile& tile, int64_t n, const PanelWeights& weights, const float* delta, Row x,
+                     const int64_t* offsets, const Recomputed& kept) {
+    const float *A = weights.A + n * PANEL, *B = tile.B + n * STEPS;
+    float *kept_delta_u = kept.delta_u, *kept_decays = kept.decays, *kept_states = kept.states;
+    Floats h[VECTORS];
+    for (int v = 0; v < VECTORS; ++v) h[v] = load(kept_states + v * LANES);
+    for (int start = 0; start < tile.steps; start += AT_ONCE) {
+        const Pack decays = decays_of(delta + start * PANEL, A);
+        store(kept_decays + start * PANEL, decays);
+        for (int i = 0; i < AT_ONCE && start + i < tile.steps; ++i) {
+            const int t = start + i;
+            const Floats B_t = Floats{} + B[t];
+            if (IS_FIRST) prefetch_next_panel(x + offsets[t]);
+            for (int v = 0; v < VECTORS; ++v) {
+                const int place = t * PANEL + v * LANES;
+                if (IS_FIRST) store(kept_delta_u + place, load(delta + place) * load(x + offsets[t] + v * LANES));
+                h[v] = decays.of[i * VECTORS + v] * h[v] + load(kept_delta_u + place) * B_t;
+                store(kept_states + place + PANEL, h[v]);
             }
         }
     }
@@ -485,57 +572,82 @@ struct PanelGradients {
     float* bias;   // (PANEL)
     float* A;      // (N, PANEL)
     float* D;      // (PANEL)
-    float *B, *C;  // (STEPS, N, LANES), lanes to be summed
+    float *B, *C;  // (N, STEPS, LANES), lanes to be summed
 };
 
-template <bool HasOneState, typename Row>
-void backward_tile(const Tile& tile, const PanelWeights& weights, int64_t num_states, Row x,
-                   const int64_t* offsets, const float* delta_tile, const float* decays, const Recomputed& kept,
-                   const float* grad_y, float* grad_x, bool accumulate, const PanelGradients& grad) {
-    const int64_t states = HasOneState ? 1 : num_states;
-    Floats grad_D[VECTORS], grad_bias[VECTORS], D[VECTORS];
+template <bool IS_FIRST, bool IS_LAST, typename Row>
+void backward_state(const Tile& tile, int64_t n, const PanelWeights& weights, Row x, const int64_t* offsets,
+                    const float* delta_tile, const Recomputed& kept, const float* grad_y, float* grad_x,
+                    bool accumulate, const PanelGradients& grad) {
+    const float *B = tile.B + n * STEPS, *C = tile.C + n * STEPS;
+    const float *decays = kept.decays, *states = kept.states, *delta_u_tile = kept.delta_u, *slope = kept.slope;
+    float *dy_tile = kept.dy, *grad_delta_u_tile = kept.grad_delta_u, *grad_delta_tile = kept.grad_delta;
+    float *grad_z_tile = kept.grad_z, *grad_B = grad.B + n * STEPS * LANES, *grad_C = grad.C + n * STEPS * LANES;
+    Floats A[VECTORS], D[VECTORS], state[VECTORS], grad_state[VECTORS], grad_A[VECTORS], grad_D[VECTORS], grad_bias[VECTORS];
     for (int v = 0; v < VECTORS; ++v) {
+        A[v] = load(weights.A + n * PANEL + v * LANES);
         D[v] = load(weights.D + v * LANES);
+        state[v] = load(states + tile.steps * PANEL + v * LANES);
+        grad_state[v] = load(grad.state + n * PANEL + v * LANES);
+        grad_A[v] = load(grad.A + n * PANEL + v * LANES);
         grad_D[v] = load(grad.D + v * LANES);
         grad_bias[v] = load(grad.bias + v * LANES);
     }
     for (int t = tile.steps - 1; t >= 0; --t) {
-        const Row x_row = x + offsets[t];
-        const float* grad_y_row = grad_y + offsets[t];
-        float* grad_x_row = grad_x + offsets[t];
-        const float *B = tile.B + t * states, *C = tile.C + t * states;
-        prefetch_next_panel(grad_y_row);
-        prefetch_next_panel(grad_x_row);
+        if (IS_FIRST) prefetch_next_panel(grad_y + offsets[t]);
+        if (IS_FIRST) prefetch_next_panel(grad_x + offsets[t]);
+        const Floats B_t = Floats{} + B[t], C_t = Floats{} + C[t];
+        Floats grad_B_t = load(grad_B + t * LANES), grad_C_t = load(grad_C + t * LANES);
         for (int v = 0; v < VECTORS; ++v) {
-            const int64_t place = t * PANEL + v * LANES;
-            const Floats u = load(x_row + v * LANES), delta = load(delta_tile + place), dy = load(grad_y_row + v * LANES);
-            const Floats delta_u = delta * u;
-            Floats grad_delta_u = {}, grad_delta = {};
-            for (int64_t n = 0; n < states; ++n) {
-                const int64_t lane = n * PANEL + v * LANES, row = t * states * PANEL + lane;
-                const Floats decay = load(decays + row);
-                const Floats grad_state = dy * C[n] + load(grad.state + lane);
-                const Floats grad_decayed = grad_state * decay;                      // of the state that enters
-                const Floats grad_exponent = grad_decayed * load(kept.states + row);  // of delta · A
-                store(grad.state + lane, grad_decayed);
-                add_to(grad.A + lane, grad_exponent * delta);
-                add_to(grad.B + (t * states + n) * LANES, grad_state * delta_u);
-                add_to(grad.C + (t * states + n) * LANES, dy * load(kept.states + row + states * PANEL));
-                grad_delta_u += grad_state * B[n];
-                grad_delta += grad_exponent * load(weights.A + lane);
+            const int place = t * PANEL + v * LANES;
+            const Floats delta = load(delta_tile + place), delta_u = load(delta_u_tile + place);
+            const Floats dy = IS_FIRST ? load(grad_y + offsets[t] + v * LANES) : load(dy_tile + place);
+            grad_state[v] += dy * C_t;
+            grad_B_t += grad_state[v] * delta_u;
+            grad_C_t += dy * state[v];
+            Floats grad_delta_u = grad_state[v] * B_t;
+            state[v] = load(states + place);  // that enters, as in the next line
+            grad_state[v] *= load(decays + place);
+            const Floats grad_exponent = grad_state[v] * state[v];  // of delta · A
+            grad_A[v] += grad_exponent * delta;
+            Floats grad_delta = grad_exponent * A[v];
+            if (!IS_FIRST) grad_delta_u += load(grad_delta_u_tile + place);
+            if (!IS_FIRST) grad_delta += load(grad_delta_tile + place);
+            if (!IS_LAST) {
+                if (IS_FIRST) store(dy_tile + place, dy);
+                store(grad_delta_u_tile + place, grad_delta_u);
+                store(grad_delta_tile + place, grad_delta);
+                continue;
             }
-            const Floats grad_z = (grad_delta_u * u + grad_delta) * load(kept.slope + place);
-            store(kept.grad_z + place, grad_z);
+            const Floats u = load(x + offsets[t] + v * LANES);
+            const Floats grad_z = (grad_delta_u * u + grad_delta) * load(slope + place);
+            store(grad_z_tile + place, grad_z);
             grad_bias[v] += grad_z;
             grad_D[v] += dy * u;
-            Floats grad_u = grad_delta_u * delta + D[v] * dy;
-            if (accumulate) grad_u += load(grad_x_row + v * LANES);
-            store(grad_x_row + v * LANES, grad_u);
+            float* grad_x_row = grad_x + offsets[t] + v * LANES;
+            const Floats grad_u = grad_delta_u * delta + D[v] * dy;
+            store(grad_x_row, accumulate ? grad_u + load(grad_x_row) : grad_u);
         }
+        store(grad_B + t * LANES, grad_B_t);
+        store(grad_C + t * LANES, grad_C_t);
     }
     for (int v = 0; v < VECTORS; ++v) {
+        store(grad.state + n * PANEL + v * LANES, grad_state[v]);
+        store(grad.A + n * PANEL + v * LANES, grad_A[v]);
+        if (!IS_LAST) continue;
         store(grad.D + v * LANES, grad_D[v]);
         store(grad.bias + v * LANES, grad_bias[v]);
+    }
+}
+
+// Sums over the lanes of (STEPS, LANES): (STEPS).
+void sum_lanes(const float* lanes, float* sums) {
+    for (int t = 0; t < STEPS; t += LANES) {
+        Floats rows[LANES], total = {};
+        for (int i = 0; i < LANES; ++i) rows[i] = load(lanes + (t + i) * LANES);
+        transpose(rows);
+        for (int i = 0; i < LANES; ++i) total += rows[i];
+        store(sums + t, total);
     }
 }
 
@@ -570,32 +682,26 @@ void project_backward(const Tile& tile, const float* grad_z, const float* weight
 struct Worker {
     const ScanArguments& args;
     const Shape shape;
-    const int64_t panel_group, batch_group, first_panel, last_panel, first_batch, last_batch, num_states;
+    const int64_t panel_group, batch_group;
+    const int64_t first_panel = shape.panels * panel_group / args.panel_groups;
+    const int64_t last_panel = shape.panels * (panel_group + 1) / args.panel_groups;
+    const int64_t first_batch = args.batch * batch_group / args.batch_groups;
+    const int64_t last_batch = args.batch * (batch_group + 1) / args.batch_groups;
+    const int64_t num_states = shape.states_padded;
     Tile tile;
-    Buffer dt_proj, bias, A, D;  // of all panels
-    Buffer delta, decays;        // (STEPS, PANEL), (STEPS, N, PANEL)
-    Buffer x_tile, y_tile;       // rows that are no vectors in the tensors
+    // Of all panels: (rank, PANEL), (PANEL), (N, PANEL), (PANEL) each.
+    Buffer dt_proj{per_panel(args.rank * PANEL)}, bias{per_panel(PANEL)};
+    Buffer A{per_panel(num_states * PANEL)}, D{per_panel(PANEL)};
+    Buffer delta{STEPS * PANEL};
+    Buffer x_tile{STEPS * PANEL}, y_tile{STEPS * PANEL};  // rows that are no vectors in the tensors
     int64_t offsets_in_tile[STEPS];
 
-    Worker(const ScanArguments& arguments, int64_t index)
+    Worker(const ScanArguments& arguments, int64_t index, int steps_ahead)
         : args(arguments),
           shape(arguments),
           panel_group(index % args.panel_groups),
           batch_group(index / args.panel_groups),
-          first_panel(shape.panels * panel_group / args.panel_groups),
-          last_panel(shape.panels * (panel_group + 1) / args.panel_groups),
-          first_batch(args.batch * batch_group / args.batch_groups),
-          last_batch(args.batch * (batch_group + 1) / args.batch_groups),
-          num_states(args.states),
-          tile(shape),
-          dt_proj(per_panel(args.rank * PANEL)),
-          bias(per_panel(PANEL)),
-          A(per_panel(args.states * PANEL)),
-          D(per_panel(PANEL)),
-          delta(STEPS * PANEL),
-          decays(STEPS * num_states * PANEL),
-          x_tile(STEPS * PANEL),
-          y_tile(STEPS * PANEL) {
+          tile(shape, steps_ahead) {
         for (int t = 0; t < STEPS; ++t) offsets_in_tile[t] = t * PANEL;
     }
 
@@ -614,7 +720,7 @@ struct Worker {
             const int64_t place = channel / PANEL, lane = channel % PANEL;
             for (int64_t r = 0; r < args.rank; ++r)
                 dt_proj[(place * args.rank + r) * PANEL + lane] = args.dt_proj_weight[row * args.rank + r];
-            for (int64_t n = 0; n < num_states; ++n)
+            for (int64_t n = 0; n < args.states; ++n)
                 A[(place * num_states + n) * PANEL + lane] = args.A[row * num_states + n];
             bias[channel] = args.bias[row];
             D[channel] = args.D[row];
@@ -627,8 +733,8 @@ struct Worker {
                 D + place * PANEL};
     }
 
-    // Time steps and decays of the tile, and the derivative of softplus if `slope` is given.
-    void compute_decays(int64_t start, int64_t panel, float* slope) {
+    // Time steps of the tile, and the derivative of softplus if `slope` is given.
+    void compute_time_steps(int64_t start, int64_t panel, float* slope) {
         const PanelWeights panel_weights = weights(panel);
         if (shape.is_sequence) {
             gather(delta, args.delta, args.delta_is_bfloat16, start, tile, shape.channels_of(panel),
@@ -643,7 +749,6 @@ struct Worker {
             activate<true>(tile, use_softplus, delta, slope);
         else
             activate<false>(tile, use_softplus, delta, nullptr);
-        ::compute_decays(tile, delta, panel_weights, num_states, decays);
     }
 
     bool is_in_place(int64_t panel) const { return !shape.is_sequence && shape.channels_of(panel) == PANEL; }
@@ -666,26 +771,28 @@ struct Worker {
 };
 
 class ForwardWorker : Worker {
-    Buffer state_;  // (panels, N, PANEL)
+    Buffer state_{per_panel(num_states * PANEL)};
+    Buffer delta_u_{STEPS * PANEL};
 
     void run_panel(int64_t batch, int64_t part, int64_t panel, float* carries) {
         const int64_t start = shape.x_start(batch, part, panel), channels = shape.channels_of(panel);
         const bool in_place = is_in_place(panel), accumulate = is_accumulated(part);
         float* y = in_place ? args.y + start : y_tile;
         float* state = state_ + (panel - first_panel) * num_states * PANEL;
-        for (int64_t n = 0; n < num_states; ++n)
+        for (int64_t n = 0; n < args.states; ++n)
             std::copy_n(state + n * PANEL, channels, carries + n * args.channels + panel * PANEL);
-        compute_decays(start, panel, nullptr);
+        compute_time_steps(start, panel, nullptr);
         with_x(start, panel, [&](auto* x, const int64_t* offsets) {
-            const auto forward = num_states == 1 ? forward_tile<true, decltype(x)> : forward_tile<false, decltype(x)>;
-            forward(tile, delta, decays, weights(panel), num_states, x, y, offsets, in_place && accumulate, state);
+            for_each_state(num_states, [&](int64_t n, auto is_first, auto is_last) {
+                forward_state<is_first, is_last>(tile, n, weights(panel), delta, x, y, offsets,
+                                                 in_place && accumulate, delta_u_, y_tile, state + n * PANEL);
+            });
         });
         if (!in_place) scatter(args.y + start, y_tile, tile, channels, shape.channel_stride, accumulate);
     }
 
 public:
-    ForwardWorker(const ScanArguments& arguments, int64_t index)
-        : Worker(arguments, index), state_(per_panel(num_states * PANEL)) {}
+    ForwardWorker(const ScanArguments& arguments, int64_t index) : Worker(arguments, index, STEPS) {}
 
     void run() {
         const FlushDenormals guard;
@@ -694,7 +801,7 @@ public:
             for (int64_t batch = first_batch; batch < last_batch; ++batch) {
                 state_.zero();
                 for (int64_t index = 0; index < shape.tiles; ++index) {
-                    tile.read(shape, batch, part, index);
+                    tile.read(batch, part, index);
                     float* carries = args.carries + shape.carry_start(part, batch, index);
                     for (int64_t panel = first_panel; panel < last_panel; ++panel)
                         run_panel(batch, part, panel, carries);
@@ -706,11 +813,13 @@ public:
 
 class BackwardWorker : Worker {
     Recomputed kept_;
-    Buffer grad_x_tile_;
-    Buffer dt_proj_transposed_;                      // (panels, PANEL, rank padded)
-    Buffer grad_state_;                              // (panels, N, PANEL)
-    Buffer grad_dt_proj_, grad_bias_, grad_A_, grad_D_;  // of all panels, as PanelGradients says
-    Buffer grad_dt_, grad_B_, grad_C_;               // of one tile
+    Buffer grad_x_tile_{STEPS * PANEL};
+    Buffer dt_proj_transposed_{per_panel(PANEL * shape.rank_padded)};
+    // Of all panels, and of one tile; the shapes are those of PanelGradients.
+    Buffer grad_state_{per_panel(num_states * PANEL)}, grad_dt_proj_{per_panel(PANEL * shape.rank_padded)};
+    Buffer grad_bias_{per_panel(PANEL)}, grad_A_{per_panel(num_states * PANEL)}, grad_D_{per_panel(PANEL)};
+    Buffer grad_dt_{STEPS * shape.rank_padded};
+    Buffer grad_B_{num_states * STEPS * LANES}, grad_C_{num_states * STEPS * LANES};
 
     void pack_transposed(int64_t part) {
         for_each_channel(part, [&](int64_t channel, int64_t row) {
@@ -729,11 +838,6 @@ class BackwardWorker : Worker {
             grad_y = y_tile;
             grad_x = grad_x_tile_;
         }
-        for (int64_t n = 0; n < num_states; ++n) {
-            float* entering = kept_.states + n * PANEL;
-            std::fill_n(entering, PANEL, 0.0f);
-            std::copy_n(carries + n * args.channels + panel * PANEL, channels, entering);
-        }
         const int64_t place = panel - first_panel;
         const PanelWeights panel_weights = weights(panel);
         const PanelGradients grad = {grad_state_ + place * num_states * PANEL,
@@ -742,14 +846,16 @@ class BackwardWorker : Worker {
                                      grad_D_ + place * PANEL,
                                      grad_B_,
                                      grad_C_};
-        compute_decays(start, panel, kept_.slope);
+        compute_time_steps(start, panel, kept_.slope);
         with_x(start, panel, [&](auto* x, const int64_t* offsets) {
-            using Row = decltype(x);
-            const auto recompute = num_states == 1 ? recompute_states<true, Row> : recompute_states<false, Row>;
-            recompute(tile, delta, decays, num_states, x, offsets, kept_.states);
-            const auto backward = num_states == 1 ? backward_tile<true, Row> : backward_tile<false, Row>;
-            backward(tile, panel_weights, num_states, x, offsets, delta, decays, kept_, grad_y, grad_x,
-                     in_place && accumulate, grad);
+            for_each_state(num_states, [&](int64_t n, auto is_first, auto is_last) {
+                float* entering = kept_.states;
+                std::fill_n(entering, PANEL, 0.0f);
+                if (n < args.states) std::copy_n(carries + n * args.channels + panel * PANEL, channels, entering);
+                recompute_state<is_first>(tile, n, panel_weights, delta, x, offsets, kept_);
+                backward_state<is_first, is_last>(tile, n, panel_weights, x, offsets, delta, kept_, grad_y, grad_x,
+                                                  in_place && accumulate, grad);
+            });
         });
         if (!in_place) scatter(args.grad_x + start, grad_x_tile_, tile, channels, shape.channel_stride, accumulate);
         if (shape.is_sequence)
@@ -759,15 +865,28 @@ class BackwardWorker : Worker {
                              shape.rank_padded, grad_dt_, grad_dt_proj_ + place * PANEL * shape.rank_padded);
     }
 
-    void write_projections(int64_t batch, int64_t part) {
+    void write_projections(int64_t batch, int64_t part, int64_t index) {
+        for (int64_t n = 0; n < num_states; ++n) {
+            sum_lanes(grad_B_ + n * STEPS * LANES, tile.B + n * STEPS);
+            sum_lanes(grad_C_ + n * STEPS * LANES, tile.C + n * STEPS);
+        }
+        if (shape.is_sequence) {
+            const int64_t first = panel_group * args.batch * args.parts * args.states * shape.length;
+            for (int64_t n = 0; n < args.states; ++n) {
+                const int64_t row = first + shape.state_start(batch, part) + n * shape.length + index * STEPS;
+                std::copy_n(tile.B + n * STEPS, tile.steps, args.grad_B + row);
+                std::copy_n(tile.C + n * STEPS, tile.steps, args.grad_C + row);
+            }
+            return;
+        }
         const int64_t size = args.batch * shape.length * args.parts * shape.projection_size;
         float* all = args.grad_projections + panel_group * size;
         for (int t = 0; t < tile.steps; ++t) {
             float* row = all + shape.projection_start(batch, tile.pixels[t], part);
             std::copy_n(grad_dt_ + t * shape.rank_padded, args.rank, row);
-            for (int64_t n = 0; n < num_states; ++n) {
-                row[args.rank + n] = sum(load(grad_B_ + (t * num_states + n) * LANES));
-                row[args.rank + num_states + n] = sum(load(grad_C_ + (t * num_states + n) * LANES));
+            for (int64_t n = 0; n < args.states; ++n) {
+                row[args.rank + n] = tile.B[n * STEPS + t];
+                row[args.rank + args.states + n] = tile.C[n * STEPS + t];
             }
         }
     }
@@ -778,7 +897,7 @@ class BackwardWorker : Worker {
             const int64_t row = batch_group * args.parts * args.channels + weight_row;
             std::copy_n(grad_dt_proj_ + channel * shape.rank_padded, args.rank,
                         args.grad_dt_proj_weight + row * args.rank);
-            for (int64_t n = 0; n < num_states; ++n)
+            for (int64_t n = 0; n < args.states; ++n)
                 args.grad_A[row * num_states + n] = grad_A_[(place * num_states + n) * PANEL + lane];
             args.grad_bias[row] = grad_bias_[channel];
             args.grad_D[row] = grad_D_[channel];
@@ -786,19 +905,7 @@ class BackwardWorker : Worker {
     }
 
 public:
-    BackwardWorker(const ScanArguments& arguments, int64_t index)
-        : Worker(arguments, index),
-          kept_(num_states),
-          grad_x_tile_(STEPS * PANEL),
-          dt_proj_transposed_(per_panel(PANEL * shape.rank_padded)),
-          grad_state_(per_panel(num_states * PANEL)),
-          grad_dt_proj_(per_panel(PANEL * shape.rank_padded)),
-          grad_bias_(per_panel(PANEL)),
-          grad_A_(per_panel(num_states * PANEL)),
-          grad_D_(per_panel(PANEL)),
-          grad_dt_(STEPS * shape.rank_padded),
-          grad_B_(STEPS * num_states * LANES),
-          grad_C_(STEPS * num_states * LANES) {}
+    BackwardWorker(const ScanArguments& arguments, int64_t index) : Worker(arguments, index, -STEPS) {}
 
     void run() {
         const FlushDenormals guard;
@@ -809,12 +916,12 @@ public:
             for (int64_t batch = first_batch; batch < last_batch; ++batch) {
                 grad_state_.zero();
                 for (int64_t index = shape.tiles - 1; index >= 0; --index) {
-                    tile.read(shape, batch, part, index);
+                    tile.read(batch, part, index);
                     for (Buffer* sums : {&grad_dt_, &grad_B_, &grad_C_}) sums->zero();
                     const float* carries = args.carries + shape.carry_start(part, batch, index);
                     for (int64_t panel = first_panel; panel < last_panel; ++panel)
                         run_panel(batch, part, panel, carries);
-                    write_projections(batch, part);
+                    write_projections(batch, part, index);
                 }
             }
             write_weights(part);

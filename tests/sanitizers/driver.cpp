@@ -58,12 +58,15 @@ void run(Case c) {
     c.batch_groups = std::min(c.batch_groups, c.batch);
     const int64_t length = c.height * c.width, tiles = divide_up(length, STEPS), rows = c.parts * c.channels;
     const int64_t map = c.batch * length * (c.is_sequence ? rows : c.channels);
-    const int64_t projection = c.batch * length * c.parts * (c.rank + 2 * c.states);
+    const int64_t projection = c.is_sequence ? 0 : c.batch * length * c.parts * (c.rank + 2 * c.states);
+    const int64_t states = c.is_sequence ? c.batch * c.parts * c.states * length : 0;
     Tensor x(map, c.is_bfloat16), delta(c.is_sequence ? map : 0, c.is_bfloat16), projections(projection, c.is_bfloat16);
     Tensor dt_proj_weight(rows * c.rank, false), bias(rows, false), A(rows * c.states, false, 0.5f, -1.0f);
     Tensor D(rows - missing, false), y(map, false), carries(c.parts * c.batch * tiles * c.states * c.channels, false);
     Tensor grad_y(map, false), grad_x(map, false), grad_delta(c.is_sequence ? map : 0, false);
     Tensor grad_projections(c.panel_groups * projection, false);
+    Tensor B(states, false), C(states, false);
+    Tensor grad_B(c.panel_groups * states, false), grad_C(c.panel_groups * states, false);
     Tensor grad_weight(c.batch_groups * rows * c.rank, false), grad_bias(c.batch_groups * rows, false);
     Tensor grad_A(c.batch_groups * rows * c.states, false), grad_D(c.batch_groups * rows, false);
     std::unique_ptr<int32_t[]> directions(new int32_t[c.parts]);
@@ -71,7 +74,9 @@ void run(Case c) {
     ScanArguments args{};
     args.x = x.any();
     args.delta = c.is_sequence ? delta.any() : nullptr;
-    args.projections = projections.any();
+    args.projections = c.is_sequence ? nullptr : projections.any();
+    args.B = c.is_sequence ? B.floats() : nullptr;
+    args.C = c.is_sequence ? C.floats() : nullptr;
     args.dt_proj_weight = c.is_sequence ? nullptr : dt_proj_weight.floats();
     args.bias = bias.floats();
     args.A = A.floats();
@@ -82,7 +87,9 @@ void run(Case c) {
     args.grad_y = grad_y.floats();
     args.grad_x = grad_x.floats();
     args.grad_delta = c.is_sequence ? grad_delta.floats() : nullptr;
-    args.grad_projections = grad_projections.floats();
+    args.grad_projections = c.is_sequence ? nullptr : grad_projections.floats();
+    args.grad_B = c.is_sequence ? grad_B.floats() : nullptr;
+    args.grad_C = c.is_sequence ? grad_C.floats() : nullptr;
     args.grad_dt_proj_weight = c.is_sequence ? nullptr : grad_weight.floats();
     args.grad_bias = grad_bias.floats();
     args.grad_A = grad_A.floats();
