@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the C++ kernel of the scan and the page for PyPI; everything else about the package stands in setup.cfg."""
+"""Builds the C++ kernels and the page for PyPI; everything else about the package stands in setup.cfg."""
 
 import configparser
 import platform
@@ -10,8 +10,8 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 
-# One library per instruction set, from one source; cpu_scan.py picks the fastest that the processor can run. They are
-# plain C libraries and no Python modules. Without a compiler that can build them the package installs without them.
+# One library per instruction set, from the same sources; cpu_scan.py picks the fastest that the processor runs. They
+# are plain C libraries, no Python modules. Without a compiler that can build them the package installs without them.
 VARIANTS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     VARIANTS["avx2"] = ["-mavx2", "-mfma"]
@@ -46,7 +46,8 @@ setup(
     ext_modules=[
         Extension(
             f"remamber_hf._scan_{name}",
-            ["remamber_hf/csrc/scan.cpp"],
+            ["remamber_hf/csrc/scan.cpp", "remamber_hf/csrc/causal_conv.cpp"],
+            depends=["remamber_hf/csrc/vectors.h", "remamber_hf/csrc/threads.h"],
             language="c++",
             extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-pthread", *flags],
             extra_link_args=["-pthread"],

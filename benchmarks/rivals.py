@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
-from remamber_hf import mask_heads_remamber
+from remamber_hf import bidirectional_scan, mask_heads_remamber
 from remamber_hf.modeling_vim import VimMixer
 from remamber_hf.modeling_vmamba import SS2D
 
@@ -177,6 +177,17 @@ def vim_direction(
     delta = dt_proj_weight @ dt
     A, B, C = -torch.exp(A_log), B.unsqueeze(1), C.unsqueeze(1)
     return scan(x, delta, A, B, C, D, delta_bias=dt_proj_bias, delta_softplus=True)
+
+
+@contextlib.contextmanager
+def vim_with_grouped_scan(scan: Scan) -> Iterator[None]:
+    """Within the context a Vim is as it is, but that `scan` takes the place of its one call with two groups."""
+
+    def selective_scan(*args, backend: str, **kwargs) -> torch.Tensor:
+        return scan(*args, **kwargs)
+
+    with mock.patch.object(bidirectional_scan, "selective_scan", selective_scan):
+        yield
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from the plain recurrence's gets no figure.
   are left out, and gradients are compared with those of blocked PyTorch. At 64×64 that is compared with the plain
   recurrence.
 - Where the time goes: the functions that the forward pass calls are timed while it runs. The rest is what is left.
-- The causal convolution, as the model has it and as multiply-adds of shifted sequences, beside SiLU alone, which both
-  end with.
+- The causal convolution of both directions with its SiLU: in C++, by PyTorch's convolution and as multiply-adds of
+  shifted sequences, for which the sequence is turned round; beside SiLU alone.
 - Time and peak memory against the picture's side, beside DeiT-tiny of transformers with both kinds of attention. Each
   model is made for the size, and all sizes are in the same turns. The exponent p of time = a · tokens^p is fitted by
   least squares of the logarithms. Memory is the peak of the resident set during a forward pass above what it was
@@ -52,17 +52,19 @@ from common import (
 )
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
-from rivals import plain_recurrence, rival_scans, vim_with_scan
+from rivals import plain_recurrence, rival_scans, vim_with_grouped_scan, vim_with_scan
 from scan import BOTH, FORWARD, NAMES, QUADRATIC, QUICK_ROUNDS, cell
-from torch import nn
 from transformers import DeiTConfig, DeiTForImageClassification, PreTrainedModel
 
-from remamber_hf import VimConfig, VimForImageClassification, cpu_scan, keep_freed_memory, modeling_vim
+from remamber_hf import VimConfig, VimForImageClassification, bidirectional_scan, cpu_scan, keep_freed_memory
+from remamber_hf.bidirectional_scan import both_ways
 from remamber_hf.causal_conv import causal_conv1d_torch
+from remamber_hf.cpu_conv import causal_conv_both_ways
 
 
 TOLERANCE = 1e-4  # of the norm of the logits, or of all gradients
 BASELINE = "plain recurrence"
+IN_ONE_CALL = "plain recurrence, both directions in one call"
 OURS = ("cpu", "torch")
 NUM_CLASSES = 1000
 SIDE, QUICK_SIDE = 224, 32
@@ -112,12 +114,13 @@ def compare(model: VimForImageClassification, which: str, side: int, with_loops:
     pixel_values = make_pictures(side, 1 if which == FORWARD else BATCH)
     contexts = dict.fromkeys(OURS, nullcontext)
     contexts |= {name: partial(vim_with_scan, scan) for name, scan in rival_scans().items()}
+    contexts[IN_ONE_CALL] = partial(vim_with_grouped_scan, plain_recurrence()[0])
     functions = {
         name: partial(
-            run if which == FORWARD else run_both, model, name if name in OURS else "auto", context, pixel_values
+            run if which == FORWARD else run_both, model, name if name in OURS else "torch", context, pixel_values
         )
         for name, context in contexts.items()
-        if with_loops or name not in QUADRATIC
+        if with_loops or name not in (*QUADRATIC, IN_ONE_CALL)
     }
     expected = functions[BASELINE if with_loops else "torch"]()
     differences = {name: relative_difference(function(), expected) for name, function in functions.items()}
@@ -142,10 +145,9 @@ def compare_scans(is_quick: bool, rounds: int) -> list[dict]:
 
 # What the forward pass of the model calls, by name of the part and where it is looked up.
 PARTS = {
-    "selective scan": [(modeling_vim, "selective_scan")],
-    "causal convolution and its SiLU": [(modeling_vim, "causal_conv1d")],
-    "matrix products": [(torch, "matmul"), (nn.Linear, "forward")],
-    "turning round, both directions to one": [(modeling_vim, "both_ways"), (modeling_vim, "one_way")],
+    "selective scan": [(bidirectional_scan, "cross_selective_scan_cpu")],
+    "causal convolution and its SiLU": [(bidirectional_scan, "causal_conv_both_ways")],
+    "matrix products": [(F, "linear")],
 }
 CONVOLUTION = "causal convolution and its SiLU"
 REST = "the rest: embedding, norms, gates, sums"
@@ -188,7 +190,7 @@ def time_parts(side: int, is_quick: bool, rounds: int) -> dict:
 
 # ------------------------------------------------------------------------------------------------------- convolution
 
-CHANNELS, LENGTHS, WIDTH = 768, (197, 730, 1024), 4
+CHANNELS, LENGTHS, WIDTH = 384, (197, 730, 1024), 4
 QUICK_CHANNELS, QUICK_LENGTHS = 8, (17,)
 CALLS = 50  # in a turn
 SILU = "SiLU alone"
@@ -207,16 +209,28 @@ def repeat(function: Callable[[], object]) -> None:
         function()
 
 
+def in_one_order(y: torch.Tensor) -> torch.Tensor:
+    """The kernel's (batch, length, 2, channels) as (batch, 2 * channels, length), its second half turned round."""
+    if y.dim() == 3:
+        return y
+    forward, backward = y.permute(2, 0, 3, 1)
+    return torch.cat([forward, backward.flip(-1)], dim=1)
+
+
 @torch.inference_mode()
 def time_convolution(channels: int, length: int, rounds: int) -> dict:
-    """Median time in ms of the causal convolution in each form, batch 1."""
-    x, weight, bias = torch.randn(1, channels, length), torch.randn(channels, WIDTH), torch.randn(channels)
+    """Median time in ms of both directions' causal convolution in each form, batch 1, from in_proj's output on."""
+    x = torch.randn(1, length, 2 * channels)[..., :channels]
+    weight, bias = torch.randn(2 * channels, WIDTH), torch.randn(2 * channels)
     functions = {
-        "F.conv1d": partial(causal_conv1d_torch, x, weight, bias),
-        "shifted multiply-adds": partial(causal_conv1d_shifted, x, weight, bias),
+        "C++ kernel": lambda: causal_conv_both_ways(x, weight, bias),
+        "F.conv1d": lambda: causal_conv1d_torch(both_ways(x.mT), weight, bias),
+        "shifted multiply-adds": lambda: causal_conv1d_shifted(both_ways(x.mT), weight, bias),
     }
     expected = functions["F.conv1d"]()
-    differences = {name: relative_difference([function()], [expected]) for name, function in functions.items()}
+    differences = {
+        name: relative_difference([in_one_order(function())], [expected]) for name, function in functions.items()
+    }
     correct = {name: functions[name] for name, difference in differences.items() if difference <= TOLERANCE}
     times = time_in_turns(
         {name: partial(repeat, function) for name, function in {**correct, SILU: partial(F.silu, x)}.items()}, rounds
@@ -333,14 +347,19 @@ def plot(points: list[dict], path: Path, about: str) -> None:
 
 def find_bars(report: dict) -> list[Bar]:
     row = report["scans"][0]
-    names = {BASELINE: "mamba-ssm's plain recurrence", "transformers": "transformers' fallback", "mambapy": "mambapy"}
+    names = {
+        IN_ONE_CALL: "mamba-ssm's plain recurrence in place of the scan's one call",
+        BASELINE: "mamba-ssm's plain recurrence, one direction after the other",
+        "transformers": "transformers' fallback",
+        "mambapy": "mambapy",
+    }
 
     def times_faster(rival: str) -> float | None:
         return ratio(row["milliseconds"].get(rival), row["milliseconds"].get("cpu"))
 
     return [
         Bar(f"forward at {row['side']}², over the model with {name}", asked, times_faster(rival))
-        for (rival, name), asked in zip(names.items(), (15, 4, 4))
+        for (rival, name), asked in zip(names.items(), (15, 15, 4, 4))
     ]
 
 

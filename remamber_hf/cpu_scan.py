@@ -26,6 +26,7 @@ from .torch_scan import (
 
 INSTALL = "pip install --force-reinstall --no-deps .  (in a copy of remamber_hf's source, with GCC or Clang installed)"
 
+OTHER_VERSION = f"was built from another version of the source; build it again with: {INSTALL}"
 FOLDER = Path(__file__).parent  # where the libraries are
 BLOCK_STEPS = 32  # time steps whose states the backward pass computes again from the one that enters; STEPS in C++
 THREAD_STATES = 2**16  # a further thread is worth starting for this many states
@@ -49,7 +50,7 @@ class _Arguments(ctypes.Structure):
         ),
         *(
             (name, ctypes.c_int32)
-            for name in "x_is_bfloat16 delta_is_bfloat16 projections_is_bfloat16 delta_softplus".split()
+            for name in "x_is_bfloat16 delta_is_bfloat16 projections_is_bfloat16 delta_softplus x_has_parts".split()
         ),
     ]
 
@@ -79,16 +80,22 @@ def open_library(name: str) -> ctypes.CDLL:
     if not paths:
         raise FileNotFoundError(f"{name} was not built; build it with: {INSTALL}")
     library = ctypes.CDLL(str(paths[0]))
-    constants = ("remamber_scan_argument_bytes", "remamber_scan_steps", "remamber_scan_panel")
+    constants = (
+        *("remamber_scan_argument_bytes", "remamber_scan_steps", "remamber_scan_panel"),
+        *("remamber_conv_argument_bytes", "remamber_conv_block"),
+    )
     for constant in constants:
+        if not hasattr(library, constant):
+            raise RuntimeError(f"{paths[0].name} {OTHER_VERSION}")
         getattr(library, constant).restype = ctypes.c_int64
     found = (library.remamber_scan_argument_bytes(), library.remamber_scan_steps())
     if found != (ctypes.sizeof(_Arguments), BLOCK_STEPS):
-        raise RuntimeError(
-            f"{paths[0].name} was built from another version of the source; build it again with: {INSTALL}"
-        )
-    for entry in (library.remamber_scan_forward, library.remamber_scan_backward):
-        entry.argtypes, entry.restype = [ctypes.POINTER(_Arguments)], ctypes.c_int32
+        raise RuntimeError(f"{paths[0].name} {OTHER_VERSION}")
+    for entry in (
+        *(library.remamber_scan_forward, library.remamber_scan_backward),
+        *(library.remamber_conv_forward, library.remamber_conv_backward),
+    ):
+        entry.argtypes, entry.restype = [ctypes.c_void_p], ctypes.c_int32
     return library
 
 
@@ -120,7 +127,7 @@ def why_not(device: torch.device) -> str:
     return "" if library else reason
 
 
-def _loaded_library() -> ctypes.CDLL:
+def loaded_library() -> ctypes.CDLL:
     """
     The library that runs here.
 
@@ -165,11 +172,21 @@ def _parallel() -> int | None:
         return None
 
 
-def _run(entry: Callable[..., int], tensors: dict[str, torch.Tensor], sizes: dict[str, int]) -> None:
-    """Call a C function; every tensor must be contiguous and live until it returns."""
+def run_kernel(
+    entry: Callable[..., int],
+    arguments: type[ctypes.Structure],
+    tensors: dict[str, torch.Tensor],
+    sizes: dict[str, int],
+) -> None:
+    """Call a C function with its struct of `arguments`; every tensor must live until it returns."""
     pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
-    if entry(ctypes.byref(_Arguments(**pointers, parallel=_parallel(), **sizes))):
-        raise RuntimeError("The C++ scan ran out of memory for its buffers; use a smaller batch or fewer threads.")
+    if entry(ctypes.byref(arguments(**pointers, parallel=_parallel(), **sizes))):
+        raise RuntimeError("The C++ kernel ran out of memory for its buffers; use a smaller batch or fewer threads.")
+
+
+def _run(entry: Callable[..., int], tensors: dict[str, torch.Tensor], sizes: dict[str, int]) -> None:
+    """Call a function of the scan; every tensor must be contiguous."""
+    run_kernel(entry, _Arguments, tensors, sizes)
 
 
 def _num_blocks(length: int) -> int:
@@ -194,8 +211,8 @@ def _map_arguments(
     directions: list[int],
 ) -> tuple[ctypes.CDLL, dict[str, torch.Tensor], dict[str, int]]:
     """The library, what both passes give it, and the shape of the states that enter blocks."""
-    library = _loaded_library()
-    batch, height, width, channels = x.shape
+    library = loaded_library()
+    batch, height, width, channels = *x.shape[:3], x.shape[-1]
     parts, _, rank = dt_proj_weight.shape
     states = A.shape[-1]
     tensors = {
@@ -215,7 +232,8 @@ def _map_arguments(
         "channels": channels,
         "rank": rank,
         "states": states,
-        **_groups(library, x.numel() * parts * states, channels, batch),
+        **_groups(library, batch * height * width * channels * parts * states, channels, batch),
+        "x_has_parts": x.dim() == 5,
         "x_is_bfloat16": x.dtype == torch.bfloat16,
         "projections_is_bfloat16": projections.dtype == torch.bfloat16,
     }
@@ -253,7 +271,7 @@ def _(
 
 
 def _map_outputs(x: torch.Tensor, dt_proj_weight: torch.Tensor, A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    batch, height, width, channels = x.shape
+    batch, height, width, channels = *x.shape[:3], x.shape[-1]
     y = A.new_empty(x.shape)
     return y, A.new_empty(dt_proj_weight.shape[0], batch, _num_blocks(height * width), A.shape[-1], channels)
 
@@ -304,7 +322,11 @@ def cross_selective_scan_cpu(
     D: torch.Tensor,
     directions: Sequence[int],
 ) -> torch.Tensor:
-    """`cross_selective_scan` by the C++ kernel: x and projections in any type but float64, weights in float32."""
+    """
+    `cross_selective_scan` by the C++ kernel: x and projections in any type but float64, weights in float32.
+
+    x may also be (batch, height, width, K, channels), a map for each direction; then so is what comes back, unsummed.
+    """
     codes = [int(direction) for direction in directions]
     x, projections = _readable(x), _readable(projections)
     return _cross_selective_scan_op(x, projections, dt_proj_weight, dt_proj_bias, A, D, codes)[0]
@@ -324,7 +346,7 @@ def _sequence_arguments(
     delta_softplus: bool,
 ) -> tuple[ctypes.CDLL, dict[str, torch.Tensor], dict[str, int]]:
     """The library, and what both passes give it: groups are the parts of a map of one row."""
-    library = _loaded_library()
+    library = loaded_library()
     batch, channels, length = u.shape
     groups, states = B.shape[1:3]
     tensors = {

@@ -24,13 +24,10 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from .causal_conv import causal_conv1d, check_conv_backend_name
+from .bidirectional_scan import NUM_DIRECTIONS, bidirectional_scan
+from .causal_conv import check_conv_backend_name
 from .configuration_vim import VimConfig
 from .modeling_scan import DropPath, ScanModule, ScanPreTrainedModel, check_keywords, check_pixel_values
-from .selective_scan import scan_dtype, selective_scan, without_autocast
-
-
-NUM_DIRECTIONS = 2  # forward, backward
 
 
 class VimRMSNorm(nn.RMSNorm):
@@ -45,9 +42,7 @@ class VimMixer(ScanModule):
     """
     in_proj → forward and backward, each causal convolution → SiLU → selective scan → mean of both → gate → out_proj.
 
-    Both directions are one sequence of twice the channels, whose second half runs backward: one call of the
-    convolution and one of the scan, with a group for each. The gate is SiLU of in_proj's second half, the same for
-    both, so it is applied once.
+    The gate is SiLU of in_proj's second half, the same for both directions, so it is applied once.
     """
 
     def __init__(self, config: VimConfig):
@@ -63,33 +58,19 @@ class VimMixer(ScanModule):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(batch, length, hidden_size) → (batch, length, hidden_size)."""
         x, gate = self.in_proj(hidden_states).chunk(2, dim=-1)
-        x = x.mT  # (batch, inner_size, length)
-        u = causal_conv1d(both_ways(x), self.conv_weight, self.conv_bias, self.conv_backend)
-        y = one_way(self.scan(u)).mT.to(gate.dtype)  # (batch, length, inner_size)
-        return self.out_proj(y * F.silu(gate) / NUM_DIRECTIONS)
-
-    def scan(self, u: torch.Tensor) -> torch.Tensor:
-        """x_proj → dt_proj → selective scan, (batch, 2 * inner_size, length) in and out, in the scan's float32."""
-        rank, state_size = self.dt_proj_weight.shape[-1], self.config.state_size
-        projections = torch.matmul(self.x_proj_weight.to(u.dtype), u.unflatten(1, (NUM_DIRECTIONS, -1)))
-        with without_autocast(u):
-            dtype = scan_dtype(u)
-            dt, B, C = projections.to(dtype).split([rank, state_size, state_size], dim=2)
-            delta = torch.matmul(self.dt_proj_weight.to(dtype), dt).flatten(1, 2)
-            A = -torch.exp(self.A_log.to(dtype))
-            D, bias = self.D.to(dtype), self.dt_proj_bias.to(dtype).flatten()
-            return selective_scan(u, delta, A, B, C, D, bias, delta_softplus=True, backend=self.scan_backend)
-
-
-def both_ways(x: torch.Tensor) -> torch.Tensor:
-    """Sequences (batch, channels, length) and, as further channels, the same from their ends."""
-    return torch.cat([x, x.flip(-1)], dim=1)
-
-
-def one_way(y: torch.Tensor) -> torch.Tensor:
-    """Sum of the two halves of `both_ways`, the second turned round."""
-    forward, backward = y.chunk(2, dim=1)
-    return forward + backward.flip(-1)
+        y = bidirectional_scan(
+            x,
+            self.conv_weight,
+            self.conv_bias,
+            self.x_proj_weight,
+            self.dt_proj_weight,
+            self.dt_proj_bias,
+            self.A_log,
+            self.D,
+            scan_backend=self.scan_backend,
+            conv_backend=self.conv_backend,
+        )
+        return self.out_proj(y.to(gate.dtype) * F.silu(gate) / NUM_DIRECTIONS)
 
 
 class VimBlock(GradientCheckpointingLayer):

@@ -466,9 +466,19 @@ def check_backend_name(name: str) -> None:
 def _find_backend(
     name: str, device: torch.device, dtype: torch.dtype, operation: str = "cross_selective_scan"
 ) -> ScanBackend:
-    """The backend called `name`; for `"auto"` the fastest that runs on `device` and keeps float64."""
+    return BACKENDS[find_backend_name(name, device, dtype, operation)]
+
+
+def find_backend_name(name: str, device: torch.device, dtype: torch.dtype, operation: str) -> str:
+    """
+    `name`, or for `"auto"` that of the fastest backend that runs on `device` and keeps float64.
+
+    Raises:
+        ValueError: if there is no such backend.
+        RuntimeError: if it cannot run.
+    """
     if name == "auto":
-        return BACKENDS[_choose_backend(device.type, dtype, operation)]
+        return _choose_backend(device.type, dtype, operation)
     check_backend_name(name)
     why_not = _why_not_by_name(name, device)
     if why_not:
@@ -478,7 +488,7 @@ def _find_backend(
             f"scan backend {name!r} computes in float32, these tensors are float64; "
             "use 'auto', 'torch' or 'reference'."
         )
-    return BACKENDS[name]
+    return name
 
 
 # torch.compile takes the answer of the next two and does not trace the search for it.
@@ -513,6 +523,7 @@ __all__ = [
     "check_backend_name",
     "cross_selective_scan",
     "fastest_backend",
+    "find_backend_name",
     "scan_dtype",
     "selective_scan",
     "without_autocast",

@@ -123,9 +123,9 @@ def cross_selective_scan_flops(x: Shape, projections: Shape, dt_proj_weight: Sha
 
     Each direction takes what `selective_scan` does, and 2·R for the time step of a channel, which is projected inside.
     """
-    num_directions, _, rank = dt_proj_weight
+    num_directions, channels, rank = dt_proj_weight
     state_size = (projections[-1] - rank) // 2
-    return math.prod(x) * num_directions * (2 * rank + 9 * state_size + 2)
+    return math.prod(x[:3]) * channels * num_directions * (2 * rank + 9 * state_size + 2)
 
 
 # --------------------------------------------------------------------------------------------------------- in blocks

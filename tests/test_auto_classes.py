@@ -62,7 +62,13 @@ CODE_OF_SCAN = {
     "triton_kernels.py",
 }
 CODE_OF_VMAMBA = {"configuration_remamber.py", "modeling_vmamba.py"} | CODE_OF_SCAN
-CODE_OF_VIM = {"configuration_vim.py", "modeling_vim.py", "causal_conv.py"} | CODE_OF_SCAN
+CODE_OF_VIM = CODE_OF_SCAN | {
+    "configuration_vim.py",
+    "modeling_vim.py",
+    "bidirectional_scan.py",
+    "causal_conv.py",
+    "cpu_conv.py",
+}
 CODE_OF_PIPELINE = {
     "messages.py",
     "pictures.py",

@@ -12,235 +12,22 @@
 // The file is compiled once per instruction set, into one library each: the width of a vector follows from the
 // compiler's flags. It needs GCC or Clang, for their vector types, and must not be compiled with -ffast-math.
 
+#include "threads.h"
+#include "vectors.h"
+
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <new>
-#include <system_error>
-#include <thread>
 #include <type_traits>
-#include <utility>
-#include <vector>
-
-#if defined(__x86_64__) || defined(__i386__)
-#include <immintrin.h>
-#endif
-
-#define INLINE inline __attribute__((always_inline))
-
-namespace {
-
-// ------------------------------------------------------------------------------------------------------- vectors
-
-#if defined(__AVX512F__)
-constexpr int LANES = 16;
-#elif defined(__AVX2__)
-constexpr int LANES = 8;
-#else
-constexpr int LANES = 4;
-#endif
-constexpr int VECTORS = 2;              // of a panel
-constexpr int PANEL = VECTORS * LANES;  // channels
-constexpr int STEPS = 32;               // time steps of a tile; BLOCK_STEPS in cpu_scan.py
-constexpr int SUMS = 8;                 // vectors that a matrix product holds in registers
-
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
-typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
-typedef uint16_t HalfWords __attribute__((vector_size(2 * LANES)));
-typedef uint16_t BFloat16;
-
-INLINE Floats load(const float* source) {
-    Floats vector;
-    std::memcpy(&vector, source, sizeof vector);
-    return vector;
-}
-
-INLINE Floats load(const BFloat16* source) {
-    HalfWords halves;
-    std::memcpy(&halves, source, sizeof halves);
-    return (Floats)(__builtin_convertvector(halves, Words) << 16);
-}
-
-INLINE void store(float* target, Floats vector) { std::memcpy(target, &vector, sizeof vector); }
-
-INLINE void add_to(float* target, Floats vector) { store(target, load(target) + vector); }
-
-// Of the next `count` elements as many as a vector holds, zeros after them.
-template <typename Element>
-INLINE Floats load_some(const Element* source, int64_t count) {
-    if (count >= LANES) return load(source);
-    Element elements[LANES] = {};
-    for (int64_t i = 0; i < count; ++i) elements[i] = source[i];
-    return load(elements);
-}
-
-INLINE void store_some(float* target, Floats vector, int64_t count) {
-    if (count >= LANES) return store(target, vector);
-    for (int64_t i = 0; i < count; ++i) target[i] = vector[i];
-}
-
-INLINE float to_float(float value) { return value; }
-
-INLINE float to_float(BFloat16 value) {
-    const uint32_t word = (uint32_t)value << 16;
-    float result;
-    std::memcpy(&result, &word, sizeof result);
-    return result;
-}
-
-// a0 b0 a1 b1 … of two vectors: the first half of these for HALF = 0, the second for 1.
-template <int HALF, int... LANE>
-INLINE Floats interleave(Floats a, Floats b, std::integer_sequence<int, LANE...>) {
-#if defined(__clang__)
-    return __builtin_shufflevector(a, b, (LANE % 2 * LANES + (HALF * LANES + LANE) / 2)...);
-#else
-    return __builtin_shuffle(a, b, Ints{(LANE % 2 * LANES + (HALF * LANES + LANE) / 2)...});
-#endif
-}
-
-// Rows to columns. Each turn takes the highest bit of an element's row to the lowest of its lane, and the highest of
-// its lane to the lowest of its row; after as many turns as there are bits they have changed places.
-INLINE void transpose(Floats (&rows)[LANES]) {
-    constexpr auto ALL = std::make_integer_sequence<int, LANES>();
-    for (int turn = 1; turn < LANES; turn *= 2) {
-        Floats mixed[LANES];
-        for (int i = 0; i < LANES / 2; ++i) {
-            mixed[2 * i] = interleave<0>(rows[i], rows[i + LANES / 2], ALL);
-            mixed[2 * i + 1] = interleave<1>(rows[i], rows[i + LANES / 2], ALL);
-        }
-        for (int i = 0; i < LANES; ++i) rows[i] = mixed[i];
-    }
-}
-
-// The larger or the smaller of two; a NaN in b stays. Compilers do not find these instructions by themselves.
-INLINE Floats larger(Floats a, Floats b) {
-#if defined(__AVX512F__)
-    return _mm512_max_ps(a, b);
-#elif defined(__AVX2__)
-    return _mm256_max_ps(a, b);
-#elif defined(__SSE__)
-    return _mm_max_ps(a, b);
-#else
-    return a > b ? a : b;
-#endif
-}
-
-INLINE Floats smaller(Floats a, Floats b) {
-#if defined(__AVX512F__)
-    return _mm512_min_ps(a, b);
-#elif defined(__AVX2__)
-    return _mm256_min_ps(a, b);
-#elif defined(__SSE__)
-    return _mm_min_ps(a, b);
-#else
-    return a < b ? a : b;
-#endif
-}
-
-// Vectors that go through one long formula side by side: a single one would wait for the result of every operation.
-constexpr int CHAINS = 4;
-struct Pack {
-    Floats of[CHAINS];
-};
-
-template <typename Operation>
-INLINE Pack for_each_chain(Operation operation) {
-    Pack result;
-    for (int i = 0; i < CHAINS; ++i) result.of[i] = operation(i);
-    return result;
-}
-
-INLINE Pack operator+(Pack a, Pack b) { return for_each_chain([&](int i) { return a.of[i] + b.of[i]; }); }
-INLINE Pack operator+(Pack a, float b) { return for_each_chain([&](int i) { return a.of[i] + b; }); }
-INLINE Pack operator-(Pack a, Pack b) { return for_each_chain([&](int i) { return a.of[i] - b.of[i]; }); }
-INLINE Pack operator-(Pack a, float b) { return for_each_chain([&](int i) { return a.of[i] - b; }); }
-INLINE Pack operator*(Pack a, Pack b) { return for_each_chain([&](int i) { return a.of[i] * b.of[i]; }); }
-INLINE Pack operator*(Pack a, float b) { return for_each_chain([&](int i) { return a.of[i] * b; }); }
-INLINE Pack operator/(Pack a, Pack b) { return for_each_chain([&](int i) { return a.of[i] / b.of[i]; }); }
-INLINE Pack larger(float a, Pack b) { return for_each_chain([&](int i) { return larger(Floats{} + a, b.of[i]); }); }
-INLINE Pack smaller(float a, Pack b) { return for_each_chain([&](int i) { return smaller(Floats{} + a, b.of[i]); }); }
-
-INLINE Pack load_pack(const float* source) {
-    return for_each_chain([&](int i) { return load(source + i * LANES); });
-}
-
-INLINE void store(float* target, Pack pack) {
-    for (int i = 0; i < CHAINS; ++i) store(target + i * LANES, pack.of[i]);
-}
-
-// e^x to about 2 units in the last place; 0 below -87.7, infinity above 88.4. With x = n ln 2 + r and |r| <= ln 2 / 2,
-// e^r is 1 + r + r^2 times a minimax polynomial of degree 4: exact where e^x nears 1, so that slow decays stay so.
-INLINE Pack exp(Pack x) {
-    constexpr float LN2_HIGH = 0.693359375f, LN2_LOW = -2.12194440e-4f;  // n times the first is exact
-    constexpr float ROUND = 12582912.0f;                                 // 1.5 * 2^23: adding it rounds to an integer
-    x = smaller(89.0f, larger(-88.0f, x));
-    const Pack shifted = x * 1.44269504f + ROUND;
-    const Pack n = shifted - ROUND;
-    const Pack r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    Pack poly = r * 1.381459857e-3f + 8.368716984e-3f;
-    poly = poly * r + 4.166838805e-2f;
-    poly = poly * r + 1.666652063e-1f;
-    poly = poly * r + 4.999999345e-1f;
-    poly = poly * (r * r) + r + 1.0f;
-    return for_each_chain([&](int i) {
-        const Ints exponent = (Ints)shifted.of[i] - 0x4B400000 + 127;  // the bits of ROUND; n is in [-127, 128]
-        return poly.of[i] * (Floats)(exponent << 23);
-    });
-}
-
-// softplus(z) = max(z, 0) + log(1 + e^-|z|), and where asked its derivative. With t = e^-|z| and s = t / (2 + t),
-// log(1 + t) is 2 artanh(s): small values keep all their digits. Above 20 it is z itself, as in PyTorch.
-template <bool WithSlope>
-INLINE Pack softplus(Pack z, Pack* slope) {
-    const Pack t = exp(for_each_chain([&](int i) { return (Floats)((Ints)z.of[i] | INT32_MIN); }));
-    const Pack s = t / (t + 2.0f);
-    const Pack s2 = s * s;
-    Pack poly = s2 * 1.400633571e-1f + 1.400083867e-1f;
-    poly = poly * s2 + 2.001076715e-1f;
-    poly = poly * s2 + 3.333320809e-1f;
-    if (WithSlope)
-        *slope = for_each_chain([&](int i) { return z.of[i] < 0.0f ? t.of[i] : Floats{} + 1.0f; }) / (t + 1.0f);
-    return larger(0.0f, z) + (s + s) * (s2 * poly + 1.0f);
-}
-
-// ---------------------------------------------------------------------------------------------- floating-point mode
-
-// Flushes denormals to zero in the current thread, and restores the caller's mode: a decaying state passes through
-// denormals, which cost some twenty times an ordinary operation.
-class FlushDenormals {
-#if defined(__x86_64__) || defined(__i386__)
-    unsigned saved_ = _mm_getcsr();
-
-public:
-    FlushDenormals() { _mm_setcsr(saved_ | 0x8040); }  // flush to zero, denormals are zero
-    ~FlushDenormals() { _mm_setcsr(saved_); }
-#elif defined(__aarch64__)
-    uint64_t saved_;
-
-public:
-    FlushDenormals() {
-        __asm__ __volatile__("mrs %0, fpcr" : "=r"(saved_));
-        __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_ | (uint64_t)1 << 24));
-    }
-    ~FlushDenormals() { __asm__ __volatile__("msr fpcr, %0" : : "r"(saved_)); }
-#else
-public:
-    FlushDenormals() {}
-    ~FlushDenormals() {}
-#endif
-};
 
 // -------------------------------------------------------------------------------------------------------- arguments
-
-}  // namespace
 
 // All tensors are contiguous. `parts` are the K directions of a map, or the groups of sequences; `channels` are those
 // of one part. Weights have one row per part and channel. Keep in step with `_Arguments` in cpu_scan.py.
 struct ScanArguments {
-    // Map: x (batch, height, width, channels), all directions read it. Sequences: u (batch, parts, channels, length).
+    // Map: x (batch, height, width, channels), which all directions read, or with x_has_parts (batch, height, width,
+    // parts, channels), one for each. Sequences: u (batch, parts, channels, length).
     const void* x;
     const void* delta;             // sequences: (batch, parts, channels, length); null for maps
     const void* projections;       // maps: (batch, height, width, parts, rank + 2 * states): time step, B, C
@@ -261,16 +48,20 @@ struct ScanArguments {
     float* grad_bias;
     float* grad_A;
     float* grad_D;
-    // GOMP_parallel of the OpenMP that PyTorch runs on, or null: (function, its argument, threads, flags).
-    void (*parallel)(void (*)(void*), void*, unsigned, unsigned);
+    Parallel parallel;             // or null: threads of its own
     int64_t batch, height, width, parts, channels, rank, states;
     // Each group of panels with each group of the batch is the work of one thread.
     int64_t panel_groups, batch_groups;  // at most the panels of a part, at most `batch`
     int32_t x_is_bfloat16, delta_is_bfloat16, projections_is_bfloat16;
-    int32_t delta_softplus;
+    int32_t delta_softplus, x_has_parts;
 };
 
 namespace {
+
+constexpr int VECTORS = 2;              // of a panel
+constexpr int PANEL = VECTORS * LANES;  // channels
+constexpr int STEPS = 32;               // time steps of a tile; BLOCK_STEPS in cpu_scan.py
+constexpr int SUMS = 8;                 // vectors that a matrix product holds in registers
 
 enum Direction { ROW, COLUMN, ROW_REVERSED, COLUMN_REVERSED };
 
@@ -304,7 +95,8 @@ struct Shape {
     int64_t length = args.height * args.width;
     int64_t tiles = divide_up(length, STEPS);
     int64_t panels = divide_up(args.channels, PANEL);
-    int64_t all_channels = is_sequence ? args.parts * args.channels : args.channels;
+    bool has_parts = is_sequence || args.x_has_parts;
+    int64_t all_channels = has_parts ? args.parts * args.channels : args.channels;
     int64_t pixel_stride = is_sequence ? 1 : all_channels;
     int64_t channel_stride = is_sequence ? length : 1;
     int64_t projection_size = args.rank + 2 * args.states;
@@ -319,7 +111,7 @@ struct Shape {
         return rest < PANEL ? rest : PANEL;
     }
     int64_t x_start(int64_t batch, int64_t part, int64_t panel) const {
-        const int64_t channel = (is_sequence ? part * args.channels : 0) + panel * PANEL;
+        const int64_t channel = (has_parts ? part * args.channels : 0) + panel * PANEL;
         return batch * length * all_channels + channel * channel_stride;
     }
     int64_t carry_start(int64_t part, int64_t batch, int64_t tile) const {
@@ -753,8 +545,8 @@ struct Worker {
 
     bool is_in_place(int64_t panel) const { return !shape.is_sequence && shape.channels_of(panel) == PANEL; }
 
-    // Directions of a map add to what the first one wrote.
-    bool is_accumulated(int64_t part) const { return !shape.is_sequence && part > 0; }
+    // Directions that read one map add to what the first one wrote.
+    bool is_accumulated(int64_t part) const { return !shape.has_parts && part > 0; }
 
     // Calls operation(x, offsets of its rows), with x as the tensor has it or gathered.
     template <typename Operation>
@@ -929,53 +721,9 @@ public:
     }
 };
 
-// Workers that the threads of a team take one after the other.
-template <typename AnyWorker>
-struct Team {
-    std::vector<std::unique_ptr<AnyWorker>> workers;
-    std::atomic<size_t> next{0};
-
-    static void run(void* team) {
-        Team& self = *static_cast<Team*>(team);
-        for (size_t i; (i = self.next++) < self.workers.size();) self.workers[i]->run();
-    }
-};
-
-// Runs one worker per thread; 1 if memory ran out before anything was computed. PyTorch's own threads are best: between
-// two of its operations they wait by spinning, and a thread of ours would share a core with them.
-template <typename AnyWorker>
-int32_t run_workers(const ScanArguments& args) {
-    Team<AnyWorker> team;
-    auto& workers = team.workers;
-    std::vector<std::thread> threads;
-    try {
-        const int64_t count = args.panel_groups * args.batch_groups;
-        for (int64_t i = 0; i < count; ++i) workers.emplace_back(new AnyWorker(args, i));
-        threads.reserve(workers.size());
-    } catch (const std::bad_alloc&) {
-        return 1;
-    }
-    if (args.parallel && workers.size() > 1) {
-        args.parallel(Team<AnyWorker>::run, &team, static_cast<unsigned>(workers.size()), 0);
-        return 0;
-    }
-    size_t started = 1;
-    try {
-        for (; started < workers.size(); ++started)
-            threads.emplace_back([worker = workers[started].get()] { worker->run(); });
-    } catch (const std::system_error&) {  // the system gives no more threads: the rest is done here
-    }
-    workers[0]->run();
-    for (size_t i = started; i < workers.size(); ++i) workers[i]->run();
-    for (std::thread& thread : threads) thread.join();
-    return 0;
-}
-
 }  // namespace
 
 // ------------------------------------------------------------------------------------------------------- C interface
-
-#define EXPORT extern "C" __attribute__((visibility("default")))
 
 // Size of ScanArguments, time steps of a tile and channels of a panel, for the caller to check and to plan with.
 EXPORT int64_t remamber_scan_argument_bytes() { return sizeof(ScanArguments); }
@@ -983,5 +731,9 @@ EXPORT int64_t remamber_scan_steps() { return STEPS; }
 EXPORT int64_t remamber_scan_panel() { return PANEL; }
 
 // Fill `y` and `carries`, or all `grad_…`. They return 0, or 1 if there is not enough memory.
-EXPORT int32_t remamber_scan_forward(const ScanArguments* args) { return run_workers<ForwardWorker>(*args); }
-EXPORT int32_t remamber_scan_backward(const ScanArguments* args) { return run_workers<BackwardWorker>(*args); }
+EXPORT int32_t remamber_scan_forward(const ScanArguments* args) {
+    return run_workers<ForwardWorker>(*args, args->panel_groups * args->batch_groups);
+}
+EXPORT int32_t remamber_scan_backward(const ScanArguments* args) {
+    return run_workers<BackwardWorker>(*args, args->panel_groups * args->batch_groups);
+}
