@@ -81,7 +81,8 @@ def _scan_as_groups(
     with without_autocast(u):
         dt, B, C = projections.to(A.dtype).split([rank, state_size, state_size], dim=2)
         delta = torch.matmul(dt_proj_weight, dt).flatten(1, 2)
-        y = selective_scan(u, delta, A, B, C, D, dt_proj_bias.flatten(), delta_softplus=True, backend=scan_backend)
+        bias = dt_proj_bias.flatten()
+        y = selective_scan(u, delta, A, B, C, D, delta_bias=bias, delta_softplus=True, backend=scan_backend)
     return one_way(y).mT
 
 

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The remamber_hf authors
 // SPDX-License-Identifier: Apache-2.0
-// Runs the scan's kernel over the shapes of the tests, on buffers of exactly the size that each tensor has, so that a
+// Runs the kernels of scan and convolution over the shapes of the tests, on buffers of exactly the size that each tensor has, so that a
 // sanitizer sees every access beyond one. `driver short` gives D one entry less than it needs: that must be reported.
 
+#include "../../remamber_hf/csrc/causal_conv.cpp"
 #include "../../remamber_hf/csrc/scan.cpp"
 
 #include <cmath>
@@ -46,7 +47,7 @@ public:
 
 struct Case {
     int64_t batch, height, width, parts, channels, rank, states, panel_groups, batch_groups;
-    bool is_sequence, is_bfloat16;
+    bool is_sequence, is_bfloat16, x_has_parts;
 };
 
 int64_t missing = 0;  // entries of D
@@ -57,7 +58,7 @@ void run(Case c) {
     c.panel_groups = std::min(c.panel_groups, panels);
     c.batch_groups = std::min(c.batch_groups, c.batch);
     const int64_t length = c.height * c.width, tiles = divide_up(length, STEPS), rows = c.parts * c.channels;
-    const int64_t map = c.batch * length * (c.is_sequence ? rows : c.channels);
+    const int64_t map = c.batch * length * (c.is_sequence || c.x_has_parts ? rows : c.channels);
     const int64_t projection = c.is_sequence ? 0 : c.batch * length * c.parts * (c.rank + 2 * c.states);
     const int64_t states = c.is_sequence ? c.batch * c.parts * c.states * length : 0;
     Tensor x(map, c.is_bfloat16), delta(c.is_sequence ? map : 0, c.is_bfloat16), projections(projection, c.is_bfloat16);
@@ -99,10 +100,29 @@ void run(Case c) {
     args.panel_groups = c.panel_groups, args.batch_groups = c.batch_groups;
     args.x_is_bfloat16 = args.delta_is_bfloat16 = args.projections_is_bfloat16 = c.is_bfloat16;
     args.delta_softplus = c.rank % 2 == 0;
+    args.x_has_parts = c.x_has_parts;
     if (remamber_scan_forward(&args) || remamber_scan_backward(&args)) std::abort();
     for (const Tensor* tensor : {&y, &grad_x})
         for (int64_t i = 0; i < map; ++i)
             if (!std::isfinite(tensor->floats()[i])) std::abort();
+    ++num_cases;
+}
+
+// The rows of x are `apart` numbers longer than its channels, but for the last one.
+void run_convolution(int64_t batch, int64_t length, int64_t channels, int64_t width, int64_t apart, int64_t workers) {
+    const int64_t stride = channels + apart, size = batch * length * channels;
+    Tensor x(batch * length * stride - apart, false), weight(2 * width * channels, false), bias(2 * channels, false);
+    Tensor y(2 * size, false), grad_y(2 * size, false), grad_x(size, false, 0);
+    Tensor grad_weight(2 * width * channels, false), grad_bias(2 * channels, false);
+    ConvArguments args{};
+    args.x = x.floats(), args.weight = weight.floats(), args.bias = bias.floats(), args.y = y.floats();
+    args.grad_y = grad_y.floats(), args.grad_x = grad_x.floats();
+    args.grad_weight = grad_weight.floats(), args.grad_bias = grad_bias.floats();
+    args.batch = batch, args.length = length, args.channels = channels, args.width = width, args.x_stride = stride;
+    args.workers = std::min(workers, (channels + BLOCK - 1) / BLOCK);
+    if (remamber_conv_forward(&args) || remamber_conv_backward(&args)) std::abort();
+    for (int64_t i = 0; i < size; ++i)
+        if (!std::isfinite(y.floats()[2 * i]) || !std::isfinite(grad_x.floats()[i])) std::abort();
     ++num_cases;
 }
 
@@ -118,9 +138,15 @@ int main(int count, char** words) {
             for (const auto& group : groups)
                 for (const int64_t states : {1, 3, 16})
                     for (const bool is_bfloat16 : {false, true}) {
-                        run({3, size[0], size[1], 4, width[0], width[1], states, group[0], group[1], false, is_bfloat16});
+                        run({3, size[0], size[1], 4, width[0], width[1], states, group[0], group[1], false, is_bfloat16, false});
                         const int64_t length = size[0] * size[1];
-                        run({3, 1, length, 2, width[0], 0, states, group[0], group[1], true, is_bfloat16});
+                        run({3, 1, length, 2, width[0], 0, states, group[0], group[1], true, is_bfloat16, false});
+                        run({3, 1, length, 2, width[0], width[1], states, group[0], group[1], false, is_bfloat16, true});
                     }
+    for (const int64_t length : {1, 3, 40})
+        for (const int64_t channels : {1, 33, 64, 130})
+            for (const int64_t width : {1, 4, 7})
+                for (const int64_t apart : {0, 5})
+                    for (const int64_t workers : {1, 3}) run_convolution(2, length, channels, width, apart, workers);
     std::printf("%lld cases\n", static_cast<long long>(num_cases));
 }

@@ -48,7 +48,7 @@ def run(*command) -> subprocess.CompletedProcess:
 def test_no_shape_makes_a_sanitizer_report(sanitizer, build):
     result = run(build(sanitizer))
     assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout == "3072 cases\n"
+    assert result.stdout == "4752 cases\n"
     assert result.stderr == ""
 
 
