@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("pyramid"))
     parser.add_argument("--side", type=int, default=128, help="of the scenes, in pixels; a multiple of 32")
-    parser.add_argument("--max_steps", type=int, default=600)
+    parser.add_argument("--max_steps", type=int, default=1200)
     parser.add_argument("--eval_scenes", type=int, default=200)
     options = parser.parse_args()
 

@@ -7,10 +7,12 @@ import importlib.util
 import pytest
 import torch
 from test_selective_scan import random_map, random_sequences
+from tiny import scan_backends
 from torch.library import CustomOpDef
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from remamber_hf import VMambaConfig, VMambaForImageClassification, cpu_scan, torch_scan, triton_scan
+from remamber_hf import VimConfig, VMambaConfig, VMambaForImageClassification, cpu_scan, torch_scan, triton_scan
+from remamber_hf.modeling_vim import VimMixer
 from remamber_hf.modeling_vmamba import SS2D
 from remamber_hf.selective_scan import BACKENDS, cross_selective_scan, selective_scan
 
@@ -112,6 +114,24 @@ def test_an_ss2d_counts_what_is_written_in_the_paper(device, backend):
     }
     assert sum(layers.values()) == 12_096
     assert count(module, torch.zeros(1, 2, 3, 8, device=device)) == 12_096
+
+
+@pytest.mark.parametrize("backend", scan_backends("cpu", "torch"))
+def test_a_mixer_of_vim_counts_what_is_written_in_the_paper(backend):
+    torch.manual_seed(0)
+    module = VimMixer(VimConfig(hidden_size=8, state_size=3, conv_kernel_size=4))
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    module.scan_backend = backend
+    steps = 6 + 3 * (backend == "torch")  # PyTorch's convolution computes steps that are cut off
+    layers = {
+        "in_proj": 2 * 6 * 8 * 32,
+        "conv": 2 * steps * 2 * 16 * 4,
+        "x_proj": 2 * 6 * 2 * 16 * (1 + 2 * 3),
+        "scan": 6 * 2 * 16 * (2 * 1 + 9 * 3 + 2),
+        "out_proj": 2 * 6 * 16 * 8,
+    }
+    assert count(module, torch.zeros(1, 6, 8)) == sum(layers.values())
 
 
 @pytest.mark.parametrize(
