@@ -13,7 +13,16 @@ import torch.nn.functional as F
 from .causal_conv import causal_conv1d
 from .cpu_conv import causal_conv_both_ways
 from .cpu_scan import cross_selective_scan_cpu
-from .selective_scan import Direction, find_backend_name, scan_dtype, selective_scan, without_autocast
+from .selective_scan import (
+    Direction,
+    check_derivative,
+    check_shape,
+    check_tensors,
+    find_backend_name,
+    scan_dtype,
+    selective_scan,
+    without_autocast,
+)
 
 
 NUM_DIRECTIONS = 2  # forward, backward
@@ -51,12 +60,33 @@ def bidirectional_scan(
         y (batch, length, channels) in float32 (float64 for float64 input).
 
     Raises:
-        ValueError, RuntimeError: as `causal_conv1d` and `selective_scan`.
+        ValueError: if shapes do not fit, one is no dense floating-point tensor or on another device, or a backend is
+            unknown.
+        RuntimeError: if a named backend cannot run on this device.
     """
+    biases = {} if conv_bias is None else {"conv_bias": conv_bias}
+    check_tensors(x=x, conv_weight=conv_weight, x_proj_weight=x_proj_weight, dt_proj_weight=dt_proj_weight, **biases)
+    check_tensors(x=x, dt_proj_bias=dt_proj_bias, A_log=A_log, D=D)
+    if x.dim() != 3 or not x.shape[-1]:
+        raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, length, channels).")
+    channels = x.shape[-1]
+    both = NUM_DIRECTIONS * channels
+    width, rank, state_size = (
+        tensor.shape[-1] if tensor.dim() else 0 for tensor in (conv_weight, dt_proj_weight, A_log)
+    )
+    projected = (NUM_DIRECTIONS, rank + 2 * state_size, channels)
+    check_shape("conv_weight", conv_weight, "(2 * channels, width)", (both, max(width, 1)))
+    check_shape("conv_bias", conv_bias, "(2 * channels)", (both,))
+    check_shape("x_proj_weight", x_proj_weight, "(2, R + 2·N, channels)", projected)
+    check_shape("dt_proj_weight", dt_proj_weight, "(2, channels, R)", (NUM_DIRECTIONS, channels, rank))
+    check_shape("dt_proj_bias", dt_proj_bias, "(2, channels)", (NUM_DIRECTIONS, channels))
+    check_shape("A_log", A_log, "(2 * channels, N)", (both, state_size))
+    check_shape("D", D, "(2 * channels)", (both,))
     dtype = scan_dtype(x)
     with without_autocast(x):
         weights = dt_proj_weight.to(dtype), dt_proj_bias.to(dtype), -torch.exp(A_log.to(dtype)), D.to(dtype)
     name = find_backend_name(scan_backend, x.device, x.dtype, "selective_scan")
+    check_derivative(name, x, conv_weight, conv_bias, x_proj_weight, dt_proj_weight, dt_proj_bias, A_log, D)
     if name == "cpu" and conv_backend == "auto" and x.numel():
         return _scan_where_it_lies(x, conv_weight, conv_bias, x_proj_weight, *weights)
     return _scan_as_groups(x, conv_weight, conv_bias, x_proj_weight, *weights, name, conv_backend)

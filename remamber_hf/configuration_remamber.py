@@ -20,6 +20,7 @@ from .configuration_scan import (
     LARGEST_HIDDEN_SIZE,
     MOST_STAGES,
     ScanConfig,
+    check_inner_size,
     check_num_labels,
     require_positive,
 )
@@ -133,6 +134,7 @@ class VMambaConfig(BackboneConfigMixin, SS2DConfig):
                 f"hidden_sizes is {self.hidden_sizes}; the first must be even (the stem halves it) and all at least 2."
             )
         require_positive(self, "num_channels", "mlp_ratio")
+        check_inner_size(self, min(self.hidden_sizes))
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"drop_path_rate is {self.drop_path_rate}; it must be in [0, 1).")
 

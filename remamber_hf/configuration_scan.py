@@ -61,6 +61,12 @@ def check_num_labels(fields: dict[str, Any]) -> None:
         raise ValueError(f"num_labels is {reprlib.repr(value)}; give a number up to {LARGEST['num_labels']:,}.")
 
 
+def check_inner_size(config: PreTrainedConfig, hidden_size: int) -> None:
+    """ValueError for an `expand` that leaves no channel to scan."""
+    if round(config.expand * hidden_size) < 1:
+        raise ValueError(f"expand is {config.expand}, which leaves none of {hidden_size} channels; give a larger one.")
+
+
 @strict
 class ScanConfig(PreTrainedConfig):
     r"""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers.backbone_utils import BackboneConfigMixin
 
-from .configuration_scan import LARGEST, ScanConfig, check_num_labels, require_positive
+from .configuration_scan import LARGEST, ScanConfig, check_inner_size, check_num_labels, require_positive
 
 
 @strict
@@ -96,11 +96,13 @@ class VimConfig(BackboneConfigMixin, ScanConfig):
                 "pixels between patches would not be seen."
             )
         sides = [self.image_size] if isinstance(self.image_size, int) else list(self.image_size)
-        if len(sides) > 2 or not sides or not all(self.patch_size <= side <= LARGEST["image_size"] for side in sides):
+        is_list = not isinstance(self.image_size, int)
+        if len(sides) != 1 + is_list or not all(self.patch_size <= side <= LARGEST["image_size"] for side in sides):
             raise ValueError(
                 f"image_size is {reprlib.repr(self.image_size)}, patch_size is {self.patch_size}; give a side, or "
                 f"height and width, in pixels, from patch_size to {LARGEST['image_size']:,}."
             )
+        check_inner_size(self, self.hidden_size)
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"drop_path_rate is {self.drop_path_rate}; it must be in [0, 1).")
         if self.apply_layernorm and not self.use_residual_as_feature:

@@ -161,7 +161,7 @@ def convert_state_dict(
             )
     except KeyError as error:
         raise ValueError(f"the tensor {error} is missing; the checkpoint is incomplete or of another model.") from None
-    except (ArithmeticError, IndexError, TypeError, StrictDataclassError) as error:
+    except (ArithmeticError, IndexError, RuntimeError, TypeError, StrictDataclassError) as error:
         cause = reprlib.repr(" ".join(str(error).split()))
         raise ValueError(f"the shapes of the tensors are of no model that there is ({cause}).") from None
 
@@ -268,7 +268,7 @@ def _make_image_processor(config: AnyConfig) -> BaseImageProcessor:
     if not isinstance(config.image_size, int):  # of another shape than a square: nothing is cut off
         height, width = config.image_size
         return BitImageProcessorPil(size={"height": height, "width": width}, do_center_crop=False, **common)
-    size = {"shortest_edge": round(config.image_size / VIM_CROP_RATIO)}
+    size = {"shortest_edge": int(config.image_size / VIM_CROP_RATIO)}
     return BitImageProcessorPil(size=size, crop_size=config.image_size, **common)
 
 

@@ -32,12 +32,13 @@ def _kernel_arguments(
     """The library, what both passes give it, and the sizes. A half of in_proj's output is read where it lies."""
     library = loaded_library()
     batch, length, channels = x.shape
-    if x.stride(-1) != 1 or (batch > 1 and x.stride(0) != length * x.stride(1)):
-        x = x.contiguous()
+    rows = x.reshape(batch * length, channels)  # where that is no view of x, a copy
+    if channels > 1 and rows.stride(1) != 1:
+        rows = rows.contiguous()
     blocks = -(-channels // library.remamber_conv_block())
     workers = max(1, min(torch.get_num_threads(), blocks, 2 * x.numel() // THREAD_VALUES))
     tensors = {
-        "x": x,
+        "x": rows,
         "weight": weight.unflatten(0, (2, channels)).mT.contiguous(),  # (2, width, channels)
         "bias": bias.contiguous(),
     }
@@ -46,7 +47,7 @@ def _kernel_arguments(
         "length": length,
         "channels": channels,
         "width": weight.shape[1],
-        "x_stride": x.stride(1),
+        "x_stride": rows.stride(0) if len(rows) > 1 else channels,  # of a single one it may be anything
         "workers": workers,
     }
     return library, tensors, sizes

@@ -151,7 +151,7 @@ class ScanPreTrainedModel(PreTrainedModel):
 
     def set_scan_backend(self, name: str) -> None:
         """
-        Choose the implementation of every scan of the model: of backbone, fusion and mask head.
+        Choose the implementation of every scan of the model.
 
         It holds for this object and is not saved. A backend that cannot run where the model is says so when called.
 

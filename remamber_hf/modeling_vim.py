@@ -8,7 +8,8 @@ Tokens are (batch, length, channels): the patches row by row, and the class toke
 from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
 
 import math
-from typing import Unpack
+import reprlib
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,6 @@ from transformers.modeling_outputs import (
     ImageClassifierOutputWithNoAttention,
 )
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
-from transformers.utils.output_capturing import capture_outputs
 
 from .bidirectional_scan import NUM_DIRECTIONS, bidirectional_scan
 from .causal_conv import check_conv_backend_name
@@ -96,7 +96,8 @@ class VimEmbeddings(nn.Module):
         self.patch_embedding = nn.Conv2d(
             config.num_channels, config.hidden_size, config.patch_size, stride=config.stride or config.patch_size
         )
-        self.position_embedding = nn.Parameter(torch.empty(1, math.prod(config.grid_size), config.hidden_size))
+        # A grid, not a sequence: one of another shape has another meaning, though it may have as many patches.
+        self.position_embedding = nn.Parameter(torch.empty(1, *config.grid_size, config.hidden_size))
         if config.num_class_tokens:
             shape = (1, config.num_class_tokens, config.hidden_size)
             self.class_token = nn.Parameter(torch.empty(shape))
@@ -124,8 +125,9 @@ class VimEmbeddings(nn.Module):
         learned = self.config.grid_size
         # Compiled or exported, nothing is asked: the answer would hold for all sizes. Resizing to the same is exact.
         if not torch.compiler.is_compiling() and grid_size == learned:
-            return self.position_embedding
-        grid = self.position_embedding.mT.unflatten(2, learned).float()
+            return self.position_embedding.flatten(1, 2)
+        grid = self.position_embedding.permute(0, 3, 1, 2)
+        grid = grid.to(torch.promote_types(grid.dtype, torch.float32))
         resized = F.interpolate(grid, grid_size, mode="bicubic", align_corners=False)
         return resized.flatten(2).mT.to(self.position_embedding.dtype)
 
@@ -156,12 +158,31 @@ class VimPreTrainedModel(ScanPreTrainedModel):
     base_model_prefix = "vim"
     _no_split_modules = ["VimBlock"]
     _input_embed_layer = "patch_embedding"
-    _can_record_outputs = {"hidden_states": VimBlock}
     _auto_map = {
         "AutoModel": "modeling_vim.VimModel",
         "AutoBackbone": "modeling_vim.VimBackbone",
         "AutoModelForImageClassification": "modeling_vim.VimForImageClassification",
     }
+
+    def find_asked(self, keywords: TransformersKwargs) -> set[int] | None:
+        """
+        Which hidden states a call asks for, of the stream before the first block and after each; `None` for none.
+
+        Unlike transformers' own way, which puts hooks on the blocks, it leaves the model as it was.
+        """
+        asked: Any = keywords.get("output_hidden_states", self.config.output_hidden_states)
+        count = self.config.num_hidden_layers + 1
+        if asked is None or isinstance(asked, bool):
+            return set(range(count)) if asked else None
+        indices = [asked] if isinstance(asked, int) else asked
+        if not isinstance(indices, (list, tuple)) or not all(
+            isinstance(index, int) and -count <= index < count for index in indices
+        ):
+            raise ValueError(
+                f"output_hidden_states is {reprlib.repr(asked)}; give true or false, or indices from {-count} to "
+                f"{count - 1}."
+            )
+        return {index % count for index in indices}
 
     def set_conv_backend(self, name: str) -> None:
         """
@@ -201,6 +222,22 @@ class VimPreTrainedModel(ScanPreTrainedModel):
             init.uniform_(module.out_proj.weight, -out_bound, out_bound)
 
 
+class HiddenStates:
+    """The streams that a call asks for, by their indices, and `None` in place of the others."""
+
+    def __init__(self, asked: set[int] | None, first: torch.Tensor):
+        self.asked = asked
+        self.kept: list[Any] = []
+        self.append(first)
+
+    def append(self, stream: torch.Tensor) -> None:
+        if self.asked is not None:
+            self.kept.append(stream if len(self.kept) in self.asked else None)
+
+    def as_tuple(self) -> tuple[torch.Tensor, ...] | None:
+        return None if self.asked is None else tuple(self.kept)
+
+
 class VimModel(VimPreTrainedModel):
     """Embeddings → blocks → norm."""
 
@@ -222,7 +259,7 @@ class VimModel(VimPreTrainedModel):
         """Tokens (batch, length, channels) → patches and class tokens, (batch, number, channels) both."""
         return split_class_tokens(tokens, self.config.class_token_places(grid_size[0] * grid_size[1]))
 
-    @capture_outputs(tie_last_hidden_states=False)
+    @can_return_tuple
     def forward(
         self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> BaseModelOutputWithPoolingAndNoAttention:
@@ -243,13 +280,18 @@ class VimModel(VimPreTrainedModel):
             TypeError: for other keywords than transformers'.
         """
         check_keywords(kwargs)
+        asked = self.find_asked(kwargs)
         residual, grid_size = self.embed(pixel_values)
+        streams = HiddenStates(asked, residual)
         for block in self.layers:
             residual, _ = block(residual)
+            streams.append(residual)
         tokens = self.norm(residual)
         patches, class_tokens = self.split(tokens, grid_size)
         pooled = (class_tokens if self.config.num_class_tokens else patches).mean(dim=1)
-        return BaseModelOutputWithPoolingAndNoAttention(last_hidden_state=tokens, pooler_output=pooled)
+        return BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=tokens, pooler_output=pooled, hidden_states=streams.as_tuple()
+        )
 
 
 class VimBackbone(BackboneMixin, VimModel):
@@ -265,8 +307,17 @@ class VimBackbone(BackboneMixin, VimModel):
     def __init__(self, config: VimConfig):
         super().__init__(config)
         self.num_features = [config.hidden_size] * (config.num_hidden_layers + 1)
+        # What no map comes from is neither computed nor trained: a weight without a gradient stops DDP.
+        self.layers[self.num_used_layers :].requires_grad_(False)
+        if not config.apply_layernorm:
+            self.norm.requires_grad_(False)
 
-    @capture_outputs(tie_last_hidden_states=False)
+    @property
+    def num_used_layers(self) -> int:
+        """Blocks up to the last one whose map is asked for."""
+        return max(self.stage_names.index(name) for name in self.out_features)
+
+    @can_return_tuple
     def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BackboneOutput:
         """
         Args:
@@ -276,14 +327,17 @@ class VimBackbone(BackboneMixin, VimModel):
             `feature_maps`, one (batch, hidden_size, height / stride, width / stride) per entry of `out_features`.
         """
         check_keywords(kwargs)
+        asked = self.find_asked(kwargs)
         residual, grid_size = self.embed(pixel_values)
-        features = {"stem": residual}
-        for name, block in zip(self.stage_names[1:], self.layers):
+        streams, features = HiddenStates(asked, residual), {"stem": residual}
+        num_layers = self.num_used_layers if asked is None else len(self.layers)
+        for name, block in zip(self.stage_names[1:], self.layers[:num_layers]):
             residual, mixed = block(residual)
+            streams.append(residual)
             if name in self.out_features:
                 features[name] = residual if self.config.use_residual_as_feature else mixed
-        maps = tuple(self.make_map(features[name], grid_size) for name in self.out_features)
-        return BackboneOutput(feature_maps=maps)  # type: ignore[arg-type]  # annotated as a tuple of one
+        maps: Any = tuple(self.make_map(features[name], grid_size) for name in self.out_features)
+        return BackboneOutput(feature_maps=maps, hidden_states=streams.as_tuple())
 
     def make_map(self, tokens: torch.Tensor, grid_size: tuple[int, int]) -> torch.Tensor:
         """Tokens (batch, length, channels) → map (batch, channels, height, width) in the model's type."""

@@ -27,6 +27,13 @@ OTHER_VARIANTS = {
     r"layers\.0\.norm\.bias$": "rms_norm=False (LayerNorm)",
     r"dist_token$": "a distillation token",
 }
+NUM_AXES = {  # of what sizes are read from
+    VIM_PATCHES: 4,
+    "pos_embed": 3,
+    "layers.0.mixer.A_log": 2,
+    "layers.0.mixer.dt_proj.weight": 2,
+    "layers.0.mixer.conv1d.weight": 3,
+}
 LEFT_OUT_REASONS = {
     "rope.": "no published model uses them, and one that was trained with if_rope=True computes something else",
     "fpn": "they scale the maps of the published segmentation, and a backbone's maps are as its blocks have them",
@@ -65,6 +72,9 @@ def read_vim_config(
         KeyError: if a tensor is missing.
     """
     _refuse_variants(state_dict)
+    for name, num_axes in NUM_AXES.items():
+        if state_dict[name].dim() != num_axes:
+            raise ValueError(f"{name} has shape {tuple(state_dict[name].shape)}; it must have {num_axes} axes.")
     hidden_size, num_channels, patch_size, _ = state_dict[VIM_PATCHES].shape
     possible, num_tokens = _read_class_tokens(state_dict)
     if class_token is not None and class_token not in possible:
@@ -89,6 +99,11 @@ def read_vim_config(
         use_conv_bias="layers.0.mixer.conv1d.bias" in state_dict,
         architectures=["VimForImageClassification" if has_head else "VimBackbone"],
     )
+    if has_head and class_token is None and possible == ["none"]:
+        logger.warning(
+            "The tensors have no class token: the mean of all patches is classified, as with final_pool_type='mean'; "
+            "with the published default, 'none', it would be the last patch."
+        )
     if has_head:
         config.num_labels = len(state_dict["head.weight"])
     return config
@@ -155,7 +170,7 @@ def find_grid(
         )
     for stride in (size for size in range(patch_size, 0, -1) if patch_size % size == 0):
         if math.prod((side - patch_size) // stride + 1 for side in sides) == num_positions:
-            return image_size if isinstance(image_size, int) else sides, stride
+            return sides[0] if sides[0] == sides[1] else sides, stride
     raise ValueError(
         f"pos_embed has {num_positions} positions, and pictures of {sides[0]}×{sides[1]} pixels make as many patches "
         f"of {patch_size} with no stride; give the image_size that the model was trained on."
@@ -177,7 +192,7 @@ def merge_vim_tensors(state_dict: dict[str, torch.Tensor], config: VimConfig) ->
     positions = rest.pop("pos_embed")
     places = config.class_token_places(positions.shape[1] - config.num_class_tokens)
     patches, class_positions = split_class_tokens(positions, places)
-    merged[f"{prefix}embeddings.position_embedding"] = patches
+    merged[f"{prefix}embeddings.position_embedding"] = patches.unflatten(1, config.grid_size)
     if places:
         names = ["cls_token_head", "cls_token_tail"] if config.class_token == "both" else ["cls_token"]
         merged[f"{prefix}embeddings.class_token"] = torch.cat([rest.pop(name) for name in names], dim=1)
@@ -190,6 +205,11 @@ def merge_vim_tensors(state_dict: dict[str, torch.Tensor], config: VimConfig) ->
             if name == "mixer.conv_bias" and not config.use_conv_bias:
                 continue
             forward, backward = (rest.pop(published + half) for half in pair)
+            if forward.shape != backward.shape:
+                raise ValueError(
+                    f"{published}{pair[0]} has shape {tuple(forward.shape)}, {pair[1]} has {tuple(backward.shape)}; "
+                    "they must have the same."
+                )
             if name in STACKED:
                 merged[ours + name] = torch.stack([forward, backward])
             else:
@@ -198,4 +218,7 @@ def merge_vim_tensors(state_dict: dict[str, torch.Tensor], config: VimConfig) ->
     for kind in ("weight", "bias"):
         if f"head.{kind}" in rest:
             merged[f"classifier.{kind}"] = rest.pop(f"head.{kind}")
+    not_published = sorted(merged.keys() & rest.keys())
+    if not_published:
+        raise ValueError(f"the tensor {not_published[0]!r} has no published name; leave it out.")
     return merged | rest

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx or, in newer ones, of httpx2
+from torch.autograd.forward_ad import unpack_dual
 from transformers.utils import logging
 from transformers.utils.import_utils import ENV_VARS_TRUE_VALUES
 
@@ -94,8 +95,8 @@ def selective_scan(
             is unknown.
         RuntimeError: if the named backend cannot run on this device.
     """
-    _check_tensors(u=u, delta=delta, A=A, B=B, C=C)
-    _check_tensors(u=u, **{name: bias for name, bias in (("D", D), ("delta_bias", delta_bias)) if bias is not None})
+    check_tensors(u=u, delta=delta, A=A, B=B, C=C)
+    check_tensors(u=u, **{name: bias for name, bias in (("D", D), ("delta_bias", delta_bias)) if bias is not None})
     for name, tensor, num_axes in (("u", u, 3), ("A", A, 2)):
         if tensor.dim() != num_axes:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must have {num_axes} axes.")
@@ -115,9 +116,11 @@ def selective_scan(
                 f"{name} has shape {tuple(tensor.shape)}; it must be (batch, groups, state_size, length) = "
                 f"({batch}, groups, {state_size}, {length}) with groups dividing the {channels} channels."
             )
-    _check_shape("D", D, "(channels)", (channels,))
-    _check_shape("delta_bias", delta_bias, "(channels)", (channels,))
-    scan = _find_backend(backend, u.device, u.dtype, "selective_scan").selective_scan
+    check_shape("D", D, "(channels)", (channels,))
+    check_shape("delta_bias", delta_bias, "(channels)", (channels,))
+    name = find_backend_name(backend, u.device, u.dtype, "selective_scan")
+    scan = BACKENDS[name].selective_scan
+    check_derivative(name, u, delta, A, B, C, D, delta_bias)
     if not u.numel():
         return u.to(scan_dtype(u))
     with without_autocast(u):
@@ -157,7 +160,7 @@ def cross_selective_scan(
             is unknown.
         RuntimeError: if the named backend cannot run on this device.
     """
-    _check_tensors(
+    check_tensors(
         x=x, x_proj_weight=x_proj_weight, dt_proj_weight=dt_proj_weight, dt_proj_bias=dt_proj_bias, A_log=A_log, D=D
     )
     for name, tensor, num_axes in (("dt_proj_weight", dt_proj_weight, 3), ("A_log", A_log, 2)):
@@ -179,10 +182,12 @@ def cross_selective_scan(
             f"x_proj_weight has shape {tuple(x_proj_weight.shape)}; it must be (K, R + 2·N, channels) = "
             f"({num_directions}, {time_step_rank + 2 * state_size}, {channels})."
         )
-    _check_shape("dt_proj_bias", dt_proj_bias, "(K, channels)", (num_directions, channels))
-    _check_shape("A_log", A_log, "(K·channels, N)", (num_directions * channels, state_size))
-    _check_shape("D", D, "(K·channels)", (num_directions * channels,))
-    scan = _find_backend(backend, x.device, x.dtype).cross_selective_scan
+    check_shape("dt_proj_bias", dt_proj_bias, "(K, channels)", (num_directions, channels))
+    check_shape("A_log", A_log, "(K·channels, N)", (num_directions * channels, state_size))
+    check_shape("D", D, "(K·channels)", (num_directions * channels,))
+    name = find_backend_name(backend, x.device, x.dtype, "cross_selective_scan")
+    scan = BACKENDS[name].cross_selective_scan
+    check_derivative(name, x, x_proj_weight, dt_proj_weight, dt_proj_bias, A_log, D)
     if not x.numel():
         return x.to(scan_dtype(x))
     # 1×1 convolutions commute with the reading order: one matrix product in pixel order serves all directions.
@@ -193,13 +198,24 @@ def cross_selective_scan(
         return scan(x, projections, dt_proj_weight.to(dtype), dt_proj_bias.to(dtype), A, D, directions)
 
 
+def check_derivative(name: str, *tensors: torch.Tensor | None) -> None:
+    """RuntimeError for forward-mode differentiation through an operator, which would take every derivative for 0."""
+    if name == "reference" or torch.compiler.is_compiling():
+        return
+    if any(tensor is not None and unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise RuntimeError(
+            f"scan backend {name!r} has no forward-mode derivative (torch.func.jvp, forward_ad); call "
+            "model.set_scan_backend('reference')."
+        )
+
+
 def without_autocast(tensor: torch.Tensor) -> AbstractContextManager[object]:
     """A context in which autocast is off; the meta device has none."""
     device_type = tensor.device.type
     return torch.autocast(device_type, enabled=False) if device_type != "meta" else nullcontext()
 
 
-def _check_tensors(**tensors: torch.Tensor) -> None:
+def check_tensors(**tensors: torch.Tensor) -> None:
     """ValueError unless all are dense floating-point tensors on the device of the first: kernels read their memory."""
     first = next(iter(tensors))
     for name, tensor in tensors.items():
@@ -214,7 +230,7 @@ def _check_tensors(**tensors: torch.Tensor) -> None:
             raise ValueError(f"{name} is on {tensor.device}, {first} is on {device}; give them on one device.")
 
 
-def _check_shape(name: str, tensor: torch.Tensor | None, words: str, shape: tuple[int, ...]) -> None:
+def check_shape(name: str, tensor: torch.Tensor | None, words: str, shape: tuple[int, ...]) -> None:
     """ValueError for another shape: a kernel would read or write past the tensor's end."""
     if tensor is not None and tensor.shape != shape:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be {words} = {shape}.")
@@ -463,12 +479,6 @@ def check_backend_name(name: str) -> None:
         raise ValueError(f"scan backend {name!r} is unknown; use 'auto' or one of {sorted(BACKENDS)}.")
 
 
-def _find_backend(
-    name: str, device: torch.device, dtype: torch.dtype, operation: str = "cross_selective_scan"
-) -> ScanBackend:
-    return BACKENDS[find_backend_name(name, device, dtype, operation)]
-
-
 def find_backend_name(name: str, device: torch.device, dtype: torch.dtype, operation: str) -> str:
     """
     `name`, or for `"auto"` that of the fastest backend that runs on `device` and keeps float64.
@@ -521,6 +531,9 @@ __all__ = [
     "Direction",
     "ScanBackend",
     "check_backend_name",
+    "check_derivative",
+    "check_shape",
+    "check_tensors",
     "cross_selective_scan",
     "fastest_backend",
     "find_backend_name",

@@ -56,6 +56,8 @@ BAD = [
     ({"image_size": [64, 8]}, r"image_size is \[64, 8\], patch_size is 16"),
     ({"image_size": [64, 64, 64]}, "image_size is"),
     ({"image_size": []}, "image_size is"),
+    ({"image_size": [64]}, r"image_size is \[64\], patch_size is 16; give a side, or height and width"),
+    ({"expand": 0.001}, "expand is 0.001, which leaves none of 192 channels"),
     ({"image_size": 10**6}, "image_size is 1000000, patch_size is 16; give a side, .* to 8,192"),
     ({"image_size": "224"}, "image_size"),
     ({"patch_size": 0}, "patch_size is 0; it must be greater than 0"),

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.testing_utils import CaptureLogger
 from transformers.utils import logging
 
-from remamber_hf import ReMamberForImageSegmentation, ReMamberModel, configuration_remamber
+from remamber_hf import ReMamberForImageSegmentation, ReMamberModel, configuration_scan
 from remamber_hf.mask_heads_remamber import (
     COMMUTED_CHANNELS,
     batch_norm,
@@ -522,7 +522,7 @@ def test_where_a_scan_runs_is_not_saved_and_old_folders_that_say_it_load(tmp_pat
     config["scan_backend"] = config["vision_config"]["scan_backend"] = "mamba_ssm"
     (tmp_path / "config.json").write_text(json.dumps(config))
     logging.warning_once.cache_clear()
-    with CaptureLogger(configuration_remamber.logger) as log:
+    with CaptureLogger(configuration_scan.logger) as log:
         loaded = type(model).from_pretrained(tmp_path).eval()
     loaded.set_scan_backend("reference")
     assert log.out.count("scan_backend='mamba_ssm' in a configuration is not read; call model.set_scan_backend") == 1

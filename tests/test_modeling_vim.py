@@ -4,6 +4,7 @@
 
 import functools
 import math
+import pickle
 
 import pytest
 import torch
@@ -143,12 +144,13 @@ def test_maps_of_a_backbone_equal_the_published_code(variant, fields):
 def test_positions_are_resized_as_the_published_loader_does():
     positions = torch.from_numpy(golden_fill.fill("pos_embed", [1, 16, 32]))
     model = build(image_size=64, hidden_size=32, class_token="none")
-    model.embeddings.position_embedding.data = positions
+    model.embeddings.position_embedding.data = positions.unflatten(1, (4, 4))
     resized = model.embeddings.interpolate_positions((6, 6))
     torch.testing.assert_close(resized, golden_tensors("vim_seg")["pos_embed.4x4_to_6x6"], rtol=1e-5, atol=1e-6)
 
 
-def test_the_epsilon_is_the_published_one():  # of which logits tell little
+def test_the_epsilon_is_the_published_one_and_that_of_the_config():  # of which logits tell little
+    assert {m.eps for m in build(layer_norm_eps=0.5).modules() if isinstance(m, nn.RMSNorm)} == {0.5}
     assert VimConfig().layer_norm_eps == 1e-5
     assert {m.eps for m in golden_vim("vim_tiny_like").modules() if isinstance(m, nn.RMSNorm)} == {1e-5}
 
@@ -184,7 +186,7 @@ def test_at_another_size_patches_get_resized_positions_and_class_tokens_keep_the
     model = VimForImageClassification(config).double().eval()
     model.load_state_dict(convert_state_dict(tensors, config.image_size, config.class_token)[1])
     rows, columns = size[0] // 16, size[1] // 16
-    learned = tensors["pos_embed"][0]
+    learned = tensors["pos_embed"][0].double()
     own = {"middle": [6], "first": [0], "both": [0, 13], "none": []}[class_token]  # among 12 patches
     grid = learned[[index for index in range(len(learned)) if index not in own]].T.reshape(1, 24, 3, 4)
     if (rows, columns) != (3, 4):
@@ -198,7 +200,7 @@ def test_at_another_size_patches_get_resized_positions_and_class_tokens_keep_the
     with torch.no_grad():
         logits = model(pixel_values.double()).logits
     expected = reference_logits(tensors, config, pixel_values, torch.stack(sequence))
-    torch.testing.assert_close(logits, expected, rtol=1e-6, atol=1e-6)  # positions are resized in float32
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("places", [[], [0], [2], [5], [0, 5], [2, 2]])
@@ -245,6 +247,11 @@ def test_hidden_states_are_the_stream_and_come_only_when_asked_for():
             assert [tuple(stream.shape) for stream in every] == [(2, 13, 24)] * 4
             some = model(pictures(), output_hidden_states=[0, -1]).hidden_states
             assert torch.equal(some[0], every[0]) and torch.equal(some[-1], every[-1]) and some[1] is None
+            assert model(pictures(), output_hidden_states=2).hidden_states[:2] == (None, None)
+            for wrong in ("yes", [4], [-5], [1.5]):
+                with pytest.raises(ValueError, match="^output_hidden_states is .*; give true or false, or indices"):
+                    model(pictures(), output_hidden_states=wrong)
+            pickle.dumps(model)
             model.config.output_hidden_states = True
             assert len(model(pictures()).hidden_states) == 4
             assert len(model(pictures(), return_dict=False)[-1]) == 4
@@ -319,6 +326,22 @@ def test_the_backbone_returns_the_maps_it_is_asked_for():
     assert model.channels == [24, 24, 24]
 
 
+def test_what_no_map_comes_from_is_neither_computed_nor_trained():
+    model = build(VimBackbone, out_features=["stem", "stage2"]).train()
+    calls = []
+    for index, block in enumerate(model.layers):
+        block.register_forward_hook(lambda module, inputs, output, index=index: calls.append(index))
+    sum(feature_map.square().sum() for feature_map in model(pictures()).feature_maps).backward()
+    assert calls == [0, 1]
+    for name, parameter in model.named_parameters():
+        assert (
+            parameter.requires_grad == (parameter.grad is not None) == (not name.startswith(("layers.2", "norm")))
+        ), name
+    assert len(model(pictures(), output_hidden_states=True).hidden_states) == 4
+    normed = build(VimBackbone, out_features=["stage3"], apply_layernorm=True)
+    assert all(parameter.requires_grad for parameter in normed.parameters())
+
+
 def test_the_backbone_has_the_weights_of_the_classifier_with_or_without_class_token(tmp_path):
     build(VimForImageClassification, num_labels=5).save_pretrained(tmp_path)
     with_token, info = VimBackbone.from_pretrained(tmp_path, output_loading_info=True)
@@ -379,8 +402,11 @@ def test_half_precision_is_close_to_float32(way, dtype, tmp_path):
 
 def test_float64_stays_float64():
     model = build().double()
+    pixel_values = pictures().double()
     with torch.no_grad():
-        outputs = model(pictures().double(), output_hidden_states=True)
+        outputs = model(pixel_values, output_hidden_states=True)
+        compiled = torch.compile(model, backend="aot_eager")(pixel_values)  # which resizes positions always
+    torch.testing.assert_close(compiled.last_hidden_state, outputs.last_hidden_state, rtol=1e-12, atol=1e-12)
     assert outputs.last_hidden_state.dtype == outputs.hidden_states[-1].dtype == torch.float64
 
 

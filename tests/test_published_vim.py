@@ -132,6 +132,16 @@ def test_buffers_of_rope_are_dropped_with_a_word(caplog):
     ]
 
 
+def test_that_the_mean_is_classified_without_a_class_token_is_told(caplog):
+    for class_token in ("none", "middle"):
+        caplog.clear()
+        config = vim_config(class_token=class_token, num_labels=5)
+        convert_state_dict(published_state_dict(config), config.image_size)
+        assert any("the mean of all patches is classified" in line for line in caplog.messages) == (
+            class_token == "none"
+        )
+
+
 @pytest.mark.parametrize("class_token", CLASS_TOKENS)
 def test_the_class_token_is_read_from_the_tensors_or_given(class_token):
     config = vim_config(class_token=class_token, num_labels=5)
@@ -158,6 +168,7 @@ def test_the_class_token_is_read_from_the_tensors_or_given(class_token):
         (729, 16, 224, (224, 8)),
         (77, 16, (64, 96), ([64, 96], 8)),
         (24, 16, [64, 96], ([64, 96], 16)),
+        (196, 16, (224, 224), (224, 16)),
         (49, 16, 64, (64, 8)),
         (169, 16, 64, (64, 4)),
     ],
@@ -206,6 +217,21 @@ def without(pattern):
         ),
         (lambda tensors: tensors | {"layers.0.mixer.gamma": torch.ones(48)}, "this is a Vim with init_layer_scale"),
         (lambda tensors: tensors | {"layers.0.norm.bias": torch.ones(48)}, "this is a Vim with rms_norm=False"),
+        (
+            lambda tensors: tensors | {"vim.norm.weight": torch.ones(48)},
+            "the tensor 'vim.norm.weight' has no pub",
+        ),
+        (
+            lambda tensors: tensors | {"layers.1.mixer.D_b": torch.ones(5)},
+            r"layers.1.mixer.D has shape \(96,\), mixer",
+        ),
+        (lambda tensors: tensors | {"layers.1.mixer.dt_proj_b.bias": torch.ones(())}, "they must have the same"),
+        (lambda tensors: tensors | {"patch_embed.proj.weight": torch.ones(48, 3, 16)}, "it must have 4 axes"),
+        (lambda tensors: tensors | {"layers.0.mixer.A_log": torch.ones(96)}, "it must have 2 axes"),
+        (
+            lambda tensors: tensors | {"cls_token": torch.ones(2)},
+            "the shapes of the tensors are of no model that there is",
+        ),
         (without("pos_embed"), r"this is a Vim without pos_embed \(if_abs_pos_embed=False\)"),
         (without("layers.2.mixer.D_b"), "the tensor 'layers.2.mixer.D_b' is missing"),
         (without("norm_f"), "the tensor 'norm_f.weight' is missing"),
@@ -249,6 +275,17 @@ def test_pictures_are_prepared_as_vim_was_evaluated(tmp_path):
     left, top = (resized.width - 64) // 2, (73 - 64) // 2
     cut = np.asarray(resized.crop((left, top, left + 64, top + 64)), dtype=np.float32) / 255
     expected = (cut - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    torch.testing.assert_close(found, torch.from_numpy(expected).permute(2, 0, 1).float(), rtol=1e-4, atol=1e-4)
+
+
+def test_pictures_of_another_shape_than_a_square_are_resized_whole(tmp_path):
+    torch.save({"model": golden_state_dict("vim_stride8")}, tmp_path / "vim.pth")
+    convert_checkpoint(tmp_path / "vim.pth", tmp_path / "vim", image_size=(64, 96))
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "vim", use_fast=False)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 161, 3), dtype=np.uint8))
+    found = processor(picture, return_tensors="pt")["pixel_values"][0]
+    resized = np.asarray(picture.resize((96, 64), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+    expected = (resized - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     torch.testing.assert_close(found, torch.from_numpy(expected).permute(2, 0, 1).float(), rtol=1e-4, atol=1e-4)
 
 

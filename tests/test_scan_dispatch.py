@@ -106,7 +106,7 @@ def test_mamba_ssm_by_name_is_refused_where_it_is_not_installed(no_gpu_kernel):
     with pytest.raises(
         RuntimeError, match="'mamba_ssm' cannot run: .*install it with: MAMBA_KEEP_CUDA_BUILD=TRUE pip"
     ):
-        scan_module._find_backend("mamba_ssm", torch.device("cuda"), torch.float32)
+        scan_module.find_backend_name("mamba_ssm", torch.device("cuda"), torch.float32, "cross_selective_scan")
 
 
 def test_mamba_ssm_that_is_called_past_the_table_says_that_it_is_missing(no_gpu_kernel):
@@ -232,13 +232,13 @@ def test_nothing_is_fetched_without_the_package_that_does_or_against_transformer
         with pytest.raises(
             RuntimeError, match="'kernels' cannot run: .* is missing; install it with: pip install kern"
         ):
-            scan_module._find_backend("kernels", torch.device("cuda"), torch.float32)
+            scan_module.find_backend_name("kernels", torch.device("cuda"), torch.float32, "cross_selective_scan")
         assert scan_module._choose_backend("cuda") == scan_module._choose_backend("xpu") == "torch"
     install_kernels()
     monkeypatch.setenv("USE_HUB_KERNELS", "no")
     assert scan_module.fastest_backend("cuda")[0] == scan_module._choose_backend("cuda") == "torch"
     with pytest.raises(RuntimeError, match="'kernels' cannot run: USE_HUB_KERNELS=no forbids kernels from the Hub"):
-        scan_module._find_backend("kernels", torch.device("xpu"), torch.float32)
+        scan_module.find_backend_name("kernels", torch.device("xpu"), torch.float32, "cross_selective_scan")
     assert "kernels" not in sys.modules
 
 
@@ -258,7 +258,7 @@ def test_a_kernel_that_is_not_to_be_had_is_one_line_and_the_next_backend(error, 
     assert len(sys.modules["kernels"].asked_for) == 1
     scan_module._fetch_mamba_ssm.cache_clear()
     with pytest.raises(RuntimeError, match=f"'kernels' cannot run: .*{words}; start once with a network"):
-        scan_module._find_backend("kernels", torch.device("cuda"), torch.float32)
+        scan_module.find_backend_name("kernels", torch.device("cuda"), torch.float32, "cross_selective_scan")
 
 
 def test_tensors_of_a_cpu_never_go_to_a_kernel_of_the_hub(install_kernels):

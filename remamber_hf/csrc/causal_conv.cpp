@@ -103,9 +103,9 @@ struct Block {
         Pack grad_bias = {};
         for (int64_t batch = 0; batch < args.batch; ++batch)
             for (int64_t t = 0; t < length; ++t) {
-                const Pack z = convolve(weight, batch, t), s = sigmoid(z), silu = z * s;
+                const Pack z = convolve(weight, batch, t), s = sigmoid(z);
                 const Pack grad_y = load_block<IS_FULL>(args.grad_y + y_place(batch, t), count);
-                const Pack grad_z = grad_y * (s + silu - silu * s);
+                const Pack grad_z = grad_y * (s + z * s * (s * -1.0f + 1.0f));  // nothing cancels where z is large
                 grad_bias = grad_bias + grad_z;
                 for (int64_t j = first_column(t); j < width; ++j) {
                     const int64_t step = seen(t, j);

@@ -209,8 +209,9 @@ def test_another_number_of_classes_gets_a_fresh_layer_only_where_that_is_said(mo
 
 def test_positions_of_another_size_are_not_taken_for_those_of_this_one(model, tmp_path):
     model.save_pretrained(tmp_path)
-    with pytest.raises(RuntimeError, match="position_embedding has shape"):
-        VimModel.from_pretrained(tmp_path, image_size=96)
+    for image_size in (96, [64, 48], [16, 192]):  # the last two have as many patches
+        with pytest.raises(RuntimeError, match="position_embedding has shape"):
+            VimModel.from_pretrained(tmp_path, image_size=image_size)
     assert VimModel.from_pretrained(tmp_path)(pictures(1, 96, 96)).last_hidden_state.shape == (1, 37, 24)
 
 
