@@ -8,7 +8,7 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 setup: .venv/ready
 
-.venv/ready: setup.cfg setup.py constraints.txt remamber_hf/csrc/scan.cpp
+.venv/ready: setup.cfg setup.py constraints.txt $(wildcard remamber_hf/csrc/*)
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed, this is ' + sys.version)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[lint,test]"

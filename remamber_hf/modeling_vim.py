@@ -191,7 +191,8 @@ class VimPreTrainedModel(ScanPreTrainedModel):
         It holds for this object and is not saved, as [`~VimPreTrainedModel.set_scan_backend`] does.
 
         Args:
-            name: `"auto"` or a name from `causal_conv.CONV_BACKENDS`.
+            name: `"auto"`, which on a CPU is the C++ kernel where the scan takes its own, or a name from
+                `causal_conv.CONV_BACKENDS`.
 
         Raises:
             ValueError: if the backend is unknown.
