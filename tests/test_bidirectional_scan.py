@@ -138,7 +138,7 @@ def test_a_forward_derivative_is_refused_where_it_would_be_0(scan_backend):
     x = inputs.pop("x")
 
     def derivative(backend):
-        function = functools.partial(scan_both_ways, scan_backend=backend, conv_backend="torch")
+        function = functools.partial(scan_both_ways, scan_backend=backend)
         with warnings.catch_warnings(action="ignore"):  # of PyTorch's own, the first time
             return torch.func.jvp(lambda x: function(x, **inputs), (x,), (torch.ones_like(x),))[1]
 
