@@ -419,7 +419,7 @@ def _why_not_kernels(device: torch.device) -> str:
 # "auto" takes the first that can run; docs/gpu.md has the figures behind the order.
 BACKENDS = {
     "cpu": ScanBackend(selective_scan_cpu, cross_selective_scan_cpu, _why_not_cpu, "cpu", is_float64=False),
-    # Only the fused core is in Triton: the models run no scan of sequences.
+    # Only the fused core is in Triton; sequences, which Vim and in-context fusion scan, are left to the next.
     "triton": ScanBackend(
         selective_scan_torch,
         cross_selective_scan_triton,
