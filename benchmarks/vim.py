@@ -9,7 +9,8 @@ Random weights, float32. Versions take turns in one run, figures are medians of 
 from the plain recurrence's gets no figure.
 
 - The model with other scans: forward at 224×224, batch 1, and forward and backward, batch 2. The rivals run one
-  direction after the other, as published (`rivals.vim_with_scan`); both at once, as ours, take each of them longer.
+  direction after the other, as published (`rivals.vim_with_scan`); both at once, as ours, take each of them longer,
+  and the plain recurrence is timed so too (`rivals.vim_with_grouped_scan`).
   The plain loops' backward pass is quadratic in the length: at 224×224, where a single one takes 20 s and more, they
   are left out, and gradients are compared with those of blocked PyTorch. At 64×64 that is compared with the plain
   recurrence.
