@@ -21,6 +21,7 @@ from .rle import count_covering, decode_rle
 
 
 MASK_OVERLAPS = ("published", "union")
+TARGET_KINDS = ("none", "one", "many")
 SPLIT_ORDER = ("train", "trainval", "val", "validation", "dev")  # then tests, then all others
 MAX_SPLIT_LETTERS = 50  # a split names files
 SPLIT_NAME = f"a word of at most {MAX_SPLIT_LETTERS} letters"
@@ -123,6 +124,11 @@ def row_mask(row: dict, mask_overlap: str = "published") -> np.ndarray:
     if mask_overlap == "published" and not is_generalized and num_covered != coco_mask.area(union):
         return count_covering(parts, height, width) == 1
     return decode_rle(union)
+
+
+def target_kind(row: dict) -> str:
+    """Which of `TARGET_KINDS` a row is: whether its sentences mean nothing in the picture, one object or many."""
+    return TARGET_KINDS[min(len(row["segmentation"]), 2)]
 
 
 def is_split_name(name: object) -> TypeGuard[str]:
