@@ -165,6 +165,9 @@ class ReMamberConfig(SS2DConfig):
         mask_head (`"conv"` or `"mamba"`, defaults to `"conv"`): the head that turns fused maps into mask logits.
         decoder_depths (`list[int]`, defaults to `[2, 4, 2, 2]`): blocks per level of the Mamba head, coarse to fine.
         conv_head_ratio (`int`, defaults to 4): channels of the Conv head over those of the first stage.
+        predicts_presence (`bool`, defaults to `False`):
+            whether a head says, besides the mask, if the expression means anything in the picture at all.
+        presence_loss_weight (`float`, defaults to 0.2): factor of that head's cross-entropy in the loss.
 
     The fields of [`SS2DConfig`] apply to the scans of fusion and mask head; `vision_config` has those of the backbone.
     """
@@ -189,6 +192,8 @@ class ReMamberConfig(SS2DConfig):
     mask_head: Literal["conv", "mamba"] = "conv"
     decoder_depths: list[int] | tuple[int, ...] = (2, 4, 2, 2)
     conv_head_ratio: int = 4
+    predicts_presence: bool = False
+    presence_loss_weight: float | int = 0.2
 
     def __post_init__(self, **kwargs: Any) -> None:
         check_num_labels(kwargs)
@@ -275,6 +280,8 @@ class ReMamberConfig(SS2DConfig):
         require_positive(
             self, "text_length", "channel_scan_size", "correlation_size", "num_fusion_blocks", "conv_head_ratio"
         )
+        if not 0 <= self.presence_loss_weight < float("inf"):
+            raise ValueError(f"presence_loss_weight is {self.presence_loss_weight}; give a number from 0 up.")
         num_stages = len(self.vision_config.hidden_sizes)
         if num_stages != 4:
             raise ValueError(f"vision_config has {num_stages} stages; ReMamber's mask heads read exactly 4.")

@@ -8,14 +8,12 @@ Maps are (batch, height, width, channels) inside; what the public classes return
 from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
 
 import reprlib
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Self, TypeVar, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
@@ -27,9 +25,11 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .configuration_remamber import LEGACY_END_TOKEN, ReMamberConfig, text_config_of, vision_config_of
 from .fusion_remamber import FUSIONS, NormAdaptationBlock
+from .losses_remamber import presence_loss, segmentation_loss
 from .mask_heads_remamber import MASK_HEADS, ConvMixer, ConvNormReLU, fold_batch_norms
-from .modeling_scan import check_keywords
+from .modeling_scan import check_keywords, check_values
 from .modeling_vmamba import VMambaModel, VMambaPreTrainedModel, channels_first, channels_last, resize
+from .presence_head_remamber import PresenceHead
 from .saved_code import CUSTOM_PIPELINES
 
 
@@ -44,6 +44,7 @@ class ReMamberModelOutput(ModelOutput):
     text_hidden_states: hidden states of the tokens (batch, text_length, text channels).
     hidden_states: the map after the stem, then the four fused maps, when asked for.
     attentions: attention maps of the text encoder's layers, when asked for.
+    text_pooler_output: the text's vector, that of its end token (num_expressions, text channels).
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -51,19 +52,22 @@ class ReMamberModelOutput(ModelOutput):
     text_hidden_states: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+    text_pooler_output: torch.Tensor | None = None
 
 
 @dataclass
 class ReMamberImageSegmentationOutput(ModelOutput):
     """
-    loss: dice + binary cross-entropy, a scalar, when labels were given.
+    loss: dice + binary cross-entropy, and that of the presence, a scalar, when labels were given.
     logits: mask logits (batch, 1, height, width), before the sigmoid.
+    presence_logits: whether each expression means anything (batch), before the sigmoid, with `predicts_presence`.
     hidden_states: the map after the stem, then the four fused maps, when asked for.
     attentions: attention maps of the text encoder's layers, when asked for.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
+    presence_logits: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -102,12 +106,16 @@ def load_part(
     return part
 
 
-def load_whole(model_class: type[Model], name: str | PathLike[str], **kwargs: Any) -> Model:
-    """A pretrained model; ValueError if weights are missing, where transformers makes random ones and goes on."""
+def load_whole(model_class: type[Model], name: str | PathLike[str], fresh: str | None = None, **kwargs: Any) -> Model:
+    """
+    A pretrained model; ValueError if weights are missing, where transformers makes random ones and goes on, but for
+    those whose names start with `fresh`.
+    """
     loaded: Any = model_class.from_pretrained(name, output_loading_info=True, **kwargs)  # not annotated as a pair
     model, report = loaded
-    if report["missing_keys"]:
-        raise ValueError(f"it lacks the weights of {sorted(report['missing_keys'])[0]} and is no whole model.")
+    missing = sorted(key for key in report["missing_keys"] if fresh is None or not key.startswith(fresh))
+    if missing:
+        raise ValueError(f"it lacks the weights of {missing[0]} and is no whole model.")
     return model
 
 
@@ -140,6 +148,8 @@ class ReMamberPreTrainedModel(VMambaPreTrainedModel):
         if isinstance(module, NormAdaptationBlock):
             init.zeros_(module.adaptation.weight)
             init.zeros_(module.adaptation.bias)
+        elif isinstance(module, PresenceHead):
+            module.start_from_prior()
 
     @classmethod
     def from_vision_text_pretrained(
@@ -273,28 +283,6 @@ def check_tokens(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, e
     )
 
 
-def check_values(is_right: torch.Tensor, message: str, describe: Callable[[], str]) -> None:
-    """
-    Raise a ValueError unless `is_right`, a tensor of one bool, holds.
-
-    A GPU would run dry until it is read. There, and in code that is compiled or exported, it is an assertion on the
-    device, for which nothing waits: it writes its text to the error stream, the next synchronization raises
-    "device-side assert triggered", and CUDA is of no more use to this process. Devices without such assertions, and
-    CPUs, read it.
-
-    Args:
-        message: what the assertion says, in under 255 bytes as CUDA wants it.
-        describe: makes the text of the ValueError, which can tell the values.
-    """
-    if is_right.is_meta:
-        return
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(is_right) is not torch.Tensor
-    if is_traced or is_right.device.type == "cuda":
-        torch._assert_async(is_right, message)
-    elif not is_right.cpu().numpy():
-        raise ValueError(describe())
-
-
 def mask_after_end(input_ids: torch.Tensor, end_token_id: int) -> torch.Tensor:
     """1 up to the first end token and 0 after it, for tokens (batch, length); all 1 where there is none."""
     is_end = (input_ids == end_token_id).to(torch.int64)
@@ -417,16 +405,22 @@ class ReMamberModel(ReMamberPreTrainedModel):
             text_hidden_states=text.last_hidden_state,
             hidden_states=tuple(maps),
             attentions=text.attentions,
+            text_pooler_output=text.pooler_output,
         )
 
 
 class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
-    """ReMamber with a mask head: the mask of the object that an expression means."""
+    """
+    ReMamber with a mask head: the mask of what an expression means; with `predicts_presence` also whether it means
+    anything in the picture.
+    """
 
     def __init__(self, config: ReMamberConfig):
         super().__init__(config)
         self.remamber = ReMamberModel(config)
         self.mask_head = MASK_HEADS[config.mask_head](config)
+        # Last: a seed gives the other weights the same values with it and without.
+        self.presence_head = PresenceHead(config) if config.predicts_presence else None
         self.is_folded = False
         self.post_init()
 
@@ -441,6 +435,7 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         labels: torch.Tensor | None = None,
         num_images: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
+        is_present: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ReMamberImageSegmentationOutput:
         """
@@ -450,13 +445,17 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
             attention_mask: 1 for tokens, 0 for padding (num_expressions, text_length); by default what comes after the
                 first end token is padding.
             image_index: picture of each expression (num_expressions), where pictures are shared.
-            labels: masks (num_expressions, height, width) of 0 and 1, of the pictures' size; with them comes `loss`.
+            labels: masks (num_expressions, height, width) of 0 and 1, of the pictures' size, all 0 for an expression
+                that means nothing; with them comes `loss`.
             num_images: number of pictures that `image_index` was made for (num_expressions).
             token_type_ids: not read; tokenizers of other kinds give them, and CLIP's text has no segments.
+            is_present: beside labels, whether each expression means something (num_expressions), for the presence
+                head; by default where a label has a pixel. A small object may have none at this size.
             kwargs: as `ReMamberModel` takes them.
 
         Returns:
-            `logits` (num_expressions, 1, height, width) at the pictures' size.
+            `logits` (num_expressions, 1, height, width) at the pictures' size, which the presence leaves as they are,
+            and with `predicts_presence` the `presence_logits` (num_expressions).
 
         Raises:
             ValueError: if tokens, pictures, expressions or labels do not fit, see `ReMamberModel` and
@@ -475,9 +474,18 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         logits = self.mask_head(feature_maps, outputs.text_hidden_states)
         size = check_tensor("pixel_values", pixel_values).shape[-2:]
         logits = channels_first(resize(logits, size, align_corners=True))
+        presence_logits = None
+        if self.presence_head is not None:
+            presence_logits = self.presence_head(feature_maps[-1], outputs.text_pooler_output)
         loss = None if labels is None else segmentation_loss(logits, labels)
+        if loss is not None and presence_logits is not None:
+            loss = loss + self.config.presence_loss_weight * presence_loss(presence_logits, labels, is_present)
         return ReMamberImageSegmentationOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+            loss=loss,
+            logits=logits,
+            presence_logits=presence_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
         )
 
     def optimize_for_inference(self, compile: bool | str = False) -> "ReMamberForImageSegmentation":
@@ -534,47 +542,6 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         if self.is_saved_with_code:
             self.config.custom_pipelines = deepcopy(CUSTOM_PIPELINES)
         super().save_pretrained(save_directory, *args, **kwargs)
-
-
-def segmentation_loss(
-    logits: torch.Tensor, labels: torch.Tensor, dice_weight: float = 1.0, cross_entropy_weight: float = 1.0
-) -> torch.Tensor:
-    """
-    Dice plus binary cross-entropy, in float32 or more; with weights of 1 as the released code trains.
-
-    Dice is the mean over the batch of 1 − (2·Σpq + 1) / (Σp + Σq + 1), p the probabilities and q the mask.
-
-    Args:
-        logits: (batch, 1, height, width).
-        labels: (batch, height, width) or (batch, 1, height, width): 0 and 1, bool, or fractions between; any dtype.
-        dice_weight, cross_entropy_weight: factors of the two.
-
-    Raises:
-        ValueError: if the two sizes differ, or labels are outside [0, 1]; see `check_values`.
-    """
-    if not isinstance(labels, torch.Tensor):
-        raise ValueError(f"labels came as {type(labels).__name__}; give a tensor, one mask per expression.")
-    if labels.shape not in (logits.shape, logits[:, 0].shape):
-        raise ValueError(
-            f"labels have shape {tuple(labels.shape)}, logits {tuple(logits.shape)}; give one mask per expression, of "
-            "the size of pixel_values."
-        )
-    if labels.dtype != torch.bool:
-        check_values(
-            ((labels >= 0) & (labels <= 1)).all(),
-            "labels are not in [0, 1]: give 1 for the object and 0 for the rest.",
-            lambda: (
-                f"labels from {labels.min().item()} to {labels.max().item()} came; give 1 for the object and 0 for "
-                "the rest, as in `labels == 255`. There is no value for pixels to be ignored."
-            ),
-        )
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(1)  # (batch, height * width)
-    labels = labels.to(logits.dtype).flatten(1)
-    probabilities = logits.sigmoid()
-    overlap = (probabilities * labels).sum(1)
-    dice = 1 - (2 * overlap + 1) / (probabilities.sum(1) + labels.sum(1) + 1)
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, labels)
-    return dice_weight * dice.mean() + cross_entropy_weight * cross_entropy
 
 
 __all__ = ["ReMamberForImageSegmentation", "ReMamberModel", "ReMamberPreTrainedModel"]

@@ -5,6 +5,7 @@
 from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
 
 import math
+from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
@@ -46,6 +47,28 @@ def check_pixel_values(pixel_values: torch.Tensor, num_channels: int) -> None:
         )
     if not pixel_values.is_floating_point():
         raise ValueError(f"pixel_values are {pixel_values.dtype}; give normalized floats, as the processor does.")
+
+
+def check_values(is_right: torch.Tensor, message: str, describe: Callable[[], str]) -> None:
+    """
+    Raise a ValueError unless `is_right`, a tensor of one bool, holds.
+
+    A GPU would run dry until it is read. There, and in code that is compiled or exported, it is an assertion on the
+    device, for which nothing waits: it writes its text to the error stream, the next synchronization raises
+    "device-side assert triggered", and CUDA is of no more use to this process. Devices without such assertions, and
+    CPUs, read it.
+
+    Args:
+        message: what the assertion says, in under 255 bytes as CUDA wants it.
+        describe: makes the text of the ValueError, which can tell the values.
+    """
+    if is_right.is_meta:
+        return
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(is_right) is not torch.Tensor
+    if is_traced or is_right.device.type == "cuda":
+        torch._assert_async(is_right, message)
+    elif not is_right.cpu().numpy():
+        raise ValueError(describe())
 
 
 class ScanModule(nn.Module):

@@ -7,6 +7,7 @@ import runpy
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from transformers import set_seed
@@ -43,7 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     if is_main:
         print(describe_steps(training_arguments, processor))
     if model_arguments.lora is not None:
-        model = add_lora(model, model_arguments.lora)  # type: ignore[arg-type]  # JSON's text is read by now
+        fields: Any = model_arguments.lora  # JSON's text is read by now
+        model = add_lora(model, fields, whole=["presence_head"] if model_arguments.predicts_presence else [])
     trainer = make_trainer(model, processor, data, data_arguments, training_arguments)
 
     metrics, train_metrics = {}, {}

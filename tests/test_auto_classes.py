@@ -77,7 +77,12 @@ CODE_OF_PIPELINE = {
     "processing_remamber.py",
     "pipeline_remamber.py",
 }
-CODE_OF_FUSION = {"fusion_remamber.py", "mask_heads_remamber.py"}
+CODE_OF_FUSION = {
+    "fusion_remamber.py",
+    "mask_heads_remamber.py",
+    "presence_head_remamber.py",
+    "losses_remamber.py",
+}
 CODE_OF_REMAMBER = (
     {"oldest_transformers.py"}
     | CODE_OF_VMAMBA

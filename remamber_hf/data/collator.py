@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import default_collate
 
 from .rle import encode_mask
-from .rows import row_mask
+from .rows import row_mask, target_kind
 
 
 class ReMamberCollator:
@@ -50,6 +50,7 @@ class ReMamberCollator:
             pixel_values: (batch, 3, height, width), float32; with `share_pictures` (pictures, 3, height, width).
             image_index: (batch), int64, the picture of each row; only where pictures are shared.
             labels: (batch, height, width), uint8, 0 or 1, at the size of pixel_values.
+            is_present: (batch), bool, whether the sentence means something in the picture.
             ref_ids: with `keep_ids`, a list of the rows' ids, None where a row has none; no input of the model.
             original_masks: with `keep_masks`, a list of RLE dicts for `decode_mask`; no input of the model.
 
@@ -75,6 +76,7 @@ class ReMamberCollator:
             **tokens,
             "pixel_values": default_collate([pixels for _, pixels in pictures]),
             "labels": default_collate(labels),
+            "is_present": torch.tensor([target_kind(row) != "none" for row in rows]),
         }
         if len(pictures) < len(rows):
             batch["image_index"] = torch.tensor(image_index)

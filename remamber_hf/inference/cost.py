@@ -38,7 +38,7 @@ def find_remamber(model: nn.Module) -> Any:
 
 def model_parts(model: nn.Module) -> dict[str, nn.Module]:
     """
-    The parts of a ReMamber, however it is wrapped.
+    The parts of a ReMamber, however it is wrapped; "presence_head" only if it has one.
 
     Raises:
         ValueError: if `model` is or holds no [`ReMamberForImageSegmentation`].
@@ -49,6 +49,7 @@ def model_parts(model: nn.Module) -> dict[str, nn.Module]:
         "backbone": whole.remamber.backbone,
         "fusion": whole.remamber.fusions,
         "mask_head": whole.mask_head,
+        **({} if whole.presence_head is None else {"presence_head": whole.presence_head}),
     }
 
 
@@ -65,7 +66,8 @@ def count_parts(model: nn.Module, image_size: int = 480) -> dict[str, dict[str, 
         image_size: side of the picture in pixels.
 
     Returns:
-        "text_encoder", "backbone", "fusion", "mask_head" and "whole", their sum → "parameters", "flops".
+        "text_encoder", "backbone", "fusion", "mask_head", maybe "presence_head", and "whole", their sum, each →
+        "parameters", "flops".
 
     Raises:
         ValueError: if it is another model, or there is no such picture.

@@ -52,6 +52,7 @@ def load_model(
     revision: str = "main",
     token: str | bool | None = None,
     attn_implementation: str | None = None,
+    predicts_presence: bool = False,
 ) -> tuple[ReMamberForImageSegmentation, ReMamberProcessor]:
     """
     Load a model for inference and its processor.
@@ -63,6 +64,8 @@ def load_model(
         revision: branch, tag or commit on the Hub.
         token: for a private model on the Hub; True takes the one that is stored on this machine.
         attn_implementation: of the text encoder's attention, "sdpa" or "eager" for example; by default transformers'.
+        predicts_presence: whether to give a model that has none a new presence head, to be trained; until then it
+            says of everything that it is there.
 
     Raises:
         ValueError: if it is no ReMamber model, lacks weights or a tokenizer, its parts do not agree, or device or
@@ -72,6 +75,8 @@ def load_model(
     target, number_type = find_device(device), find_dtype(dtype)
     place: dict[str, Any] = {"revision": revision, "token": token}
     config = load_config(name, **place)
+    fresh = "presence_head." if predicts_presence and not config.predicts_presence else None
+    config.predicts_presence |= predicts_presence
     if getattr(config, "quantization_config", None) is not None:
         raise ValueError(f"{name} has quantized weights (quantization_config); give the model from before.")
     try:
@@ -79,6 +84,7 @@ def load_model(
         model = load_whole(
             ReMamberForImageSegmentation,
             name,
+            fresh=fresh,
             config=config,
             dtype=number_type,
             trust_remote_code=False,

@@ -45,6 +45,12 @@ class ModelArguments:
         },
     )
     vocabulary_size: int = field(default=1024, metadata={"help": "Tokens of the tokenizer that is trained."})
+    predicts_presence: bool = field(
+        default=False,
+        metadata={
+            "help": "Have the model say whether an expression means anything: a new head, where --model has none yet."
+        },
+    )
     lora: dict | str | None = field(
         default=None,
         metadata={"help": "Train low-rank adapters: fields of peft's LoraConfig, as a mapping or a JSON file."},
@@ -90,7 +96,7 @@ class DataArguments:
     )
 
 
-PARTS = ("text_encoder", "backbone", "fusion", "mask_head")
+PARTS = ("text_encoder", "backbone", "fusion", "mask_head", "presence_head")
 WEIGHT_DECAY_MODES = ("matrices", "published")
 
 
@@ -201,8 +207,6 @@ class ReMamberTrainingArguments(TrainingArguments):
         unknown = [part for part in self.freeze if part not in PARTS]
         if unknown:
             raise ValueError(f"freeze names {', '.join(unknown)}; the parts are {', '.join(PARTS)}.")
-        if set(self.freeze) == set(PARTS):
-            raise ValueError("freeze names every part; leave out what is to be trained.")
         if min(self.dice_weight, self.cross_entropy_weight) < 0 or self.dice_weight + self.cross_entropy_weight == 0:
             raise ValueError(
                 f"dice_weight is {self.dice_weight}, cross_entropy_weight is {self.cross_entropy_weight}; neither may "

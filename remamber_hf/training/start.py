@@ -44,6 +44,8 @@ def fields_of(arguments: ModelArguments) -> dict:
     """The fields of the config that a run is told; ValueError for those that no config has, or a part brings."""
     fields: Any = arguments.model_config or {}  # JSON's text is read by now
     check_fields(fields)
+    if arguments.predicts_presence:
+        fields = {**fields, "predicts_presence": True}
     if arguments.text_model is not None and {"text_config", "vision_config"} & fields.keys():
         raise ValueError("model_config has text_config or vision_config; text_model and vision_model bring theirs.")
     return fields
@@ -56,7 +58,7 @@ def build_model(
     side = arguments.image_size or DEFAULT_IMAGE_SIZE
     image_processor = ReMamberImageProcessorPil(size={"height": side, "width": side})
     if arguments.model is not None:
-        model, processor = load_model(arguments.model, "cpu", "float32")
+        model, processor = load_model(arguments.model, "cpu", "float32", predicts_presence=arguments.predicts_presence)
         if arguments.image_size is not None:
             processor.image_processor.size = image_processor.size
         return model, processor
@@ -113,7 +115,9 @@ def read_config(arguments: ModelArguments) -> ReMamberConfig:
         ValueError: if a model that is named is not there or of another kind, or fields are refused.
     """
     if arguments.model is not None:
-        return load_config(arguments.model)
+        config = load_config(arguments.model)
+        config.predicts_presence |= arguments.predicts_presence
+        return config
     fields = fields_of(arguments)
     if arguments.text_model is not None:
         parts = {

@@ -23,8 +23,8 @@ from ..data.collator import ReMamberCollator
 from ..data.rle import decode_mask
 from ..evaluation.referring_iou.scores import count_pixels, referring_iou
 from ..files import make_whole_file, weights_as_umask_says
-from ..inference.cost import count_forward, model_parts
-from ..modeling_remamber import segmentation_loss
+from ..inference.cost import count_forward, find_remamber, model_parts
+from ..losses_remamber import presence_loss, segmentation_loss
 from ..processing_remamber import ReMamberProcessor
 from .arguments import ReMamberTrainingArguments
 from .checkpoints import (
@@ -137,8 +137,14 @@ class ReferringSegmentationTrainer(Trainer):
 
     def _prepare_to_train(self, model: nn.Module):
         """What the arguments ask of a model, before its first step."""
+        parts = model_parts(model)
+        lacking = set(self.args.freeze) - set(parts)
+        if lacking:
+            raise ValueError(f"freeze names {', '.join(lacking)}, which this model does not have; leave it out.")
+        if set(self.args.freeze) == set(parts):
+            raise ValueError("freeze names every part; leave out what is to be trained.")
         for part in self.args.freeze:
-            model_parts(model)[part].requires_grad_(False)
+            parts[part].requires_grad_(False)
         if self.args.sync_batch_norm and self.args.world_size > 1:
             synchronize_batch_norm(model)
 
@@ -270,7 +276,7 @@ class ReferringSegmentationTrainer(Trainer):
                 "text_encoder": self.args.text_encoder_learning_rate,
             }
             groups = []  # in the order in which checkpoints have them
-            for part in ("fusion", "mask_head", "backbone", "text_encoder", None):
+            for part in ("fusion", "mask_head", "backbone", "text_encoder", "presence_head", None):
                 for group in optimizer.param_groups:
                     # None: what a subclass or a wrapper has besides the parts
                     parameters = [parameter for parameter in group["params"] if parts.get(id(parameter)) == part]
@@ -304,7 +310,7 @@ class ReferringSegmentationTrainer(Trainer):
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
             return (loss, outputs) if return_outputs else loss
-        loss = self.weighted_loss(outputs.logits, labels)
+        loss = self.weighted_loss(outputs.logits, labels) + self.presence_loss(outputs, labels, inputs)
         if num_items_in_batch is not None:
             loss = loss * (len(labels) * self.current_gradient_accumulation_steps / num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
@@ -327,6 +333,13 @@ class ReferringSegmentationTrainer(Trainer):
 
     def weighted_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return segmentation_loss(logits, labels, self.args.dice_weight, self.args.cross_entropy_weight)
+
+    def presence_loss(self, outputs: Any, labels: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor | float:
+        """That of the presence head, by the model's own weight; 0 without one."""
+        if outputs.presence_logits is None:
+            return 0.0
+        weight = find_remamber(self.model).config.presence_loss_weight
+        return weight * presence_loss(outputs.presence_logits, labels, inputs.get("is_present"))
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         ref_ids = inputs.pop("ref_ids", [])
