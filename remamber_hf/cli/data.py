@@ -49,9 +49,14 @@ def synthesize(
     no_target: Annotated[
         bool, typer.Option("--no_target", "--no-target", help="Also write grefs(unc).json, with untrue expressions.")
     ] = False,
+    many: Annotated[
+        bool, typer.Option("--many", help="Also write grefs(unc).json, with expressions about several objects.")
+    ] = False,
 ):
     """Render pictures of coloured shapes with expressions, as a REFER data set called "shapes"."""
-    summary = synthesize_scenes(output_dir, images, seed, image_size=image_size, style=style, no_target=no_target)
+    summary = synthesize_scenes(
+        output_dir, images, seed, image_size=image_size, style=style, no_target=no_target, many=many
+    )
     typer.echo(f"written: {output_dir}, {summary['images']} pictures, {summary['sentences']} sentences")
 
 

@@ -4,7 +4,7 @@
 
     <output_dir>/<dataset_name>/instances.json
     <output_dir>/<dataset_name>/refs(unc).p
-    <output_dir>/<dataset_name>/grefs(unc).json          only with no_target
+    <output_dir>/<dataset_name>/grefs(unc).json          only with no_target or many
     <output_dir>/images/mscoco/images/train2014/<dataset_name>_<image_id>.jpg
 
 A segmentation is a list: of a polygon where pycocotools makes the visible mask of it, pixel for pixel, and of a
@@ -29,7 +29,12 @@ from tqdm import tqdm
 from ..data.rle import encode_mask
 from ..files import check_new_folder, make_whole_folder
 from .scenes import SCENE_SAMPLERS, STYLE_SHAPES, Scene, SceneObject, contours_of, mask_of, render, sample_scene
-from .writers import sample_absent_expressions, sample_expressions
+from .writers import (
+    sample_absent_expressions,
+    sample_absent_many_expressions,
+    sample_expressions,
+    sample_many_expressions,
+)
 
 
 GENERATOR_VERSION = "1.1.0"
@@ -70,7 +75,15 @@ def sample_picture(image_index: int, *, seed: int, style: str) -> tuple[Scene, d
 
 
 def make_picture(
-    image_index: int, *, seed: int, style: str, image_size: int, no_target: bool, image_folder: Path, dataset_name: str
+    image_index: int,
+    *,
+    seed: int,
+    style: str,
+    image_size: int,
+    no_target: bool,
+    many: bool,
+    image_folder: Path,
+    dataset_name: str,
 ) -> dict:
     """Sample, draw and save picture `image_index`; return its annotations and expressions, without ids."""
     scene, expressions = sample_picture(image_index, seed=seed, style=style)
@@ -91,9 +104,16 @@ def make_picture(
                 "expressions": expressions.get(index, []),
             }
         )
-    # A stream of its own, so that pictures and expressions are the same with and without these.
-    absent = sample_absent_expressions(scene, np.random.default_rng((seed, image_index, 1))) if no_target else []
-    return {"file_name": file_name, "objects": objects, "absent": absent}
+    # Streams of their own, so that pictures and expressions are the same with and without these.
+    absent, meant = [], {}
+    if no_target:
+        absent = sample_absent_expressions(scene, np.random.default_rng((seed, image_index, 1)))
+    if many:
+        meant = sample_many_expressions(scene, np.random.default_rng((seed, image_index, 2)))
+    if many and no_target:
+        absent += sample_absent_many_expressions(scene, np.random.default_rng((seed, image_index, 3)))
+    groups = [(sorted(indices), texts) for indices, texts in meant.items()]
+    return {"file_name": file_name, "objects": objects, "absent": absent, "groups": groups}
 
 
 def synthesize(
@@ -105,6 +125,7 @@ def synthesize(
     style: str = "plain",
     num_workers: int = 2,
     no_target: bool = False,
+    many: bool = False,
     progress: bool = True,
     dataset_name: str = "shapes",
 ) -> dict:
@@ -117,11 +138,13 @@ def synthesize(
         image_size: side of the square pictures in pixels, at least 64.
         style: "plain" (flat shapes apart from each other) or "rich".
         num_workers: processes that draw pictures; 1 draws in this process.
-        no_target: also write grefs(unc).json with expressions that are true of nothing.
+        no_target: also write grefs(unc).json, with expressions that are true of nothing.
+        many: also write grefs(unc).json, with expressions that are true of several objects.
         progress: show a progress bar.
         dataset_name: name of the folder of annotations.
 
-    Returns the folder and the counts: images, objects, refs and sentences, refs per split, refs without a target.
+    Returns the folder and the counts: images, objects, refs and sentences, refs per split, refs without a target and
+    with several.
     """
     _check_arguments(output_dir, num_images, seed, image_size, style, num_workers)
     with make_whole_folder(output_dir) as unfinished:
@@ -134,6 +157,7 @@ def synthesize(
             style=style,
             image_size=image_size,
             no_target=no_target,
+            many=many,
             image_folder=image_folder,
             dataset_name=dataset_name,
         )
@@ -144,8 +168,8 @@ def synthesize(
         # Pickle marks strings that are one object, which depends on the workers; JSON makes every string anew.
         refs_bytes = pickle.dumps(json.loads(json.dumps(refs)), protocol=2)
         (annotation_folder / f"refs({SPLIT_BY}).p").write_bytes(refs_bytes)
-        if no_target:
-            grefs = _build_grefs(pictures, refs)
+        if no_target or many:
+            grefs = _build_grefs(pictures, instances["annotations"], refs)
             (annotation_folder / f"grefs({SPLIT_BY}).json").write_text(json.dumps(grefs))
     return {
         "output_dir": str(Path(output_dir).absolute()),
@@ -155,6 +179,7 @@ def synthesize(
         "sentences": sum(len(ref["sentences"]) for ref in refs),
         "refs_per_split": {name: sum(ref["split"] == name for ref in refs) for name in SPLITS},
         "no_target_refs": sum(bool(picture["absent"]) for picture in pictures),
+        "many_refs": sum(len(picture["groups"]) for picture in pictures),
     }
 
 
@@ -237,30 +262,38 @@ def _build_annotations(pictures: list[dict], info: dict, shapes: tuple[str, ...]
     return {"info": info, "images": images, "annotations": annotations, "categories": categories}, refs
 
 
-def _build_grefs(pictures: list[dict], refs: list[dict]) -> list[dict]:
-    """Put refs as gRefCOCO does, with lists of ids, and add one without a target for each picture that has any."""
+def _build_grefs(pictures: list[dict], annotations: list[dict], refs: list[dict]) -> list[dict]:
+    """
+    Put refs as gRefCOCO does, with lists of ids; add one for each group of objects that is meant together, and one
+    without a target for each picture that has any.
+    """
     grefs = [
         ref | {"ann_id": [ref["ann_id"]], "category_id": [ref["category_id"]], "no_target": False} for ref in refs
     ]
     num_sentences = sum(len(ref["sentences"]) for ref in refs)
+    num_annotations = 0
     for image_index, picture in enumerate(pictures):
-        if not picture["absent"]:
-            continue
-        sentences = _number_sentences(picture["absent"], num_sentences + 1)
-        num_sentences += len(sentences)
-        grefs.append(
-            {
-                "ref_id": len(grefs) + 1,
-                "ann_id": [-1],
-                "image_id": image_index + 1,
-                "category_id": [-1],
-                "split": split_of(image_index),
-                "sent_ids": [sentence["sent_id"] for sentence in sentences],
-                "sentences": sentences,
-                "file_name": picture["file_name"],
-                "no_target": True,
-            }
-        )
+        drawn = annotations[num_annotations : num_annotations + len(picture["objects"])]
+        num_annotations += len(drawn)
+        meant = [([drawn[index] for index in indices], texts) for indices, texts in picture["groups"]]
+        if picture["absent"]:
+            meant.append(([], picture["absent"]))
+        for targets, texts in meant:
+            sentences = _number_sentences(texts, num_sentences + 1)
+            num_sentences += len(sentences)
+            grefs.append(
+                {
+                    "ref_id": len(grefs) + 1,
+                    "ann_id": [target["id"] for target in targets] or [-1],
+                    "image_id": image_index + 1,
+                    "category_id": [target["category_id"] for target in targets] or [-1],
+                    "split": split_of(image_index),
+                    "sent_ids": [sentence["sent_id"] for sentence in sentences],
+                    "sentences": sentences,
+                    "file_name": picture["file_name"],
+                    "no_target": not targets,
+                }
+            )
     return grefs
 
 

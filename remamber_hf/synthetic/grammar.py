@@ -17,6 +17,8 @@ description. What is almost so is possible and not certain.
 - the k-th from a side: the candidates next to it in that order are `POSITION_MARGIN` away.
 - above, below, left of, right of: at least `RELATION_MARGIN` that way, and `RELATION_SLOPE` times as far as sideways.
 - closest to: ahead of the next candidate by `NEAREST_MARGIN`. The object it is close to is no candidate.
+- "the red circles", "everything left of the ring": every candidate. Of several, left, right, top and bottom are those
+  that lie in that half, clear by `HALF_MARGIN`. "both" is certain where there are two candidates, and possible of any.
 - between: opposite the middle half of the line between the two, at most `BETWEEN_REACH` off it.
 """
 
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -104,7 +106,21 @@ WORDS: Words = PLAIN_WORDS | {
     },
     "and": {None: ("and",)},
     "not": {None: ("not",)},
-    "filler": {None: ("the", "a", "that is", "which is", "in")},
+    "filler": {None: ("the", "a", "that is", "which is", "that are", "which are", "in", "all")},
+    "shapes": {
+        "circle": ("circles", "discs"),
+        "square": ("squares", "boxes"),
+        "triangle": ("triangles",),
+        "star": ("stars",),
+        "cross": ("crosses", "plus signs"),
+        "ring": ("rings", "hoops"),
+        "heart": ("hearts",),
+        "diamond": ("diamonds", "rhombuses"),
+        "crescent": ("crescents", "moons"),
+    },
+    "several": {None: ("shapes", "objects", "ones")},
+    "everything": {None: ("everything",)},
+    "both": {None: ("both",)},
 }
 PHRASES = {
     phrase: (role, value) for role, values in WORDS.items() for value, phrases in values.items() for phrase in phrases
@@ -114,6 +130,7 @@ LONGEST_PHRASES = {
     word: length for length, word in sorted((len(phrase.split()), phrase.split()[0]) for phrase in PHRASES)
 }
 
+PLURALS = ("shapes", "several", "everything")  # roles of nouns that mean every candidate
 # The kind of expression that a role makes: roles that describe an object by itself, roles that pick among candidates.
 PROPERTY_KINDS = {"size": "size", "texture": "texture", "outline": "texture", "colour": "colour", "shape": "shape"}
 SELECTOR_KINDS = {
@@ -130,13 +147,18 @@ Token = tuple[str, Any]
 
 @dataclass(frozen=True)
 class Description:
-    """A parsed expression. Properties and the selector are (role, value); anchors are what a relation refers to."""
+    """
+    A parsed expression. Properties and the selector are (role, value); anchors are what a relation refers to. It means
+    one object, or every candidate (`is_plural`), maybe just two of them (`is_both`).
+    """
 
     properties: tuple[Token, ...]
     excluded: tuple[Token, ...] = ()
     selector: Token | None = None
     relation: str | None = None
     anchors: tuple[Description, ...] = ()
+    is_plural: bool = False
+    is_both: bool = False
 
 
 class Reading(NamedTuple):
@@ -166,6 +188,14 @@ def is_true_of_one(expression: str, scene: Scene, index: int) -> bool:
     """Whether an expression is certainly true of one object, and nobody could mean another."""
     reading = read_expression(expression, scene)
     return reading.certain == reading.possible == {index}
+
+
+def is_true_of_many(expression: str, scene: Scene) -> frozenset[int]:
+    """The objects, two or more, that an expression is certainly true of, and nobody could mean others; else none."""
+    if not parse_expression(expression).is_plural:
+        return frozenset()
+    reading = read_expression(expression, scene)
+    return reading.certain if reading.certain == reading.possible and len(reading.certain) > 1 else frozenset()
 
 
 def is_true_of_none(expression: str, scene: Scene) -> bool:
@@ -223,7 +253,11 @@ def parse_expression(expression: str) -> Description:
             raise ValueError(f"{expression!r} needs 'between' one thing 'and' another.")
         parts = [rest[: splits[0]], rest[splits[0] + 1 :]]
     anchors = tuple(_parse_noun_phrase(part, expression) for part in parts)
-    return Description(head.properties, head.excluded, head.selector, relation, anchors)
+    if any(anchor.is_plural for anchor in anchors):
+        raise ValueError(f"{expression!r} relates something to several things; one can be read.")
+    if head.is_plural and relation == "nearest":
+        raise ValueError(f"{expression!r} asks for the nearest of several things; one can be read.")
+    return replace(head, relation=relation, anchors=anchors)
 
 
 def _parse_noun_phrase(tokens: list[Token], expression: str) -> Description:
@@ -233,8 +267,11 @@ def _parse_noun_phrase(tokens: list[Token], expression: str) -> Description:
     ordinals: list[int] = []
     starts: list[str] = []
     num_nouns = 0
-    is_negated = False
+    is_negated = is_plural = False
+    num_both = sum(role == "both" for role, _ in tokens)
     for role, value in tokens:
+        is_plural |= role in PLURALS and not is_negated
+        role = "shape" if role == "shapes" else "any" if role in PLURALS else role
         if is_negated and role not in PROPERTY_KINDS:
             raise ValueError(f"{expression!r} denies something other than a property.")
         if role in PROPERTY_KINDS:
@@ -243,7 +280,7 @@ def _parse_noun_phrase(tokens: list[Token], expression: str) -> Description:
             selectors.append((role, value))
         elif role in ("ordinal", "from"):
             (ordinals if role == "ordinal" else starts).append(value)
-        elif role not in ("any", "not"):
+        elif role not in ("any", "not", "both"):
             raise ValueError(f"{expression!r} has {role!r} words where none can be read.")
         num_nouns += role in ("any", "shape") and not is_negated
         is_negated = role == "not"
@@ -256,7 +293,12 @@ def _parse_noun_phrase(tokens: list[Token], expression: str) -> Description:
         raise ValueError(
             f"{expression!r} has {len(selectors)} words of place or degree for one thing; one can be read."
         )
-    return Description(tuple(properties), tuple(excluded), selectors[0] if selectors else None)
+    if is_plural and selectors and selectors[0][0] in ("order", "superlative"):
+        raise ValueError(f"{expression!r} picks one of several things by a plural.")
+    if num_both > is_plural:
+        raise ValueError(f"{expression!r} has 'both' where no two things are named.")
+    selector = selectors[0] if selectors else None
+    return Description(tuple(properties), tuple(excluded), selector, is_plural=is_plural, is_both=num_both > 0)
 
 
 # Evaluator
@@ -283,7 +325,10 @@ def _read(description: Description, objects: tuple[SceneObject, ...]) -> Reading
         reading = _read_relation(reading, description, objects)
     if description.selector is not None:
         role, value = description.selector
-        reading = _narrow(reading, SELECTORS[role], objects, value)
+        select = _read_all_on_side if description.is_plural and role == "side" else SELECTORS[role]
+        reading = _narrow(reading, select, objects, value)
+    if description.is_both and not len(reading.certain) == len(reading.possible) == 2:
+        reading = Reading(frozenset(), reading.possible)
     return reading
 
 
@@ -341,6 +386,10 @@ def _read_side(indices: frozenset[int], objects: tuple[SceneObject, ...], side: 
         return _read_half(keys)
     outermost = _read_rank(keys, 1, POSITION_MARGIN)
     return Reading(frozenset(index for index in outermost.certain if keys[index] <= 2 / 3), outermost.possible)
+
+
+def _read_all_on_side(indices: frozenset[int], objects: tuple[SceneObject, ...], side: str) -> Reading:
+    return _read_half({index: distance_to_side(objects[index], side) for index in indices})
 
 
 def _read_half(keys: dict[int, float]) -> Reading:

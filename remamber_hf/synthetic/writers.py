@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Referring expressions about synthetic scenes, written: draft a sentence, keep it if the evaluator agrees.
 
-A writer drafts a sentence of one kind about one object; it may be wrong or ambiguous. What is kept was read back by
-`expressions`, which knows the text and the scene graph only.
+A writer drafts a sentence of one kind about one object, or about several; it may be wrong or ambiguous. What is kept
+was read back by `grammar`, which knows the text and the scene graph only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .grammar import (
     WORDS,
     distance_to_side,
     is_placed,
+    is_true_of_many,
     is_true_of_none,
     is_true_of_one,
 )
@@ -29,6 +30,7 @@ from .scenes import STYLE_COLOURS, STYLE_SHAPES, TEXTURES, Scene, SceneObject, c
 
 NUM_DRAFTS = 3
 MAX_EXPRESSIONS = 3
+MANY_DRAFTS = 12
 # Sets of properties to call an object by.
 NAMINGS = (("shape",), ("shape", "colour"), ("shape", "size"), ("shape", "texture"), ("colour",), ("size", "colour"))
 PLACE_PREPOSITIONS = ("on ", "at ", "in ")
@@ -76,6 +78,41 @@ def sample_absent_expressions(scene: Scene, rng: np.random.Generator) -> list[st
         if draft is None or draft in written:
             continue
         if is_true_of_one(draft, imagined, index) and is_true_of_none(draft, scene):
+            written.append(draft)
+        if len(written) == wanted:
+            break
+    return written
+
+
+def sample_many_expressions(scene: Scene, rng: np.random.Generator) -> dict[frozenset[int], list[str]]:
+    """Write up to `MAX_EXPRESSIONS` expressions that are certainly true of several objects: these → their texts."""
+    written: dict[frozenset[int], list[str]] = {}
+    for _ in range(MANY_DRAFTS):
+        text = _write_many(rng, scene)
+        meant = is_true_of_many(text, scene) if text else frozenset()
+        if text and meant and text not in written.get(meant, ()):
+            written.setdefault(meant, []).append(text)
+        if sum(map(len, written.values())) == MAX_EXPRESSIONS:
+            break
+    return written
+
+
+def sample_absent_many_expressions(scene: Scene, rng: np.random.Generator) -> list[str]:
+    """
+    Write up to 2 expressions about several things that nobody could mean any object of the scene by.
+
+    Each would be true of two objects if these had another colour, shape, texture or place.
+    """
+    written: list[str] = []
+    wanted = int(rng.integers(1, 3))
+    for _ in range(8 * wanted):
+        objects = list(scene.objects)
+        first, second = rng.permutation(len(objects))[:2].tolist()
+        objects[first] = _alter(rng, objects[first], scene.style)
+        objects[second] = replace(objects[first], x=objects[second].x, y=objects[second].y)  # a word for the two
+        imagined = replace(scene, objects=tuple(objects))
+        draft = _write_many(rng, imagined)
+        if draft and draft not in written and is_true_of_many(draft, imagined) and is_true_of_none(draft, scene):
             written.append(draft)
         if len(written) == wanted:
             break
@@ -305,6 +342,45 @@ def _write_negation(rng: np.random.Generator, scene: Scene, index: int) -> str |
     word = WORDS[denied][choose(rng, values)][0]
     clause = f"{choose(rng, ('that is', 'which is'))} not {'a ' if denied == 'shape' else ''}{word}"
     return _with_article(rng, _name(rng, target, roles, after=clause))
+
+
+# Several: sentences that are true of every object of a sort.
+
+
+def _write_many(rng: np.random.Generator, scene: Scene) -> str | None:
+    """Name all objects that share properties with one of the scene, or all that lie on a side of it or another."""
+    is_rich = scene.style == "rich"
+    index = int(rng.integers(len(scene.objects)))
+    target = scene.objects[index]
+    place = after = ""
+    draw = rng.random()
+    if draw < 0.25:
+        # Of "the leftmost circles" nobody knows how many they are.
+        places = WORDS["side"][choose(rng, SIDES)]
+        place = choose(rng, [phrase for phrase in places if not phrase.endswith("most")])
+    elif draw < 0.5 and is_rich:
+        anchors = [at for at in range(len(scene.objects)) if at != index]
+        name = _name_alone(rng, scene, choose(rng, anchors)) if anchors else None
+        if name is None:
+            return None
+        after = f"{choose(rng, WORDS['relation'][choose(rng, SIDES)])} {name}"
+    if place.startswith(PLACE_PREPOSITIONS):
+        place, after = "", place
+    if after and rng.random() < 0.5:
+        return f"everything {after}"
+    namings = NAMINGS if is_rich else (("shape",), ("colour",), ("colour", "shape"), ("shape", "size"))
+    roles = choose(rng, [roles for roles in namings if len(_same(scene, index, roles)) > 1] or [()])
+    nouns = WORDS["shapes"][target.shape] if "shape" in roles else WORDS["several"][None]
+    words = [place]
+    for role in ("size", "texture", "colour"):
+        if role in roles:
+            phrases = WORDS[role][getattr(target, role)]
+            words.append(
+                choose(rng, [word for word in phrases if not word.startswith("with ")]) if is_rich else phrases[0]
+            )
+    words += [choose(rng, nouns) if is_rich else nouns[0], after]
+    start = choose(rng, ("the", "the", "all", "all the", "both", ""))
+    return " ".join(word for word in (start, *words) if word)
 
 
 WRITERS: dict[str, dict[str, Callable[[np.random.Generator, Scene, int], str | None]]] = {

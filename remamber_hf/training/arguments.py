@@ -121,6 +121,13 @@ class ReMamberTrainingArguments(TrainingArguments):
             "help": "Most objects of one picture that stand side by side in a batch, where they share the picture."
         },
     )
+    no_target_share: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of an epoch, in [0, 1), of sentences that mean nothing in their picture; by default as the "
+            "data has them."
+        },
+    )
     if TYPE_CHECKING:  # what `TrainingArguments` makes of them; the command reads its annotations, not these
         output_dir: str = ""
         accelerator_config: Any = None
@@ -164,7 +171,7 @@ class ReMamberTrainingArguments(TrainingArguments):
             raise ValueError("deepspeed is given, which needs a package: pip install deepspeed.")
         super().__post_init__()
         self.freeze = [self.freeze] if isinstance(self.freeze, str) else list(self.freeze or [])
-        for name in ("text_encoder_learning_rate", "backbone_learning_rate", "ema_decay"):
+        for name in ("text_encoder_learning_rate", "backbone_learning_rate", "ema_decay", "no_target_share"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, (int, float)):
                 raise ValueError(f"{name} is {value!r}; give a number.")
@@ -196,6 +203,8 @@ class ReMamberTrainingArguments(TrainingArguments):
             raise ValueError(f"torch_compile_mode is {self.torch_compile_mode!r}; choose one of {modes}.")
         if self.expressions_per_picture < 1:
             raise ValueError(f"expressions_per_picture is {self.expressions_per_picture}; it must be 1 or more.")
+        if self.no_target_share is not None and not 0 <= self.no_target_share < 1:
+            raise ValueError(f"no_target_share is {self.no_target_share}; it must be in [0, 1).")
         for name in ("text_encoder_learning_rate", "backbone_learning_rate"):
             value = getattr(self, name)
             if value is not None and value <= 0:

@@ -9,7 +9,7 @@ import datasets
 import pyarrow.compute
 from torch.utils.data import IterableDataset
 
-from ..data.rows import one_row_per_sentence
+from ..data.rows import one_row_per_sentence, target_kind
 from ..evaluation.referring_iou.scores import referring_iou
 from .arguments import ReMamberTrainingArguments
 
@@ -68,6 +68,14 @@ def without_format(rows):
     if isinstance(rows, datasets.Dataset) and rows.format["type"] != "custom":
         return rows.with_format(None)
     return rows
+
+
+def find_no_target(rows) -> list[bool]:
+    """Whether each row means nothing in its picture."""
+    if isinstance(rows, datasets.Dataset):
+        lengths = pyarrow.compute.list_value_length(rows.with_format("arrow")["segmentation"][:])
+        return [length == 0 for length in lengths.to_pylist()]
+    return [target_kind(rows[index]) == "none" for index in range(len(rows))]
 
 
 def find_image_ids(rows) -> list[int]:

@@ -40,7 +40,7 @@ from .checkpoints import (
 )
 from .drawn_sentences import DrawnSentences
 from .ema import AVERAGE, AVERAGED_MODEL, WeightAverage
-from .given import METRICS, check_given, evaluation_rows, find_image_ids, without_format
+from .given import METRICS, check_given, evaluation_rows, find_image_ids, find_no_target, without_format
 from .nonfinite import NonFiniteSteps
 from .parameter_groups import decayed_parameter_names
 from .sampler import PictureGroupSampler
@@ -244,10 +244,13 @@ class ReferringSegmentationTrainer(Trainer):
         return super().train(resume_from_checkpoint=self.checkpoint, trial=trial, **kwargs)
 
     def _get_train_sampler(self, train_dataset=None):
-        if self.args.expressions_per_picture == 1:
+        size, share = self.args.expressions_per_picture, self.args.no_target_share
+        if size == 1 and share is None:
             return super()._get_train_sampler(train_dataset)
-        image_ids = find_image_ids(self.train_dataset.rows)
-        self.group_sampler = PictureGroupSampler(image_ids, self.args.expressions_per_picture, self.train_dataset.seed)
+        rows = self.train_dataset.rows
+        image_ids = range(len(rows)) if size == 1 else find_image_ids(rows)
+        is_no_target = None if share is None else find_no_target(rows)
+        self.group_sampler = PictureGroupSampler(image_ids, size, self.train_dataset.seed, is_no_target, share)
         return self.group_sampler
 
     def _run_epoch(self, *args, **kwargs):
