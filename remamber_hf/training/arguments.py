@@ -78,6 +78,10 @@ class DataArguments:
         default=None,
         metadata={"help": "Who split it: unc, google, umd or berkeley, for each data set; by default what is there."},
     )
+    generalized: bool = field(
+        default=False,
+        metadata={"help": "Read grefs(…).json, where sentences may mean several objects or none; always of grefcoco."},
+    )
     train_split: str = field(default="train", metadata={"help": "Split to train on."})
     eval_split: str = field(default="val", metadata={"help": "Split to evaluate on."})
     max_eval_samples: int | None = field(

@@ -159,7 +159,7 @@ class RunData:
 def read_data(arguments: DataArguments, training_arguments: ReMamberTrainingArguments) -> RunData:
     """Load the data sets that a run is told; ValueError or FileNotFoundError with the option to change."""
     names = (arguments.dataset, arguments.split_by, arguments.data_dir, arguments.on_error)
-    sources = load_sources(*names, sentences=arguments.sentences)
+    sources = load_sources(*names, generalized=arguments.generalized, sentences=arguments.sentences)
     rows, num_removed = None, dict[str, int]()
     if training_arguments.do_train:
         rows, num_removed = mix_training_rows(sources, arguments.train_split)
