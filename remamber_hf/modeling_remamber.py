@@ -419,8 +419,10 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         super().__init__(config)
         self.remamber = ReMamberModel(config)
         self.mask_head = MASK_HEADS[config.mask_head](config)
-        # Last: a seed gives the other weights the same values with it and without.
-        self.presence_head = PresenceHead(config) if config.predicts_presence else None
+        self.presence_head = None
+        if config.predicts_presence:
+            with torch.random.fork_rng(devices=[]):  # a seed gives the other weights the same values with it
+                self.presence_head = PresenceHead(config)
         self.is_folded = False
         self.post_init()
 
@@ -477,9 +479,11 @@ class ReMamberForImageSegmentation(ReMamberPreTrainedModel):
         presence_logits = None
         if self.presence_head is not None:
             presence_logits = self.presence_head(feature_maps[-1], outputs.text_pooler_output)
-        loss = None if labels is None else segmentation_loss(logits, labels)
-        if loss is not None and presence_logits is not None:
-            loss = loss + self.config.presence_loss_weight * presence_loss(presence_logits, labels, is_present)
+        loss = None
+        if labels is not None:
+            loss = segmentation_loss(logits, labels)
+            if presence_logits is not None:
+                loss = loss + self.config.presence_loss_weight * presence_loss(presence_logits, labels, is_present)
         return ReMamberImageSegmentationOutput(
             loss=loss,
             logits=logits,

@@ -4,6 +4,7 @@
 
 from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: skip (what follows needs it)
 
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -22,14 +23,20 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from .messages import describe
 from .pictures import DOWNLOAD_SECONDS, DOWNLOAD_TIMEOUT, is_stored_picture, list_pictures, read_picture
-from .post_processing_remamber import check_threshold
+from .post_processing_remamber import check_threshold, find_absent, find_presence
 from .processing_remamber import ReMamberProcessor, is_iterable
 
 
 # Other names under which people know the picture and its expressions.
 PICTURE_NAMES = ("image", "images", "inputs")
 EXPRESSION_NAMES = ("expression", "expressions", "text", "prompt")
-OPTIONS = {"threshold": 0.5, "return_box": False, "return_probabilities": False, "timeout": DOWNLOAD_TIMEOUT}
+OPTIONS = {
+    "threshold": 0.5,
+    "presence_threshold": None,
+    "return_box": False,
+    "return_probabilities": False,
+    "timeout": DOWNLOAD_TIMEOUT,
+}
 
 
 class SegmentedObject(TypedDict):
@@ -38,6 +45,7 @@ class SegmentedObject(TypedDict):
     mask: Image.Image
     score: float
     expression: str
+    presence: NotRequired[float]
     box: NotRequired[dict[str, int] | None]
     probabilities: NotRequired[np.ndarray]
 
@@ -129,6 +137,8 @@ class ReferringSegmentationPipeline(Pipeline):
             expression: one expression or a list of them, or for a list of pictures one list per picture; not where
                 `image` has them. Also `text` or `prompt`.
             threshold: a pixel is object if its probability is above it; in [0, 1], by default 0.5.
+            presence_threshold: an expression whose presence is below it gets an empty mask; in [0, 1], by default 0.5.
+                Only of a model with `predicts_presence`.
             return_box: also return the box.
             return_probabilities: also return the probability map.
             timeout: seconds to wait for a web server's answer, by default 20.
@@ -140,6 +150,8 @@ class ReferringSegmentationPipeline(Pipeline):
             mask: PIL image of mode "L" and the picture's size, 255 where the object is and 0 elsewhere.
             score: mean probability inside the mask, in [0, 1]; 0.0 if the mask is empty.
             expression: as it came.
+            presence: the probability that it means anything in the picture, in [0, 1]. Only of a model with
+                `predicts_presence`.
             box: {"xmin", "ymin", "xmax", "ymax"}, int, the smallest that holds the mask, its far edges not included as
                 in `PIL.Image.crop`; None if the mask is empty. Only if asked for.
             probabilities: float32 array (height, width) in [0, 1]. Only if asked for.
@@ -181,8 +193,14 @@ class ReferringSegmentationPipeline(Pipeline):
         if unknown:
             raise ValueError(f"the option {unknown[0]} is unknown; see the pipeline's __call__.")
         options = {name: OPTIONS[name] if value is None else value for name, value in options.items()}
-        if "threshold" in options:
-            check_threshold(options["threshold"])
+        for name in ("threshold", "presence_threshold"):
+            if options.get(name) is not None:
+                check_threshold(options[name], name)
+        if options.get("presence_threshold") is not None and not self.model.config.predicts_presence:
+            raise ValueError(
+                f"presence_threshold is {options['presence_threshold']}, and the model does not say whether an "
+                "expression means anything; give one with predicts_presence, or leave it out."
+            )
         timeout = options.pop("timeout", None)
         if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout <= DOWNLOAD_SECONDS):
             raise ValueError(
@@ -240,27 +258,41 @@ class ReferringSegmentationPipeline(Pipeline):
         if any(count != 1 for count in counts):
             image_index = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(self.device)
         with in_eval_mode(self.model):  # a Trainer leaves it in training
-            logits = self.model(
+            outputs = self.model(
                 pixel_values=torch.cat([item["pixel_values"] for item in batch]),
                 input_ids=torch.cat([item["input_ids"] for item in batch]),
                 attention_mask=torch.cat([item["attention_mask"] for item in batch]),
                 image_index=image_index,
                 return_dict=True,
-            ).logits
-        return [{**item, "logits": part} for item, part in zip(batch, logits.split(counts))]
+            )
+        parts = [outputs.logits.split(counts)]
+        names = ["logits"]
+        if outputs.presence_logits is not None:
+            parts.append(outputs.presence_logits.split(counts))
+            names.append("presence_logits")
+        return [{**item, **dict(zip(names, values))} for item, *values in zip(batch, *parts)]
 
     def postprocess(  # type: ignore[override]
         self,
         outputs: dict[str, Any],
         threshold: float = 0.5,
+        presence_threshold: float | None = None,
         return_box: bool = False,
         return_probabilities: bool = False,
     ) -> dict[str, Any] | list[dict[str, Any]]:
         # One after the other: at the size of a photograph the probabilities of one take hundreds of MiB.
+        presence = find_presence(outputs)
+        is_absent = find_absent(outputs, presence_threshold)
         results = [
-            self._describe(logits, expression, outputs["size"], threshold, return_box, return_probabilities)
-            for expression, logits in zip(outputs["expressions"], outputs["logits"].split(1))
+            self._describe(logits, expression, outputs["size"], least, return_box, return_probabilities)
+            for expression, logits, least in zip(
+                outputs["expressions"],
+                outputs["logits"].split(1),
+                [math.inf if absent else threshold for absent in is_absent],
+            )
         ]
+        for result, probability in zip(results, [] if presence is None else presence.tolist()):
+            result["presence"] = probability
         return results if outputs["is_list"] else results[0]
 
     def _describe(

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ReMamber's postprocessing: logits → probabilities, masks, maps and objects at the pictures' size."""
 
+import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ LOGIT_INTERPOLATIONS: dict[str, dict[str, Any]] = {
     "bilinear": {"mode": "bilinear", "align_corners": False},
     "nearest": {"mode": "nearest"},
 }
+# An expression whose presence is below this means nothing, where a call says nothing else.
+PRESENCE_THRESHOLD = 0.5
 TargetSizes = Sequence[tuple[int, int]] | tuple[int, int] | torch.Tensor | np.ndarray | None
 ImageIndex = Sequence[int] | torch.Tensor | np.ndarray | None
 
@@ -41,13 +44,56 @@ def find_logits(outputs: Any) -> torch.Tensor:
     return logits.detach()
 
 
-def check_threshold(threshold: Any) -> float:
+def find_presence(outputs: Any) -> torch.Tensor | None:
+    """
+    The probability that each expression means something, float32 (num_expressions,), of a model's output; None where
+    its model does not say, or the logits of masks came alone.
+    """
+    if isinstance(outputs, Mapping):
+        logits = outputs.get("presence_logits")
+    elif isinstance(outputs, (tuple, list)):  # return_dict=False: it alone has one number for each expression
+        logits = next((entry for entry in outputs if getattr(entry, "ndim", 0) == 1), None)
+    else:
+        logits = getattr(outputs, "presence_logits", None)
+    if logits is None:
+        return None
+    num_expressions = len(find_logits(outputs))
+    logits = torch.as_tensor(logits)
+    if logits.shape != (num_expressions,) or not logits.is_floating_point() or not logits.isfinite().all():
+        raise ValueError(
+            f"presence_logits are {logits.dtype} {tuple(logits.shape)} for {num_expressions} expressions; give the "
+            "model's, one finite number for each."
+        )
+    return logits.detach().float().sigmoid()
+
+
+def find_absent(outputs: Any, presence_threshold: Any) -> list[bool]:
+    """
+    Whether each expression means nothing: its presence is below the threshold. None does where a model does not say.
+
+    Raises:
+        ValueError: if a threshold is given, and the output has no presence that it could be compared with.
+    """
+    if presence_threshold is not None:
+        presence_threshold = check_threshold(presence_threshold, "presence_threshold")
+    presence = find_presence(outputs)
+    if presence is None:
+        if presence_threshold is not None:
+            raise ValueError(
+                f"presence_threshold is {presence_threshold}, and the output has no presence_logits: give the model's "
+                "output, of a model with predicts_presence, or leave it out."
+            )
+        return [False] * len(find_logits(outputs))
+    return (presence < (PRESENCE_THRESHOLD if presence_threshold is None else presence_threshold)).tolist()
+
+
+def check_threshold(threshold: Any, name: str = "threshold") -> float:
     """The threshold as a number; ValueError unless it is a probability."""
     if isinstance(threshold, (torch.Tensor, np.ndarray)) and threshold.ndim == 0:
         threshold = threshold.item()
     is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
     if not is_number or not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {describe(threshold)}; give a probability in [0, 1].")
+        raise ValueError(f"{name} is {describe(threshold)}; give a probability in [0, 1].")
     return float(threshold)
 
 
@@ -145,6 +191,10 @@ class ReferringPostProcessing:
 
     Every method takes the model's output and, where several expressions share a picture, the `image_index` that the
     processor made; target sizes are then (height, width) of each picture, and else of each expression's picture.
+
+    A model with `predicts_presence` also says whether an expression means anything. One whose presence is below
+    `presence_threshold`, by default 0.5, gets an empty mask and no object; 0 leaves all masks as they are. Where the
+    model does not say, or the logits of masks come alone, there is no presence, and a threshold for it is refused.
     """
 
     def lay_back(
@@ -188,12 +238,14 @@ class ReferringPostProcessing:
         threshold: float = 0.5,
         interpolation: str = "bilinear",
         image_index: ImageIndex = None,
+        presence_threshold: float | None = None,
     ) -> list[torch.Tensor]:
         """
-        Turns logits into masks: those pixels whose probability is above the threshold.
+        Turns logits into masks: those pixels whose probability is above the threshold; none of an absent object.
 
         Args:
             threshold: in [0, 1].
+            presence_threshold: in [0, 1], see [`ReferringPostProcessing`].
             outputs, target_sizes, interpolation, image_index: see `post_process_probabilities`.
 
         Returns:
@@ -201,7 +253,10 @@ class ReferringPostProcessing:
         """
         threshold = check_threshold(threshold)
         answers = read_answers(outputs, target_sizes, image_index)
-        return [probability > threshold for probability in self._probabilities(answers, interpolation)]
+        is_absent = find_absent(outputs, presence_threshold)
+        probabilities = self._probabilities(answers, interpolation)
+        thresholds = [math.inf if absent else threshold for absent in is_absent]
+        return [probability > least for probability, least in zip(probabilities, thresholds)]
 
     def post_process_semantic_segmentation(
         self,
@@ -209,12 +264,14 @@ class ReferringPostProcessing:
         target_sizes: TargetSizes = None,
         threshold: float = 0.5,
         image_index: ImageIndex = None,
+        presence_threshold: float | None = None,
     ) -> list[torch.Tensor]:
         """
         Turns logits into one map per picture, which says of each pixel which of its expressions means it.
 
         Args:
             threshold: in [0, 1].
+            presence_threshold: in [0, 1], see [`ReferringPostProcessing`].
             outputs, target_sizes, image_index: see `post_process_probabilities`.
 
         Returns:
@@ -226,8 +283,11 @@ class ReferringPostProcessing:
         maps = [torch.zeros(size, dtype=torch.int64, device=answers.logits.device) for size in answers.sizes]
         highest: dict[int, torch.Tensor] = {}
         counts = [0] * len(maps)
-        for picture, probability in zip(answers.pictures, self._probabilities(answers)):
+        is_absent = find_absent(outputs, presence_threshold)
+        for picture, absent, probability in zip(answers.pictures, is_absent, self._probabilities(answers)):
             counts[picture] += 1
+            if absent:
+                continue
             best = highest.setdefault(picture, torch.full_like(probability, threshold))
             is_higher = probability > best
             maps[picture][is_higher] = counts[picture]
@@ -240,12 +300,17 @@ class ReferringPostProcessing:
         target_sizes: TargetSizes = None,
         threshold: float = 0.5,
         image_index: ImageIndex = None,
+        presence_threshold: float | None = None,
+        components: bool = False,
     ) -> list[dict[str, torch.Tensor]]:
         """
         Turns logits into the objects of each picture, one for each of its expressions that means something there.
 
         Args:
             threshold: in [0, 1]. An expression of which no pixel is above it gives no object.
+            presence_threshold: in [0, 1], see [`ReferringPostProcessing`].
+            components: whether an expression may mean several objects, each a part of its mask that is connected by
+                sides or corners of pixels; the largest first.
             outputs, target_sizes, image_index: see `post_process_probabilities`.
 
         Returns:
@@ -268,14 +333,33 @@ class ReferringPostProcessing:
             }
             for size in answers.sizes
         ]
+        is_absent = find_absent(outputs, presence_threshold)
         for label, (picture, probability) in enumerate(zip(answers.pictures, self._probabilities(answers))):
-            mask = probability > threshold
-            if mask.any():
+            whole = probability > (math.inf if is_absent[label] else threshold)
+            for mask in connected_components(whole) if components else [whole] * bool(whole.any()):
                 found[picture]["masks"].append(mask[None])
                 found[picture]["scores"].append(probability[mask].mean()[None])
                 found[picture]["boxes"].append(box_of(mask)[None])
                 found[picture]["labels"].append(torch.tensor([label], device=mask.device))
         return [{name: torch.cat(values) for name, values in objects.items()} for objects in found]
+
+    def post_process_presence(self, outputs: Any) -> torch.Tensor:
+        """
+        Turns presence logits into the probability that each expression means something in its picture.
+
+        Args:
+            outputs: the model's output, also as a dict or tuple.
+
+        Returns:
+            float32 (num_expressions,), in [0, 1].
+
+        Raises:
+            ValueError: if the output has none: its model is without `predicts_presence`.
+        """
+        presence = find_presence(outputs)
+        if presence is None:
+            raise ValueError("the output has no presence_logits; give that of a model with predicts_presence.")
+        return presence
 
     def _probabilities(self, answers: Answers, interpolation: str = "bilinear") -> Iterator[torch.Tensor]:
         """See `post_process_probabilities`; one at a time."""
@@ -286,6 +370,18 @@ class ReferringPostProcessing:
                 yield self.lay_back(logits.float(), answers.sizes[picture], LOGIT_INTERPOLATIONS[interpolation])
             else:
                 yield logits.float()[0, 0].sigmoid()  # (height, width)
+
+
+def connected_components(mask: torch.Tensor) -> list[torch.Tensor]:
+    """The parts of a mask (height, width) that are connected by sides or corners of pixels, the largest first."""
+    try:
+        from scipy import ndimage
+    except ImportError:
+        raise ImportError("components needs SciPy: pip install scipy.") from None
+    labels, count = ndimage.label(mask.cpu().numpy(), structure=np.ones((3, 3)))
+    places = np.bincount(labels.ravel(), minlength=count + 1)[1:]  # pixels of each
+    order = np.argsort(-places, kind="stable") + 1
+    return [torch.from_numpy(labels == number).to(mask.device) for number in order.tolist()]
 
 
 def box_of(mask: torch.Tensor) -> torch.Tensor:

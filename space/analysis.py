@@ -16,6 +16,7 @@ from remamber_hf import open_picture
 from remamber_hf.inference.explanation import draw_heat
 from remamber_hf.inference.visualization import colour_of, cut_out, draw_overlay
 from remamber_hf.pictures import PILLOW_ERRORS, open_regular
+from remamber_hf.post_processing_remamber import PRESENCE_THRESHOLD
 
 
 MAX_BYTES = 10 * 2**20
@@ -33,15 +34,25 @@ class Analysis:
 
     picture: RGB.
     probabilities: for each model's name, one float32 map (height, width) in [0, 1] per expression.
+    presence: likewise the probability that each expression means anything; None where a model does not say.
     """
 
     picture: Image.Image
     expressions: list[str]
     probabilities: dict[str, list[np.ndarray]]
+    presence: dict[str, list[float | None]]
 
     def masks(self, model: str, threshold: float) -> list[np.ndarray]:
-        """The masks of one model, bool (height, width), one per expression."""
-        return [probabilities > threshold for probabilities in self.probabilities[model]]
+        """The masks of one model, bool (height, width), one per expression; empty of what it says is not there."""
+        return [
+            (probabilities > threshold) & (not is_absent(presence))
+            for probabilities, presence in zip(self.probabilities[model], self.presence[model])
+        ]
+
+
+def is_absent(presence: float | None) -> bool:
+    """Whether a model says that an expression means nothing in the picture."""
+    return presence is not None and presence < PRESENCE_THRESHOLD
 
 
 def read_expressions(text) -> list[str]:
@@ -129,16 +140,18 @@ def analyse(segmenters: dict[str, Pipeline], picture: Image.Image, expressions: 
         for number, expression in enumerate(expressions, start=1):
             if processor.count_tokens(expression) > processor.text_length:
                 raise ValueError(f"Expression {number} is too long for the model. Use at most about 15 words.")
-    probabilities = {}
+    probabilities, presence = {}, {}
     for name, segmenter in segmenters.items():
         results = segmenter(picture, expressions, return_probabilities=True)
         probabilities[name] = [result["probabilities"] for result in results]
-    return Analysis(picture, expressions, probabilities)
+        presence[name] = [result.get("presence") for result in results]
+    return Analysis(picture, expressions, probabilities, presence)
 
 
 def draw_overlays(analysis: Analysis, model: str, threshold: float) -> Image.Image:
     """The picture with the mask of each expression in its colour, and a legend."""
-    labels = [(expression, "") for expression in analysis.expressions]
+    words = [": not in the picture" if is_absent(presence) else "" for presence in analysis.presence[model]]
+    labels = list(zip(analysis.expressions, words))
     return draw_overlay(analysis.picture, analysis.masks(model, threshold), labels)
 
 
@@ -170,15 +183,19 @@ def tabulate(analysis: Analysis, threshold: float) -> str:
     for model, maps in analysis.probabilities.items():
         name = escape(model) if len(analysis.probabilities) > 1 else ""
         rows = [f"<tr><th>{name}</th><th>score</th><th>area</th></tr>"]
-        for index, (expression, probabilities) in enumerate(zip(analysis.expressions, maps)):
+        answers = zip(analysis.expressions, maps, analysis.presence[model])
+        for index, (expression, probabilities, presence) in enumerate(answers):
             swatch = f'<span class="swatch" style="background: rgb{colour_of(index)}"></span>'
-            rows.append(f"<tr><td>{swatch}{escape(expression)}</td>{_describe(probabilities, threshold)}</tr>")
+            cells = _describe(probabilities, presence, threshold)
+            rows.append(f"<tr><td>{swatch}{escape(expression)}</td>{cells}</tr>")
         tables.append(f'<table class="objects">{"".join(rows)}</table>')
     return f'<div class="tables">{"".join(tables)}</div>'
 
 
-def _describe(probabilities: np.ndarray, threshold: float) -> str:
-    """Two cells: mean probability inside the mask, and the mask's share of the picture."""
+def _describe(probabilities: np.ndarray, presence: float | None, threshold: float) -> str:
+    """Two cells: mean probability inside the mask, and the mask's share of the picture; or that there is nothing."""
+    if is_absent(presence):
+        return f'<td colspan="2">not in the picture ({presence:.2f})</td>'
     mask = probabilities > threshold
     if not mask.any():
         return '<td colspan="2">nothing found</td>'

@@ -24,6 +24,7 @@ from ..inference.visualization import blur_background, cut_out, draw_overlay
 from ..messages import printable
 from ..pictures import read_bounded, read_picture, set_max_pixels
 from ..pipeline_remamber import ReferringSegmentationPipeline, SegmentedObject
+from ..post_processing_remamber import PRESENCE_THRESHOLD
 from .options import DTYPE_NAMES, Device, complete
 from .tasks import CSV_COLUMNS, FORMATS, MANY_FOLDER, Task, check_outputs, choose_outputs, plan_files, read_tasks
 from .unfinished_lines import UnfinishedLines, stamp_of_model
@@ -32,11 +33,14 @@ from .unfinished_lines import UnfinishedLines, stamp_of_model
 MAX_TOGETHER = 16  # expressions of a picture that go through the model at once, to bound the memory
 
 
-def render(name: str, picture: Image.Image, results: list[SegmentedObject]) -> Iterator[Image.Image]:
+def render(
+    name: str, picture: Image.Image, results: list[SegmentedObject], presence_threshold: float | None
+) -> Iterator[Image.Image]:
     """The pictures of a format, from what the pipeline returned, each made when it is asked for."""
     masks = [result["mask"] for result in results]
     if name == "overlay":
-        yield draw_overlay(picture, masks, [(result["expression"], f": {describe(result)}") for result in results])
+        words = [f": {describe(result, presence_threshold)}" for result in results]
+        yield draw_overlay(picture, masks, [(result["expression"], text) for result, text in zip(results, words)])
     elif name == "mask":
         yield from masks
     elif name == "cutout":
@@ -56,9 +60,12 @@ def explain_results(
         yield draw_explanation(picture, explanation, threshold)
 
 
-def describe(result: SegmentedObject) -> str:
-    """Area, share of the picture and mean probability, in words."""
+def describe(result: SegmentedObject, presence_threshold: float | None) -> str:
+    """Area, share of the picture and mean probability, in words; or that there is no such object."""
     area = area_of(result["mask"])
+    presence = result.get("presence")
+    if presence is not None and presence < (PRESENCE_THRESHOLD if presence_threshold is None else presence_threshold):
+        return f"not in the picture (presence {presence:.2f})"
     if not area:
         return "nothing found"
     share = area / (result["mask"].width * result["mask"].height)
@@ -76,6 +83,7 @@ def to_json(source: str, result: SegmentedObject) -> str:
         "file_name": source,
         "expression": result["expression"],
         "score": round(result["score"], 4),
+        **({"presence": round(result["presence"], 4)} if "presence" in result else {}),
         "area": area_of(result["mask"]),
         "box": result["box"],
         "rle": encode_mask(np.asarray(result["mask"]) > 0),
@@ -86,7 +94,7 @@ def to_json(source: str, result: SegmentedObject) -> str:
 
 
 def run_task(
-    pipe: ReferringSegmentationPipeline, task: Task, threshold: float
+    pipe: ReferringSegmentationPipeline, task: Task, threshold: float, presence_threshold: float | None
 ) -> tuple[Image.Image, list[SegmentedObject]]:
     """The picture of a task, and what the pipeline returns for each of its expressions."""
     is_standard = task.source == str(STANDARD)
@@ -94,7 +102,7 @@ def run_task(
     results: list[SegmentedObject] = []
     for start in range(0, len(task.expressions), MAX_TOGETHER):
         texts = task.expressions[start : start + MAX_TOGETHER]
-        results += pipe(picture, texts, threshold=threshold, return_box=True)
+        results += pipe(picture, texts, threshold=threshold, presence_threshold=presence_threshold, return_box=True)
     return picture, results
 
 
@@ -161,6 +169,16 @@ ExplainPath = Annotated[
 Threshold = Annotated[
     float, typer.Option(metavar="NUMBER", help="Probability above which a pixel belongs to the object.")
 ]
+PresenceThreshold = Annotated[
+    float | None,
+    typer.Option(
+        "--presence_threshold",
+        "--presence-threshold",
+        metavar="NUMBER",
+        help="Presence below which an expression means nothing in the picture; of a model that tells it.",
+        show_default="0.5",
+    ),
+]
 MaxPixels = Annotated[
     int | None,
     typer.Option(
@@ -191,6 +209,7 @@ def segment(
     blurred: BlurPath = None,
     explain: ExplainPath = None,
     threshold: Threshold = 0.5,
+    presence_threshold: PresenceThreshold = None,
     max_pixels: MaxPixels = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -213,7 +232,8 @@ def segment(
     explain  text-image correlation per token and stage, and the mask by stage,
              one figure for each expression
     json     a line for each expression: file_name, expression, score, area,
-             box, rle (COCO's run-length encoding of the mask)
+             box, rle (COCO's run-length encoding of the mask); also presence,
+             the probability that there is such an object, if the model says it
 
     Several files of a kind about one picture are numbered NAME_1, NAME_2 ….
     Files of the same name are replaced. A picture among many that cannot be
@@ -228,6 +248,8 @@ def segment(
         raise ValueError(f"--format is {format!r}; use one of {', '.join(FORMATS)}.")
     if not 0 <= threshold <= 1:
         raise ValueError(f"--threshold is {threshold}; it must be in [0, 1].")
+    if presence_threshold is not None and not 0 <= presence_threshold <= 1:
+        raise ValueError(f"--presence_threshold is {presence_threshold}; it must be in [0, 1].")
     if max_pixels is not None:
         set_max_pixels(max_pixels)
     tasks, is_many = read_tasks(inputs or [], expression or [], from_csv)
@@ -236,12 +258,17 @@ def segment(
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     pipe = load_pipeline(model or BUNDLED, device, dtype)
+    if presence_threshold is not None and not pipe.model.config.predicts_presence:
+        raise ValueError(
+            f"--presence_threshold is {presence_threshold}, and this model does not say whether an expression means "
+            "anything; leave it out."
+        )
     note_cut_expressions(pipe, tasks)
-    run = Run(pipe, outputs, is_many, threshold)
+    run = Run(pipe, outputs, is_many, threshold, presence_threshold)
     if outputs.get("json") == STANDARD and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # JSON Lines are, whatever the terminal takes
     elif "json" in outputs:
-        run.keep_lines(tasks, [str(model), stamp_of_model(model), dtype, threshold])
+        run.keep_lines(tasks, [str(model), stamp_of_model(model), dtype, threshold, presence_threshold])
     for task in tqdm(tasks, desc="segment", unit="picture", disable=None if is_many else True):
         run.do(task)
     run.finish(tasks)
@@ -255,12 +282,18 @@ class Run:
     """
 
     def __init__(
-        self, pipe: ReferringSegmentationPipeline, outputs: dict[str, Path], is_many: bool, threshold: float
+        self,
+        pipe: ReferringSegmentationPipeline,
+        outputs: dict[str, Path],
+        is_many: bool,
+        threshold: float,
+        presence_threshold: float | None,
     ) -> None:
         self.pipe = pipe
         self.outputs = outputs
         self.is_many = is_many
         self.threshold = threshold
+        self.presence_threshold = presence_threshold
         self.report = sys.stderr if STANDARD in outputs.values() else sys.stdout
         self.written: dict[str, list[Path]] = {name: [] for name, path in outputs.items() if path != STANDARD}
         self.num_failed = 0
@@ -298,7 +331,8 @@ class Run:
                 tqdm.write(to_json(task.source, result), file=sys.stdout)
             else:
                 start = f"{task.source}: " if self.is_many else ""
-                tqdm.write(printable(f"{start}{result['expression']}: {describe(result)}"), file=self.report)
+                words = describe(result, self.presence_threshold)
+                tqdm.write(printable(f"{start}{result['expression']}: {words}"), file=self.report)
         sys.stdout.flush()
 
     def finish(self, tasks: list[Task]) -> None:
@@ -318,12 +352,12 @@ class Run:
             raise typer.Exit(1)
 
     def _write_pictures(self, task: Task, planned: dict[str, list[Path]]) -> list[SegmentedObject]:
-        picture, results = run_task(self.pipe, task, self.threshold)
+        picture, results = run_task(self.pipe, task, self.threshold, self.presence_threshold)
         for name, paths in planned.items():
             if name == "explain":
                 pictures = explain_results(self.pipe, picture, results, self.threshold)
             else:
-                pictures = render(name, picture, results)
+                pictures = render(name, picture, results, self.presence_threshold)
             for path, rendered in zip(paths, pictures):
                 save_picture(rendered, path)
             self._note_written({name: paths})

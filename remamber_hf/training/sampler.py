@@ -34,7 +34,7 @@ class PictureGroupSampler(Sampler[int]):
         image_ids: Sequence,
         group_size: int,
         seed: int,
-        is_no_target: Sequence[bool] | None = None,
+        is_no_target: Sequence[bool] = (),
         no_target_share: float | None = None,
     ):
         _, self.pictures = np.unique(np.asarray(image_ids), return_inverse=True)

@@ -249,7 +249,7 @@ class ReferringSegmentationTrainer(Trainer):
             return super()._get_train_sampler(train_dataset)
         rows = self.train_dataset.rows
         image_ids = range(len(rows)) if size == 1 else find_image_ids(rows)
-        is_no_target = None if share is None else find_no_target(rows)
+        is_no_target = [] if share is None else find_no_target(rows)
         self.group_sampler = PictureGroupSampler(image_ids, size, self.train_dataset.seed, is_no_target, share)
         return self.group_sampler
 
