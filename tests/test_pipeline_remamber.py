@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import weakref
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -178,6 +179,60 @@ def test_an_empty_mask_has_score_0_and_no_box(pipe):
     found = pipe(make_picture(), "cat", threshold=1.0, return_box=True)
     assert not np.asarray(found["mask"]).any()
     assert found["score"] == 0.0 and found["box"] is None
+
+
+# ------------------------------------------------------------------------------------------------------------ presence
+@pytest.fixture(scope="module")
+def presence_pipe(pipe) -> ReferringSegmentationPipeline:
+    """The model of `pipe` with a head that finds some expressions and not others."""
+    config = deepcopy(pipe.model.config)
+    config.predicts_presence = True
+    torch.manual_seed(1)
+    model = ReMamberForImageSegmentation(config).eval()
+    model.load_state_dict(pipe.model.state_dict(), strict=False)
+    model.set_scan_backend("torch")
+    with torch.no_grad():
+        torch.nn.init.normal_(model.presence_head.out_proj.weight, std=0.01)
+    built = ReferringSegmentationPipeline(model=model, processor=pipe.processor, device="cpu", task=TASK)
+    presence = [found["presence"] for found in built(make_picture(), EXPRESSIONS)]
+    with torch.no_grad():
+        model.presence_head.out_proj.bias -= float(torch.tensor(presence).logit().mean())
+    return built
+
+
+def test_an_absent_object_has_an_empty_mask_and_its_presence(pipe, presence_pipe):
+    picture = make_picture()
+    plain = pipe(picture, EXPRESSIONS)
+    found = presence_pipe(picture, EXPRESSIONS, return_box=True, return_probabilities=True)
+    assert len({one["presence"] >= 0.5 for one in found}) == 2
+    for one, before in zip(found, plain, strict=True):
+        assert "presence" not in before and type(one["presence"]) is float
+        if one["presence"] >= 0.5:
+            assert same(one, before)
+        else:
+            assert not np.asarray(one["mask"]).any() and one["score"] == 0 and one["box"] is None
+        assert (one["probabilities"] > 0.5).any()  # what they were before anybody said that there is nothing
+    for least in (0.0, 1.0):
+        gated = presence_pipe(picture, EXPRESSIONS, presence_threshold=least)
+        assert [np.asarray(one["mask"]).any() for one in gated] == [least == 0] * len(EXPRESSIONS)
+
+
+def test_the_presence_is_the_same_whatever_the_batch_size(presence_pipe):
+    items = [{"image": make_picture(seed), "expression": EXPRESSIONS[: seed + 1]} for seed in range(3)]
+    alone = [[presence_pipe(item["image"], text)["presence"] for text in item["expression"]] for item in items]
+    for batch_size in (1, 2, 3):
+        together = presence_pipe(items, batch_size=batch_size)
+        for found, expected in zip(together, alone, strict=True):
+            np.testing.assert_allclose([one["presence"] for one in found], expected, atol=1e-4)
+
+
+def test_a_presence_threshold_is_refused_where_the_model_does_not_say(pipe, presence_pipe, monkeypatch):
+    sizes = count_stems(pipe, monkeypatch)
+    with pytest.raises(ValueError, match="presence_threshold is 0.3, and the model does not say whether"):
+        pipe(make_picture(), "cat", presence_threshold=0.3)
+    with pytest.raises(ValueError, match=r"presence_threshold is 1.5; give a probability in \[0, 1\]"):
+        presence_pipe(make_picture(), "cat", presence_threshold=1.5)
+    assert sizes == [] and same(pipe(make_picture(), "cat", presence_threshold=None), pipe(make_picture(), "cat"))
 
 
 def test_what_pipeline_is_given_holds_for_every_call_that_does_not_overrule_it(pipe):

@@ -246,3 +246,115 @@ def test_a_users_image_processor_decides(outputs):
     plain, inverted = (ReMamberProcessor(each(), make_tokenizer()) for each in (ReMamberImageProcessorPil, Inverted))
     pairs = zip(*(each.post_process_referring_segmentation(outputs) for each in (plain, inverted)), strict=True)
     assert all(torch.equal(mask, ~other) for mask, other in pairs)
+
+
+# ------------------------------------------------------------------------------------------------------------ presence
+PRESENCE = [0.9, 0.49, 0.5, 0.9, 0.2]
+
+
+def with_presence(outputs, kind="object"):
+    named = {"logits": outputs.logits, "presence_logits": torch.tensor(PRESENCE).logit()}
+    if kind == "arrays":
+        return {name: values.numpy() for name, values in named.items()}
+    if kind == "tuple":  # as return_dict=False gives them, with a loss
+        return (torch.tensor(0.3), *named.values())
+    return dict(named) if kind == "dict" else SimpleNamespace(**named)
+
+
+@pytest.mark.parametrize("kind", ["object", "dict", "arrays", "tuple"])
+@pytest.mark.parametrize("least", [None, 0.0, 0.3, 1.0])
+def test_an_absent_object_has_an_empty_mask_and_no_object(processor, outputs, kind, least):
+    given = with_presence(outputs, kind)
+    options = {"target_sizes": SIZES, "image_index": IMAGE_INDEX, "threshold": 0.4}
+    gate = {} if least is None else {"presence_threshold": least}
+    is_there = [presence >= (0.5 if least is None else least) - 1e-7 for presence in PRESENCE]
+    plain = processor.post_process_referring_segmentation(outputs, **options)
+    masks = processor.post_process_referring_segmentation(given, **options, **gate)
+    for found, whole, there in zip(masks, plain, is_there, strict=True):
+        assert found.dtype == torch.bool and torch.equal(found, whole if there else torch.zeros_like(whole))
+    objects = processor.post_process_instance_segmentation(given, **options, **gate)
+    labels = [label for one in objects for label in one["labels"].tolist()]
+    assert sorted(labels) == [index for index in range(5) if is_there[index] and plain[index].any()]
+    maps = processor.post_process_semantic_segmentation(given, **options, **gate)
+    for picture, found in enumerate(maps):
+        own = [
+            probability if there else np.zeros_like(probability)
+            for probability, place, there in zip(probabilities_of(outputs), IMAGE_INDEX, is_there)
+            if place == picture
+        ]
+        stacked = np.stack([np.full(SIZES[picture], 0.4, dtype=np.float32), *own])
+        np.testing.assert_array_equal(found.numpy(), stacked.argmax(axis=0))
+
+
+def test_the_presence_is_a_probability_for_each_expression_and_probabilities_keep_theirs(processor, outputs):
+    given = with_presence(outputs)
+    assert processor.post_process_presence(given).tolist() == pytest.approx(PRESENCE)
+    assert processor.post_process_presence({**vars(given)}).dtype == torch.float32
+    for found, whole in zip(
+        processor.post_process_probabilities(given), processor.post_process_probabilities(outputs), strict=True
+    ):
+        assert torch.equal(found, whole)
+
+
+@pytest.mark.parametrize("method", ["referring", "semantic", "instance"])
+def test_a_threshold_of_what_the_model_does_not_say_is_refused(processor, outputs, method):
+    call = getattr(processor, f"post_process_{method}_segmentation")
+    with pytest.raises(ValueError, match="presence_threshold is 0.5, and the output has no presence_logits"):
+        call(outputs, presence_threshold=0.5)
+    with pytest.raises(ValueError, match=r"presence_threshold is 1.5; give a probability in \[0, 1\]"):
+        call(with_presence(outputs), presence_threshold=1.5)
+    for wrong in (torch.zeros(4), torch.full((5,), math.nan), torch.zeros(5, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="presence_logits are"):
+            call({"logits": outputs.logits, "presence_logits": wrong})
+    with pytest.raises(ValueError, match="has no presence_logits; give that of a model with predicts_presence"):
+        processor.post_process_presence(outputs)
+
+
+# ---------------------------------------------------------------------------------------------------------- components
+def flood(mask: np.ndarray) -> list[np.ndarray]:
+    """The connected parts of a mask, one pixel after another, the largest first."""
+    left = {(int(row), int(column)) for row, column in zip(*np.nonzero(mask))}
+    parts = []
+    while left:
+        part, edge = set(), [min(left)]
+        while edge:
+            row, column = edge.pop()
+            if (row, column) in left:
+                left.remove((row, column))
+                part.add((row, column))
+                edge += [(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+        picture = np.zeros_like(mask)
+        picture[tuple(zip(*part))] = True
+        parts.append(picture)
+    return sorted(parts, key=lambda part: -part.sum())
+
+
+def test_a_mask_of_several_objects_comes_apart_into_its_connected_parts(processor, outputs):
+    options = {"target_sizes": SIZES, "image_index": IMAGE_INDEX, "threshold": 0.6}
+    found = processor.post_process_instance_segmentation(outputs, **options, components=True)
+    num_parts = 0
+    for picture, objects in enumerate(found):
+        expected = [
+            (label, part, probability[part].mean())
+            for label, probability in enumerate(probabilities_of(outputs))
+            if IMAGE_INDEX[label] == picture
+            for part in flood(probability > 0.6)
+        ]
+        assert objects["labels"].tolist() == [label for label, _, _ in expected]
+        assert objects["masks"].shape == (len(expected), *SIZES[picture])
+        for mask, score, box, (_, part, mean) in zip(objects["masks"], objects["scores"], objects["boxes"], expected):
+            np.testing.assert_array_equal(mask.numpy(), part)
+            assert score.item() == pytest.approx(mean, abs=1e-6)
+            rows, columns = np.nonzero(part)
+            assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        num_parts += len(expected)
+    assert num_parts > 10
+
+
+def test_components_touch_by_corners_too(processor):
+    logits = torch.full((1, 1, 4, 6), -9.0)
+    logits[0, 0, 0, 0] = logits[0, 0, 1, 1] = logits[0, 0, 3, 4] = 9.0
+    (objects,) = processor.post_process_instance_segmentation(logits, components=True)
+    assert objects["boxes"].tolist() == [[0, 0, 2, 2], [4, 3, 5, 4]]
+    (nothing,) = processor.post_process_instance_segmentation(-9 + 0 * logits, components=True)
+    assert nothing["masks"].shape == (0, 4, 6)

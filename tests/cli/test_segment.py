@@ -4,6 +4,7 @@
 
 import importlib
 import json
+import math
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image, ImageFilter
 from pycocotools import mask as coco_mask
@@ -202,10 +204,10 @@ def test_an_interrupted_run_goes_on_and_gives_what_an_uninterrupted_one_gives(ru
     assert whole.count(b"\n") == 8
     run_task, done = module.run_task, []
 
-    def run_out_of_memory(pipe, task, threshold):
+    def run_out_of_memory(pipe, task, *thresholds):
         if len(done) == 2:
             raise RuntimeError("out of memory")
-        result = run_task(pipe, task, threshold)
+        result = run_task(pipe, task, *thresholds)
         done.append(task.source)
         return result
 
@@ -242,7 +244,7 @@ def test_many_expressions_of_a_picture_go_through_the_model_in_parts(monkeypatch
         pipe.model, "forward", lambda *values, **named: (sizes.append(len(named["input_ids"])), forward(**named))[1]
     )
     texts = [SQUARE, TRIANGLE, "the star"]
-    _, results = module.run_task(pipe, Task(str(EXAMPLE), Path("shapes_1"), texts), 0.5)
+    _, results = module.run_task(pipe, Task(str(EXAMPLE), Path("shapes_1"), texts), 0.5, None)
     assert sizes == [2, 1]
     assert [result["expression"] for result in results] == texts
 
@@ -281,6 +283,36 @@ def test_a_higher_threshold_gives_a_mask_inside_that_of_a_lower_one(run, tmp_pat
 
 def test_an_empty_mask_is_described_without_a_probability(run):
     assert run(EXAMPLE, TRIANGLE, "--threshold", 1).stdout.startswith(f"{TRIANGLE}: nothing found\n")
+
+
+@pytest.fixture(scope="module")
+def presence_model(tmp_path_factory):
+    """The bundled model with a head that says 0.03 of everything."""
+    folder = tmp_path_factory.mktemp("presence")
+    pipe = load_pipeline(BUNDLED_MODEL, "cpu", predicts_presence=True)
+    with torch.no_grad():
+        pipe.model.presence_head.out_proj.bias.fill_(math.log(0.03 / 0.97))
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def test_what_is_not_in_the_picture_is_said_and_has_no_mask(run, tmp_path, presence_model):
+    options = ("--model", presence_model)
+    result = run(EXAMPLE, TRIANGLE, *options, "--mask", "mask.png")
+    assert result.stdout.startswith(f"{TRIANGLE}: not in the picture (presence 0.03)\n")
+    assert not mask_of(tmp_path / "mask.png").any()
+    record = json.loads(run(EXAMPLE, TRIANGLE, *options, "--format", "json").stdout)
+    assert record["presence"] == 0.03 and record["area"] == 0 and record["box"] is None and record["score"] == 0
+    result = run(EXAMPLE, TRIANGLE, *options, "--presence_threshold", 0.02)
+    assert "mean probability" in result.stdout and "not in the picture" not in result.stdout
+
+
+def test_without_the_head_nothing_is_said_of_the_presence(run):
+    assert "presence" not in run(EXAMPLE, TRIANGLE, "--format", "json").stdout
+    with pytest.raises(ValueError, match="--presence_threshold is 0.3, and this model does not say"):
+        run(EXAMPLE, TRIANGLE, "--model", BUNDLED_MODEL, "--presence_threshold", 0.3)
+    with pytest.raises(ValueError, match=r"--presence_threshold is 2.0; it must be in \[0, 1\]"):
+        run(EXAMPLE, TRIANGLE, "--presence-threshold", 2)
 
 
 def test_half_precision_finds_nearly_the_same(run, tmp_path):

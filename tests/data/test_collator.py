@@ -76,6 +76,7 @@ def test_a_batch_has_one_entry_per_row_at_model_size(processor, data):
         "input_ids": ((3, 20), torch.int64),
         "attention_mask": ((3, 20), torch.int64),
         "labels": ((3, SIDE, SIDE), torch.uint8),
+        "is_present": ((3,), torch.bool),
     }
     for row, pixel_values, labels in zip(rows, batch["pixel_values"], batch["labels"]):
         alone = processor(images=row["image"], return_tensors="pt")["pixel_values"][0]

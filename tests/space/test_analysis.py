@@ -29,7 +29,7 @@ from analysis import (
 from PIL import Image
 from transformers import pipeline
 
-from remamber_hf.inference.loading import BUNDLED_MODEL, BUNDLED_PICTURES
+from remamber_hf.inference.loading import BUNDLED_MODEL, BUNDLED_PICTURES, load_pipeline
 
 
 EXPRESSIONS = ["the purple star", "the orange square"]
@@ -56,11 +56,19 @@ def png_of_size(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def square_analysis(expressions: list[str], models: tuple[str, ...] = ("shapes",)) -> Analysis:
-    """A mask in the middle for the first expression, none for the others."""
+def square_analysis(
+    expressions: list[str], models: tuple[str, ...] = ("shapes",), presence: float | None = None
+) -> Analysis:
+    """A mask in the middle for the first expression, of this presence; none for the others."""
     probabilities = [np.zeros((30, 40), dtype=np.float32) for _ in expressions]
     probabilities[0][10:20, 10:25] = 0.8
-    return Analysis(Image.new("RGB", (40, 30), "red"), expressions, dict.fromkeys(models, probabilities))
+    said = [presence, *([None] * (len(expressions) - 1))]
+    return Analysis(
+        Image.new("RGB", (40, 30), "red"),
+        expressions,
+        dict.fromkeys(models, probabilities),
+        dict.fromkeys(models, said),
+    )
 
 
 def test_expressions_are_the_lines_that_are_not_blank():
@@ -178,6 +186,23 @@ def test_a_cut_out_is_as_small_as_its_object_and_an_empty_one_is_empty():
     assert found.mode == "RGBA" and found.size == (15, 10)
     assert (np.asarray(found) == (255, 0, 0, 255)).all()
     assert empty.getchannel("A").getextrema() == (0, 0)
+
+
+@pytest.mark.parametrize(("presence", "is_shown"), [(None, True), (0.5, True), (0.49, False)])
+def test_what_the_model_says_is_not_there_has_no_mask_and_is_named(presence, is_shown):
+    found = square_analysis(["a square"], presence=presence)
+    ((mask, _),) = draw_masks(found, "shapes", 0.5)
+    assert (mask.getextrema()[1] > 0) == is_shown
+    table = tabulate(found, 0.5)
+    assert ("not in the picture (0.49)" in table) != is_shown and ("12.5%" in table) == is_shown
+    legends = [np.asarray(draw_overlays(one, "shapes", 0.5)) for one in (found, square_analysis(["a square"]))]
+    assert (legends[0].shape == legends[1].shape and np.array_equal(*legends)) == is_shown
+
+
+def test_the_presence_that_is_kept_is_that_of_the_pipeline():
+    pipe = load_pipeline("bundled", "cpu", predicts_presence=True)
+    kept = analyse({"shapes": pipe}, Image.new("RGB", (40, 30), "red"), ["the star", "the ring"])
+    assert kept.presence == {"shapes": [pytest.approx(0.95), pytest.approx(0.95)]}
 
 
 def test_a_heat_map_is_light_where_the_probability_is_high():
