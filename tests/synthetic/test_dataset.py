@@ -19,6 +19,7 @@ from pycocotools.coco import COCO
 from scene_fixture import STYLES
 
 from remamber_hf.data.refer import load_refer
+from remamber_hf.data.rows import row_mask
 from remamber_hf.synthetic import dataset as synthetic
 from remamber_hf.synthetic.dataset import sample_picture, split_of, synthesize
 from remamber_hf.synthetic.grammar import expression_kind, is_true_of_none, read_expression
@@ -172,6 +173,40 @@ def test_grefs_hold_the_refs_with_lists_of_ids(written):
     assert [ref["ref_id"] for ref in grefs] == list(range(1, len(grefs) + 1))
     sent_ids = [sent_id for ref in grefs for sent_id in ref["sent_ids"]]
     assert sent_ids == list(range(1, len(sent_ids) + 1))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_grefs_hold_what_is_said_of_several_and_the_mask_is_all_of_them(style, tmp_path):
+    options = {"seed": 3, "style": style, "num_workers": 1, "progress": False}
+    summary = synthesize(tmp_path / "both", NUM_PICTURES, no_target=True, many=True, **options)
+    synthesize(tmp_path / "none", NUM_PICTURES, no_target=True, **options)
+    files, without = files_of(tmp_path / "both"), files_of(tmp_path / "none")
+    name = "shapes/grefs(unc).json"
+    assert {**files, name: None} == {**without, name: None}  # the rest is as it was
+    grefs = json.loads((tmp_path / "both" / name).read_text())
+    several = [ref for ref in grefs if len(ref["ann_id"]) > 1]
+    assert summary["many_refs"] == len(several) > NUM_PICTURES / 2
+    assert summary["no_target_refs"] == sum(ref["no_target"] for ref in grefs)
+    annotations = json.loads((tmp_path / "both/shapes/instances.json").read_text())["annotations"]
+    by_picture: dict[int, list[dict]] = {}
+    for annotation in annotations:
+        by_picture.setdefault(annotation["image_id"], []).append(annotation)
+    loaded = load_refer("shapes", "unc", data_dir=tmp_path / "both", generalized=True)
+    rows = {row["ref_id"]: row for split in loaded.values() for row in split}
+    for ref in several:
+        scene, _ = sample_picture(ref["image_id"] - 1, seed=3, style=style)
+        own = by_picture[ref["image_id"]]
+        indices = {index for index, annotation in enumerate(own) if annotation["id"] in ref["ann_id"]}
+        assert len(indices) == len(ref["ann_id"])
+        assert ref["category_id"] == [own[index]["category_id"] for index in sorted(indices)]
+        for sentence in sentences_of(ref):
+            assert read_expression(sentence, scene).certain == indices
+        _, masks = render(scene, 128)
+        np.testing.assert_array_equal(row_mask(rows[ref["ref_id"]]), masks[sorted(indices)].any(axis=0))
+    ids = [sentence["sent_id"] for ref in grefs for sentence in ref["sentences"]]
+    assert ids == list(range(1, len(ids) + 1)) and [ref["ref_id"] for ref in grefs] == list(range(1, len(grefs) + 1))
+    absent = [ref for ref in grefs if ref["no_target"]]
+    assert any(re.search(r"s$|^both|^all|^everything", text) for ref in absent for text in sentences_of(ref))
 
 
 def test_refs_have_the_fields_of_the_published_files(written):

@@ -70,6 +70,23 @@ ROOM = scene_of(
         ("the circle which is not striped", {0}),
         ("the circle that is not small", {0}),
         ("the ring that is not purple", set()),
+        ("the circles", {0, 1}),
+        ("both discs", {0, 1}),
+        ("both objects", set()),  # there are five
+        ("both rings", set()),  # there is one
+        ("the red ones", {0, 2}),
+        ("all the small objects", {1, 2, 4}),
+        ("red boxes", {2}),
+        ("the hearts", set()),
+        ("everything on the left", {0, 2}),
+        ("the objects at the top", {0, 1, 4}),
+        ("the upper circles", {0, 1}),
+        ("everything left of the ring", {0}),  # the square is further below than to the left
+        ("everything below the circle that is red", {2}),
+        ("the objects that are not red", {1, 3, 4}),
+        ("the objects right of the square", {3}),
+        ("everything in the lower right", {3}),
+        ("the objects between the red circle and the blue circle", {4}),
     ],
 )
 def test_evaluator_finds_what_a_reader_finds(expression, expected):
@@ -141,6 +158,13 @@ def test_a_tie_of_what_a_relation_refers_to_leaves_both_answers_possible():
         ("the circle and the star", "'and' words where none can be read"),
         ("the circle above the star below the ring", "'relation' words where none can be read"),
         ("", "needs one noun"),
+        ("everything left of the circles", "relates something to several things"),
+        ("the objects closest to the star", "asks for the nearest of several things"),
+        ("the second circles from the left", "picks one of several things by a plural"),
+        ("the largest circles", "picks one of several things by a plural"),
+        ("both circle", "'both' where no two things are named"),
+        ("both", "needs one noun"),
+        ("the circles stars", "needs one noun"),
     ],
 )
 def test_sentences_outside_the_grammar_are_refused(expression, message):
