@@ -34,6 +34,7 @@ NAVIGATION = {
     "Train and measure": [
         "docs/data",
         "docs/training",
+        "docs/generalized",
         "docs/fusion",
         "docs/idioms",
         "docs/evaluation",

@@ -44,7 +44,7 @@ class PresenceHead(nn.Module):
             logits (num_expressions), above 0 where the expression means something; in float32 under autocast.
         """
         device = feature_map.device.type
-        if torch.is_autocast_enabled(device):
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 return self.forward(feature_map.float(), pooled_text.float())
         cells = feature_map.flatten(1, 2)  # (num_expressions, height * width, channels)

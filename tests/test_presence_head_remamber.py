@@ -19,6 +19,7 @@ from tiny import (
 )
 
 from remamber_hf import ReMamberForImageSegmentation, ReMamberModel, load_model
+from remamber_hf.inference.cost import count_parts
 from remamber_hf.losses_remamber import presence_loss, segmentation_loss
 from remamber_hf.presence_head_remamber import PRIOR, PresenceHead
 
@@ -232,6 +233,17 @@ def test_a_weight_that_is_none_is_refused(weight):
 
 
 # ------------------------------------------------------------------------------------------------- compiled and traced
+def test_the_head_is_a_part_of_what_a_model_costs():
+    parts, without = count_parts(build(predicts_presence=True), 64), count_parts(build(), 64)
+    head = parts.pop("presence_head")
+    assert head["parameters"] == sum(weight.numel() for weight in PresenceHead(build().config).parameters())
+    cells, channels, text = 2 * 2, 64, 32  # of the last map; a multiplication and an addition are two
+    assert head["flops"] == 2 * 256 * (cells * channels + text) + 2 * 512
+    whole = parts.pop("whole")
+    assert whole == {name: number + head[name] for name, number in without.pop("whole").items()}
+    assert parts == without
+
+
 def test_a_model_with_the_head_compiles_without_a_graph_break():
     model, inputs = with_head(), segmentation_inputs()
     model.set_scan_backend("torch")
