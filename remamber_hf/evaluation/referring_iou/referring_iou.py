@@ -102,9 +102,9 @@ class ReferringIoU(evaluate.Metric):
         columns = {
             "predictions": np.stack([arrays["intersections"], arrays["unions"], found], axis=1),
             "references": np.stack([areas, meant], axis=1),
-            "ref_ids": arrays.get("ref_ids"),
+            **({"ref_ids": arrays["ref_ids"]} if "ref_ids" in arrays else {}),
         }
-        super().add_batch(**{name: columns[name].astype(np.int64).tolist() for name in self._feature_names()})
+        super().add_batch(**{name: column.astype(np.int64).tolist() for name, column in columns.items()})
 
     def _read(self, values: dict) -> dict[str, np.ndarray]:
         """Counts, flags and ids as arrays, one number per sample; ValueError for what this configuration lacks."""
