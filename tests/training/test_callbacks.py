@@ -123,7 +123,7 @@ def test_other_processes_draw_nothing(rows, processor, state, tmp_path):
 
 def test_samples_are_spread_over_all_evaluation_sets(rows):
     chosen = choose_samples([rows, rows.select([0, 2])], 4)
-    assert chosen["ref_id"] == [rows["ref_id"][index] for index in (0, 2, 0, 2)]
+    assert [row["ref_id"] for row in chosen] == [rows["ref_id"][index] for index in (0, 2, 0, 2)]
     assert len(choose_samples([rows], 8)) == 3
     assert len(choose_samples([rows, rows], 1)) == 1
 
