@@ -59,10 +59,10 @@ def choose_rule(
     presence_threshold: float | None, min_pixels: int | None, predicts_presence: bool, is_generalized: bool
 ) -> NothingRule:
     """When the model says that nothing is meant; ValueError for an option that has no say in it."""
-    given = {"presence_threshold": presence_threshold, "min_pixels": min_pixels}
-    for name, value in given.items():
-        if value is not None and not is_generalized:
-            raise ValueError(f"--{name} is {value}, and every sentence of this data set has an object; leave it out.")
+    if min_pixels is not None and not is_generalized:
+        raise ValueError(
+            f"--min_pixels is {min_pixels}, and every sentence of this data set means an object; leave it out."
+        )
     if presence_threshold is not None and not predicts_presence:
         raise ValueError(
             f"--presence_threshold is {presence_threshold}, and the model does not say whether an expression means "
@@ -122,7 +122,7 @@ PresenceThreshold = Annotated[
     typer.Option(
         "--presence_threshold",
         "--presence-threshold",
-        help="Nothing is found where the presence is below this; where sentences may mean nothing.",
+        help="Nothing is found where the presence is below this.",
         show_default=f"{PRESENCE_THRESHOLD}, with a model that predicts it",
     ),
 ]
@@ -199,7 +199,7 @@ def evaluate(
         "metric": configuration_of(source.name, is_generalized),
         "protocol": {
             **evaluator.protocol.describe(),
-            **({"nothing_found": nothing.describe()} if is_generalized else {}),
+            **({"nothing_found": nothing.describe()} if is_generalized or network.config.predicts_presence else {}),
             "dtype": dtype,
             "image_backend": image_backend(processor),
         },

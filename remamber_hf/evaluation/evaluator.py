@@ -237,7 +237,7 @@ class Evaluator:
         return Tally(
             configuration=configuration_of(dataset, split.is_generalized),
             pixels=pixels,
-            nothing_found=(self.nothing if split.is_generalized else NothingRule()).find(pixels, presence),
+            nothing_found=self.nothing.find(pixels, presence),
             presence=presence,
             target_kinds=split.target_kinds,
             ref_ids=np.array([sample.ref_id for sample in split.samples]),

@@ -67,6 +67,8 @@ class Tally:
     configuration: of the metric. pixels: of intersection, union and true mask, int64 (samples, 3), of masks as they
     came. nothing_found: whether the model says that nothing is meant, bool. presence: the probability with which it
     says that something is, float32, None without a head. target_kinds: of `TARGET_KINDS`. ref_ids: int64.
+
+    Where every sentence means one object, masks count as one gets them: empty where nothing is found.
     """
 
     configuration: str
@@ -82,15 +84,20 @@ class Tally:
         chosen: dict[str, Any] = {name: getattr(self, name)[is_chosen] for name in arrays}
         return replace(self, **chosen, presence=None if self.presence is None else self.presence[is_chosen])
 
+    def _as_one_gets_them(self) -> tuple[np.ndarray, np.ndarray]:
+        """Intersections and unions of masks that are empty where nothing is found."""
+        intersections, unions, areas = self.pixels.T
+        return np.where(self.nothing_found, 0, intersections), np.where(self.nothing_found, areas, unions)
+
     @property
     def flags(self) -> dict[str, Any]:
         return {"nothing_found": self.nothing_found, "nothing_meant": self.target_kinds == "none"}
 
     def ious(self) -> np.ndarray:
         """Of each sample, float64; where nothing is meant, 1 if nothing is found and 0 if not."""
-        intersections, unions, areas = self.pixels.T
         if self.configuration == "default":
-            return sample_ious(intersections, unions)
+            return sample_ious(*self._as_one_gets_them())
+        intersections, unions, areas = self.pixels.T
         blanks = self.configuration != "generalized"
         return sample_ious(intersections, unions, areas, **self.flags, blanks=blanks)
 
@@ -98,6 +105,7 @@ class Tally:
         """The papers' scores, fractions; None where no sample counts."""
         intersections, unions, areas = self.pixels.T
         if self.configuration == "default":
+            intersections, unions = self._as_one_gets_them()
             scores = referring_iou(intersections, unions)
         elif self.configuration == "r_refcoco":
             scores = r_refcoco_iou(intersections, unions, areas, self.ref_ids, **self.flags)

@@ -19,6 +19,8 @@ from remamber_hf.evaluation.referring_iou.scores import generalized_iou, r_refco
 from remamber_hf.evaluation.scoring import Tally, configuration_of
 from remamber_hf.inference.loading import load_model
 from remamber_hf.synthetic.dataset import synthesize
+from remamber_hf.training.arguments import ReMamberTrainingArguments
+from remamber_hf.training.trainer import ReferringSegmentationTrainer
 
 
 PLACES = ("intersection", "union", "true_area")
@@ -108,17 +110,52 @@ def test_scores_by_objects_that_are_meant_add_up(shapes, use_headed, tmp_path):
     assert [line.split("|")[2].strip() for line in table.splitlines() if "val" in line] == ["none", "one", "many"]
     plain, samples, report = run(tmp_path / "plain", data_dir=shapes, splits="val")
     assert plain["splits"]["val"]["target_kinds"] == {} and plain["metric"] == "default"
-    assert "nothing_found" not in plain["protocol"] and "objects that are meant" not in report
+    assert "objects that are meant" not in report
     assert {sample["target_kind"] for sample in samples} == {"one"}
 
 
-def test_on_a_plain_set_the_presence_is_told_and_takes_no_mask_away(shapes, headed, use_headed, tmp_path, monkeypatch):
-    found, samples, _ = run(tmp_path / "headed", data_dir=shapes, splits="val")
+def test_on_a_plain_set_masks_count_as_one_gets_them(shapes, headed, use_headed, tmp_path, monkeypatch):
+    found, samples, report = run(tmp_path / "headed", data_dir=shapes, splits="val")
+    model, processor = headed
+    ious = []
+    for row in load_refer("shapes", "unc", "val", data_dir=shapes, expand_sentences=True):
+        with torch.no_grad():
+            outputs = model(**processor(images=row["image"], text=row["sentences"], return_tensors="pt"))
+        (mask,) = processor.post_process_referring_segmentation(outputs, target_sizes=[(128, 128)])
+        truth = row_mask(row)
+        ious.append((mask.numpy() & truth).sum() / (mask.numpy() | truth).sum())
+    assert [sample["iou"] for sample in samples] == ious
+    assert found["splits"]["val"]["scores"]["miou"] == pytest.approx(np.mean(ious), abs=1e-14)
+    assert any(sample["intersection"] and not sample["iou"] for sample in samples)
+    assert found["protocol"]["nothing_found"] == {"presence_below": 0.5} and "presence is below 0.5" in report
     monkeypatch.setattr(evaluate_command, "load_model", load_model)
     plain, others, _ = run(tmp_path / "plain", data_dir=shapes, splits="val")
+    assert {sample["presence"] for sample in others} == {None} and "nothing_found" not in plain["protocol"]
+    assert plain["splits"]["val"]["scores"]["miou"] > found["splits"]["val"]["scores"]["miou"]
+
+
+def test_on_a_plain_set_a_threshold_of_0_takes_no_mask_away(shapes, use_headed, tmp_path, monkeypatch):
+    found, _, _ = run(tmp_path / "headed", data_dir=shapes, splits="val", presence_threshold=0.0)
+    monkeypatch.setattr(evaluate_command, "load_model", load_model)
+    plain, _, _ = run(tmp_path / "plain", data_dir=shapes, splits="val")
     assert found["splits"] == plain["splits"]
-    assert min(sample["presence"] for sample in samples) < 0.5
-    assert {sample["presence"] for sample in others} == {None}
+
+
+def test_on_either_kind_of_set_the_trainer_gives_the_same_scores(shapes, headed, use_headed, tmp_path):
+    model, processor = headed
+    arguments = ReMamberTrainingArguments(
+        output_dir=str(tmp_path / "run"), use_cpu=True, report_to="none", disable_tqdm=True
+    )
+    trainer = ReferringSegmentationTrainer(model=model, args=arguments, processing_class=processor)
+    for generalized in (False, True):
+        options = {"data_dir": shapes, "generalized": generalized, "splits": "testA"}
+        found, _, _ = run(tmp_path / f"{generalized}", **options)
+        rows = load_refer("shapes", "unc", "testA", data_dir=shapes, generalized=generalized)
+        metrics = trainer.evaluate(rows)
+        scores = found["splits"]["testA"]["scores"]
+        assert {name: metrics[f"eval_{name}"] for name in scores} == pytest.approx(scores, abs=1e-3)
+        for kind, part in found["splits"]["testA"]["target_kinds"].items():
+            assert metrics[f"eval_giou_{kind}"] == pytest.approx(part["scores"]["giou"], abs=1e-3)
 
 
 def test_the_threshold_of_the_presence_is_that_which_is_given(shapes, use_headed, tmp_path):
@@ -158,9 +195,8 @@ def test_without_a_head_a_mask_of_fewer_pixels_finds_nothing(shapes, tmp_path):
         (
             {"min_pixels": 50, "generalized": False},
             False,
-            "--min_pixels is 50, and every sentence of this data set has",
+            "--min_pixels is 50, and every sentence of this data set means",
         ),
-        ({"presence_threshold": 0.3, "generalized": False}, True, "--presence_threshold is 0.3, and every sentence"),
     ],
 )
 def test_an_option_that_has_no_say_is_refused(shapes, headed, tmp_path, monkeypatch, options, has_head, message):
