@@ -137,6 +137,12 @@ def test_the_recipe_is_there_without_folders_and_secrets(run, arguments):
     assert "/home/me" not in text and "hf_abc" not in text and str(arguments.output_dir) not in text
 
 
+def test_the_recipe_of_a_run_on_sentences_that_may_mean_nothing_is_told(run, arguments):
+    told = {"generalized": True, "predicts_presence": True, "no_target_share": 0.3}
+    text = card_of(replace(run, given={**run.given, **told}), arguments).text
+    assert yaml.safe_load(text.split("```yaml\n")[1].split("```")[0]).items() >= told.items()
+
+
 def test_names_on_the_hub_are_linked(run, arguments):
     given = {"text_model": "openai/clip-vit-large-patch14", "vision_model": str(arguments.output_dir)}
     card = card_of(replace(run, given=given), arguments)
