@@ -15,17 +15,14 @@ from ..data.mixture import load_one
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.protocols import OURS, PROTOCOLS
 from ..evaluation.report import write_report
-from ..evaluation.results import (
-    evaluate_splits,
-    read_splits,
-    write_results,
-)
+from ..evaluation.results import evaluate_splits, read_splits, write_results
+from ..evaluation.scoring import NothingRule, configuration_of
 from ..files import check_new_folder
 from ..inference.devices import DTYPES, find_device
 from ..inference.environment import describe_environment
 from ..inference.image_backend import image_backend, with_pil
 from ..inference.loading import load_model
-from ..post_processing_remamber import LOGIT_INTERPOLATIONS
+from ..post_processing_remamber import LOGIT_INTERPOLATIONS, PRESENCE_THRESHOLD, check_threshold
 from .options import Device, Generalized, Sentences
 
 
@@ -56,6 +53,29 @@ def check_arguments(output_dir: Path | None, resize: str | None, protocol: str |
             raise ValueError(f"--{name} is {value}; give at least {least}.")
     if output_dir is not None:
         check_new_folder(output_dir)
+
+
+def choose_rule(
+    presence_threshold: float | None, min_pixels: int | None, predicts_presence: bool, is_generalized: bool
+) -> NothingRule:
+    """When the model says that nothing is meant; ValueError for an option that has no say in it."""
+    if min_pixels is not None and not is_generalized:
+        raise ValueError(
+            f"--min_pixels is {min_pixels}, and every sentence of this data set means an object; leave it out."
+        )
+    if presence_threshold is not None and not predicts_presence:
+        raise ValueError(
+            f"--presence_threshold is {presence_threshold}, and the model does not say whether an expression means "
+            "anything; give one with predicts_presence, or --min_pixels."
+        )
+    if min_pixels is not None and predicts_presence:
+        raise ValueError(
+            f"--min_pixels is {min_pixels}, and the model says itself whether an expression means anything; leave it "
+            "out, or give --presence_threshold."
+        )
+    if predicts_presence:
+        return NothingRule(PRESENCE_THRESHOLD if presence_threshold is None else presence_threshold)
+    return NothingRule(min_pixels=min_pixels or 1)
 
 
 Model = Annotated[str, typer.Argument(help="Folder or Hub name of a ReMamber model.")]
@@ -97,6 +117,24 @@ Dtype = Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}; the last 
 ContactSheet = Annotated[
     int, typer.Option("--contact_sheet", "--contact-sheet", help="Draw the N worst and the N best of each split.")
 ]
+PresenceThreshold = Annotated[
+    float | None,
+    typer.Option(
+        "--presence_threshold",
+        "--presence-threshold",
+        help="Nothing is found where the presence is below this.",
+        show_default=f"{PRESENCE_THRESHOLD}, with a model that predicts it",
+    ),
+]
+MinPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--min_pixels",
+        "--min-pixels",
+        help="Nothing is found where a mask has fewer pixels; where sentences may mean nothing.",
+        show_default="1, with a model that predicts no presence",
+    ),
+]
 MaxSamples = Annotated[
     int | None, typer.Option("--max_samples", "--max-samples", help="Only the first N sentences of each split.")
 ]
@@ -119,6 +157,8 @@ def evaluate(
     dtype: Dtype = "float32",
     contact_sheet: ContactSheet = 8,
     max_samples: MaxSamples = None,
+    presence_threshold: PresenceThreshold = None,
+    min_pixels: MinPixels = None,
 ) -> None:
     """
     Score a model on every split of a data set: the papers' table, beside the published figures.
@@ -128,7 +168,9 @@ def evaluate(
     Example: remamber evaluate runs/refcoco --dataset refcoco --data_dir DATA --output_dir results
     """
     numbers: dict[str, tuple[int | None, int]] = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0)}
-    numbers |= {"contact_sheet": (contact_sheet, 0), "max_samples": (max_samples, 1)}
+    numbers |= {"contact_sheet": (contact_sheet, 0), "max_samples": (max_samples, 1), "min_pixels": (min_pixels, 1)}
+    if presence_threshold is not None:
+        check_threshold(presence_threshold, "--presence_threshold")
     check_arguments(output_dir, resize, protocol, dtype, **numbers)
     state = PartialState(cpu=find_device(device).type == "cpu")
     logging.disable_progress_bar()
@@ -138,12 +180,15 @@ def evaluate(
     with state.main_process_first():
         source = load_one(dataset, split_by, data_dir, generalized=generalized, sentences=sentences)
     chosen = read_splits(source, splits, max_samples, batch_size)
-    if protocol not in (None, "rela") and chosen[0].is_generalized:
+    is_generalized = chosen[0].is_generalized
+    if protocol not in (None, "rela") and is_generalized:
         raise ValueError(f"--protocol {protocol} knows no generalised data set; take rela, or leave it out.")
+    nothing = choose_rule(presence_threshold, min_pixels, network.config.predicts_presence, is_generalized)
     if protocol is not None:  # those codes resize pictures so
         processor = with_pil(processor)
     rules = OURS if protocol is None else PROTOCOLS[protocol]
-    evaluator = Evaluator(network.to(on_this_process(device, state)), processor, resize, dtype, num_workers, rules)
+    network = network.to(on_this_process(device, state))
+    evaluator = Evaluator(network, processor, resize, dtype, num_workers, rules, nothing)
     if state.is_main_process:
         typer.echo(f"pictures are prepared by {image_backend(processor)}")
     about = {
@@ -151,7 +196,13 @@ def evaluate(
         "dataset": source.name,
         "split_by": source.split_by,
         "sentences": source.sentences,
-        "protocol": {**evaluator.protocol.describe(), "dtype": dtype, "image_backend": image_backend(processor)},
+        "metric": configuration_of(source.name, is_generalized),
+        "protocol": {
+            **evaluator.protocol.describe(),
+            **({"nothing_found": nothing.describe()} if is_generalized or network.config.predicts_presence else {}),
+            "dtype": dtype,
+            "image_backend": image_backend(processor),
+        },
         "max_samples": max_samples,
         "versions": describe_environment()["versions"],
     }

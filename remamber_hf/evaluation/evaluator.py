@@ -3,8 +3,8 @@
 """
 A model on every split of a data set, by one process or several.
 
-rows → samples → batches of whole pictures → masks at the pictures' size → pixel counts → gathered; `results.py`
-makes scores and tables of them. The batches are the same for any number of processes, and so are the scores.
+rows → samples → batches of whole pictures → masks at the pictures' size → pixel counts → gathered; `scoring.py` makes
+scores of them, and `results.py` tables. The batches are the same for any number of processes, and so are the scores.
 """
 
 import hashlib
@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import datasets
 import numpy as np
+import pyarrow.compute
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -24,17 +26,17 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..data.rle import decode_mask, encode_mask
-from ..data.rows import is_generalized
+from ..data.rows import TARGET_KINDS, is_generalized
 from ..inference.devices import DTYPES
 from ..inference.visualization import Sample as Tile
 from ..inference.visualization import draw_sheet
 from ..modeling_remamber import ReMamberForImageSegmentation
 from ..pictures import to_rgb
+from ..post_processing_remamber import find_presence
 from ..processing_remamber import ReMamberProcessor
 from .protocols import OURS, Protocol
-from .referring_iou.scores import (
-    count_pixels,
-)
+from .referring_iou.scores import count_pixels
+from .scoring import NothingRule, Tally, configuration_of
 
 
 TRAINING_SPLIT = "train"
@@ -131,6 +133,20 @@ class Split:
         """Whether a sentence may mean several objects or none."""
         return is_generalized(self.rows)
 
+    @property
+    def target_kinds(self) -> np.ndarray:
+        """Which of `TARGET_KINDS` each sample is of, (samples,)."""
+        lengths = pyarrow.compute.list_value_length(self.rows.with_format("arrow")["segmentation"][:]).to_numpy()
+        kinds = np.array(TARGET_KINDS)[np.minimum(lengths, 2)]
+        return kinds[[sample.row for sample in self.samples]]
+
+
+class Found(NamedTuple):
+    """What a model says of a sample: mask, bool (height, width), and presence in [0, 1], None without a head."""
+
+    mask: np.ndarray
+    presence: float | None = None
+
 
 class EvaluationBatches(Dataset):
     """number of a batch → (indices of its samples, model inputs with each picture once, true masks as RLE)."""
@@ -170,34 +186,39 @@ class Evaluator:
         dtype: str = "float32",
         num_workers: int = 0,
         protocol: Protocol = OURS,
+        nothing: NothingRule = NothingRule(),  # noqa: B008  # frozen
     ):
         self.model = model
         self.processor = processor
         self.protocol = protocol if resize is None else replace(protocol, resize=resize)
+        self.nothing = nothing
         self.dtype = DTYPES[dtype]
         self.num_workers = num_workers
 
-    def predict(self, inputs: dict[str, torch.Tensor], sizes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
-        """Masks, bool (height, width), at the size of each expression's picture."""
+    def predict(self, inputs: dict[str, torch.Tensor], sizes: list[tuple[int, int]]) -> Iterator[Found]:
+        """Mask and presence of each expression, the mask at the size of its picture and whatever the presence."""
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         is_mixed = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.model.device.type, self.dtype, enabled=is_mixed):
             outputs = self.model(**inputs, return_dict=True)
-        for logits, size in zip(outputs.logits.split(1), sizes, strict=True):  # one mask in memory at a time
+        presence = find_presence(outputs)
+        probabilities = [None] * len(sizes) if presence is None else presence.tolist()
+        # One mask in memory at a time.
+        for logits, size, probability in zip(outputs.logits.split(1), sizes, probabilities, strict=True):
             (mask,) = self.processor.post_process_referring_segmentation(
                 logits, target_sizes=[size], threshold=self.protocol.threshold, interpolation=self.protocol.resize
             )
-            yield mask.cpu().numpy()
+            yield Found(mask.cpu().numpy(), probability)
 
-    def segment(self, split: Split, numbers: list[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Index, predicted mask and true mask of every sample in the batches of these numbers."""
+    def segment(self, split: Split, numbers: list[int]) -> Iterator[tuple[int, Found, np.ndarray]]:
+        """Index, prediction and true mask of every sample in the batches of these numbers."""
         batches = EvaluationBatches(split, numbers, self.processor, self.protocol)
         for indices, inputs, truths in DataLoader(batches, batch_size=None, num_workers=self.num_workers):
             predictions = self.predict(inputs, [tuple(truth["size"]) for truth in truths])
             yield from zip(indices, predictions, map(decode_mask, truths))
 
-    def count(self, split: Split) -> np.ndarray:
-        """Pixels of intersection, union and true mask, int64 (samples, 3); the same in every process."""
+    def count(self, split: Split, dataset: str) -> Tally:
+        """What is counted of every sample of a split of `dataset`; the same in every process."""
         state = PartialState()
         numbers = list(range(state.process_index, len(split.batches), state.num_processes))
         counts = []
@@ -207,26 +228,42 @@ class Evaluator:
             unit=" sentences",
             disable=None if state.is_main_process else True,
         ) as bar:
-            for index, prediction, truth in self.segment(split, numbers):
-                counts.append((index, *count_pixels(prediction, truth)))
+            for index, found, truth in self.segment(split, numbers):
+                counts.append((index, *count_pixels(found.mask, truth), found.presence))
                 bar.update()
-        return np.array(sorted(gather_object(counts)), dtype=np.int64)[:, 1:]
+        columns = list(zip(*sorted(gather_object(counts))))
+        pixels = np.array(columns[1:4], dtype=np.int64).T
+        presence = None if None in columns[4] else np.array(columns[4], dtype=np.float32)
+        return Tally(
+            configuration=configuration_of(dataset, split.is_generalized),
+            pixels=pixels,
+            nothing_found=self.nothing.find(pixels, presence),
+            presence=presence,
+            target_kinds=split.target_kinds,
+            ref_ids=np.array([sample.ref_id for sample in split.samples]),
+        )
 
-    def draw(self, split: Split, ious: np.ndarray, chosen: list[int]) -> Image.Image:
+    def draw(self, split: Split, tally: Tally, chosen: list[int]) -> Image.Image:
         """A sheet of the chosen samples, in this order: the true mask, and the prediction beside it."""
         numbers = [number for number, batch in enumerate(split.batches) if not set(batch).isdisjoint(chosen)]
-        tiles = {}
-        for index, prediction, truth in self.segment(split, numbers):
+        ious, tiles = tally.ious(), {}
+        for index, found, truth in self.segment(split, numbers):
             if index in chosen:
-                tiles[index] = make_tiles(split, index, prediction, truth, ious[index])
+                title = describe_found(ious[index], found.presence, tally.nothing_found[index])
+                tiles[index] = make_tiles(split, index, found.mask, truth, title)
         return draw_sheet([tile for index in chosen for tile in tiles[index]], SHEET_COLUMNS)
 
 
-def make_tiles(split: Split, index: int, prediction: np.ndarray, truth: np.ndarray, iou: float) -> list[Tile]:
+def describe_found(iou: float, presence: float | None, is_nothing: bool) -> str:
+    """What stands above a prediction that is drawn."""
+    words = [f"prediction, IoU {iou:.3f}", *([] if presence is None else [f"presence {presence:.2f}"])]
+    return ", ".join(words) + (": nothing found" if is_nothing else "")
+
+
+def make_tiles(split: Split, index: int, prediction: np.ndarray, truth: np.ndarray, found: str) -> list[Tile]:
     sample = split.samples[index]
     picture = to_rgb(split.rows[sample.row]["image"])
     if truth.shape != (picture.height, picture.width):  # a protocol that squashes
         picture = picture.resize(truth.shape[::-1])
     meant = f"truth, ref {sample.ref_id}" + ("" if truth.any() else ": means nothing here")
-    found = f"prediction, IoU {iou:.3f}" + ("" if prediction.any() else ": nothing found")
     return [Tile(picture, truth, meant, [sample.sentence]), Tile(picture, prediction, found, [])]

@@ -2,23 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results of an evaluation as the papers' table, in Markdown."""
 
-from .referring_iou.scores import PRECISION_THRESHOLDS
+from .referring_iou.scores import PRECISION_THRESHOLDS, TARGET_PRECISION_THRESHOLDS
 
 
 SCORE_TITLES = {
     "oiou": "oIoU",
     "miou": "mIoU",
     **{f"precision@{threshold}": f"P@{threshold}" for threshold in PRECISION_THRESHOLDS},
+    "acc": "Acc",
+    "mrr": "mRR",
+    "riou": "rIoU",
     "giou": "gIoU",
     "ciou": "cIoU",
     "n_acc": "N-acc",
     "t_acc": "T-acc",
+    **{f"target_precision@{threshold}": f"Pr@{threshold}" for threshold in TARGET_PRECISION_THRESHOLDS},
 }
 
 
 def write_report(results: dict) -> str:
     """
-    The scores of every split with the published ones below them, then the scores of every kind of expression.
+    The scores of every split with the published ones below them, then those of every kind of target and of expression.
 
     Args:
         results: what `remamber evaluate` writes as JSON; scores are fractions, None where there is none.
@@ -29,20 +33,24 @@ def write_report(results: dict) -> str:
     splits = results["splits"]
     titles = {name: title for name, title in SCORE_TITLES.items() if name in next(iter(splits.values()))["scores"]}
     protocol = results["protocol"]["name"] or "default"
-    rows, kind_rows = [], []
+    rows: list[list[str]] = []
+    target_rows: list[list[str]] = []
+    kind_rows: list[list[str]] = []
     for split, result in splits.items():
         scores = _cells(result["scores"], titles)
         rows.append([split, "this model", protocol, *scores, f"{result['num_sentences']}"])
         for published in result["published"]:
             rows.append([split, published["model"], published["protocol"], *_cells(published["scores"], titles), ""])
-        for kind, part in result["kinds"].items():
-            kind_rows.append([split, kind, *_cells(part["scores"], titles), f"{part['num_sentences']}"])
+        for part_rows, parts in ((target_rows, result["target_kinds"]), (kind_rows, result["kinds"])):
+            for kind, part in parts.items():
+                part_rows.append([split, kind, *_cells(part["scores"], titles), f"{part['num_sentences']}"])
     data = results["dataset"] + (f" ({results['split_by']})" if results["split_by"] else "")
     lines = [f"# {results['model']} on {data}", "", _describe(results), ""]
     lines += _table(["split", "model", "protocol", *titles.values(), "sentences"], rows, num_left=3)
-    if kind_rows:
-        lines += ["", "## By kind of expression", ""]
-        lines += _table(["split", "kind", *titles.values(), "sentences"], kind_rows)
+    for title, part_rows in (("By objects that are meant", target_rows), ("By kind of expression", kind_rows)):
+        if part_rows:
+            lines += ["", f"## {title}", ""]
+            lines += _table(["split", "kind", *titles.values(), "sentences"], part_rows)
     return "\n".join(lines) + "\n"
 
 
@@ -57,6 +65,12 @@ def _describe(results: dict) -> str:
         f"object where the probability is above {protocol['threshold']}",
         f"computed in {protocol['dtype']}",
     ]
+    if "nothing_found" in protocol:
+        ((measure, bound),) = protocol["nothing_found"].items()
+        words.append(
+            f"nothing found where the {'presence' if measure == 'presence_below' else 'number of pixels'} is "
+            f"below {bound}"
+        )
     if protocol["name"]:
         words.append(f"protocol: {protocol['name']}")
     if results["max_samples"]:

@@ -3,6 +3,7 @@
 """Pixel counts of a split → scores, a row per sample, what stands beside them, and what is drawn."""
 
 import json
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,18 +15,14 @@ from PIL import Image
 
 from ..data.mixture import DataSource
 from ..data.published import PUBLISHED_COUNTS
+from ..data.rows import TARGET_KINDS
 from ..files import make_whole_folder
 from ..synthetic.grammar import KINDS, expression_kind
 from .evaluator import Evaluator, Sample, Split, choose_splits, list_samples, make_batches
 from .protocols import OURS, Protocol
 from .published import PUBLISHED_RESULTS, PublishedResult
-from .referring_iou.scores import (
-    PRECISION_THRESHOLDS,
-    generalized_iou,
-    referring_iou,
-    sample_ious,
-)
 from .report import write_report
+from .scoring import Tally
 
 
 SHEET_SEED = 0
@@ -39,47 +36,43 @@ def kinds_of(samples: list[Sample]) -> list[str] | None:
         return None
 
 
-def score(counts: np.ndarray, is_generalized: bool, protocol: Protocol = OURS) -> dict[str, float | None]:
-    """The papers' scores of the samples in `counts` (samples, 3), fractions; None where no sample counts."""
-    scores = generalized_iou(*counts.T) if is_generalized else referring_iou(*counts[:, :2].T)
-    if protocol.epsilon or protocol.is_strict:
-        ious = counts[:, 0] / (counts[:, 1] + protocol.epsilon)
-        scores["miou"] = float(np.mean(ious))
-        for threshold in PRECISION_THRESHOLDS:
-            scores[f"precision@{threshold}"] = float(np.mean(ious > np.float64(np.float32(threshold))))
-    return {name: None if np.isnan(value) else value for name, value in scores.items()}
-
-
 def describe_split(
     split: Split,
-    counts: np.ndarray,
+    tally: Tally,
     kinds: list[str] | None,
     published: list[PublishedResult],
     protocol: Protocol = OURS,
 ) -> dict:
     """What the JSON file says of a split."""
-    kinds_of_samples = np.array(kinds)
-    parts = {kind: counts[kinds_of_samples == kind] for kind in KINDS} if kinds else {}
+
+    def describe_parts(known: Iterable[str], found: np.ndarray) -> dict[str, dict]:
+        parts = {kind: tally.part(found == kind) for kind in known if (found == kind).any()}
+        return {
+            kind: {"num_sentences": len(part.pixels), "scores": part.scores(protocol)} for kind, part in parts.items()
+        }
+
     return {
         "num_sentences": len(split.samples),
         "num_objects": len({sample.row for sample in split.samples}),
         "num_pictures": len({sample.picture for sample in split.samples}),
-        "scores": score(counts, split.is_generalized, protocol),
-        "kinds": {
-            kind: {"num_sentences": len(part), "scores": score(part, split.is_generalized, protocol)}
-            for kind, part in parts.items()
-            if len(part)
-        },
+        "scores": tally.scores(protocol),
+        "kinds": describe_parts(KINDS, np.array(kinds)) if kinds else {},
+        "target_kinds": describe_parts(TARGET_KINDS, tally.target_kinds) if split.is_generalized else {},
         "published": [
             {"model": result.model, "protocol": result.protocol, "scores": result.scores} for result in published
         ],
     }
 
 
-def published_beside(dataset: str, split_by: str | None, split: Split) -> list[PublishedResult]:
-    """The published results of a split that has as many refs, pictures and sentences as the published one."""
+def published_beside(dataset: str, split_by: str | None, split: Split, known: Container[str]) -> list[PublishedResult]:
+    """
+    The published results of a split that has as many refs, pictures and sentences as the published one.
+
+    Args:
+        known: names of the scores that the split gets; a result with others is one of another kind of set.
+    """
     expected = PUBLISHED_COUNTS.get((dataset, split_by), {}).get(split.name)
-    if expected is None or split.is_generalized:
+    if expected is None:
         return []
     found = {
         "refs": len({sample.row for sample in split.samples}),
@@ -88,7 +81,8 @@ def published_beside(dataset: str, split_by: str | None, split: Split) -> list[P
     }
     if any(count not in (None, found[name]) for name, count in vars(expected).items()):
         return []
-    return PUBLISHED_RESULTS.get((dataset, split_by), {}).get(split.name, [])
+    results = PUBLISHED_RESULTS.get((dataset, split_by), {}).get(split.name, [])
+    return [result for result in results if all(name in known for name in result.scores)]
 
 
 def choose_for_sheet(split: Split, order: np.ndarray, count: int) -> list[int]:
@@ -106,7 +100,7 @@ def choose_for_sheet(split: Split, order: np.ndarray, count: int) -> list[int]:
     return list(chosen.values())
 
 
-def make_table(split: Split, counts: np.ndarray, ious: np.ndarray, kinds: list[str] | None) -> pa.Table:
+def make_table(split: Split, tally: Tally, kinds: list[str] | None) -> pa.Table:
     """One row per sample."""
     samples = split.samples
     return pa.table(
@@ -116,10 +110,12 @@ def make_table(split: Split, counts: np.ndarray, ious: np.ndarray, kinds: list[s
             "image_file": pa.array([sample.image_file for sample in samples], pa.string()),
             "sentence": pa.array([sample.sentence for sample in samples], pa.string()),
             "kind": pa.array([None] * len(samples) if kinds is None else kinds, pa.string()),
-            "intersection": counts[:, 0],
-            "union": counts[:, 1],
-            "true_area": counts[:, 2],
-            "iou": ious,
+            "target_kind": pa.array(tally.target_kinds, pa.string()),
+            "intersection": tally.pixels[:, 0],
+            "union": tally.pixels[:, 1],
+            "true_area": tally.pixels[:, 2],
+            "presence": pa.array([None] * len(samples) if tally.presence is None else tally.presence, pa.float32()),
+            "iou": tally.ious(),
         }
     )
 
@@ -153,17 +149,17 @@ def evaluate_splits(evaluator: Evaluator, splits: list[Split], source: DataSourc
     """
     evaluation = Evaluation()
     for split in splits:
-        counts = evaluator.count(split)
+        tally = evaluator.count(split, source.name)
         if not PartialState().is_main_process:
             continue
         kinds = kinds_of(split.samples)
-        ious = sample_ious(*(counts.T if split.is_generalized else counts[:, :2].T))
-        published = published_beside(source.name, source.split_by, split)
-        evaluation.splits[split.name] = describe_split(split, counts, kinds, published, evaluator.protocol)
-        evaluation.tables.append(make_table(split, counts, ious, kinds))
+        ious = tally.ious()
+        published = published_beside(source.name, source.split_by, split, tally.scores())
+        evaluation.splits[split.name] = describe_split(split, tally, kinds, published, evaluator.protocol)
+        evaluation.tables.append(make_table(split, tally, kinds))
         for name, order in (("worst", ious), ("best", -ious)) if num_drawn else ():
             chosen = choose_for_sheet(split, order, num_drawn)
-            evaluation.sheets[f"{split.name}_{name}"] = evaluator.draw(split, ious, chosen)
+            evaluation.sheets[f"{split.name}_{name}"] = evaluator.draw(split, tally, chosen)
     return evaluation
 
 

@@ -4,6 +4,7 @@
 
 import io
 import math
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,18 +15,19 @@ from PIL import Image
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from ..data.rows import row_mask
-from ..evaluation.referring_iou.scores import count_pixels
+from ..data.rows import is_generalized_row, row_mask, target_kind
 from ..files import save_picture
 from ..inference.visualization import Sample, draw_sheet
 from ..pictures import to_rgb
+from ..post_processing_remamber import find_presence
 from ..processing_remamber import ReMamberProcessor
+from .evaluation_metrics import count_samples, kind_codes, score_counts
 
 
 logger = logging.get_logger(__name__)
 
 SHEET_COLUMNS = 4  # two samples side by side, each as truth and prediction
-IOU_CURVES = {"miou": "mIoU", "oiou": "oIoU"}
+SCORE_CURVES = {"miou": "mIoU", "oiou": "oIoU", "giou": "gIoU", "ciou": "cIoU", "n_acc": "N-acc", "t_acc": "T-acc"}
 
 
 class SamplePredictions(TrainerCallback):
@@ -39,7 +41,7 @@ class SamplePredictions(TrainerCallback):
         processor: that of the model.
     """
 
-    def __init__(self, rows: datasets.Dataset, processor: ReMamberProcessor):
+    def __init__(self, rows: Iterable[dict], processor: ReMamberProcessor):
         self.rows = rows
         self.processor = processor
         self.drawn_step = None
@@ -54,7 +56,7 @@ class SamplePredictions(TrainerCallback):
 
 
 @torch.no_grad()
-def draw_predictions(model, processor: ReMamberProcessor, rows: datasets.Dataset) -> Image.Image:
+def draw_predictions(model, processor: ReMamberProcessor, rows: Iterable[dict]) -> Image.Image:
     """A sheet with the truth and, right of it, the prediction for each row; the rows have one sentence each."""
     was_training = model.training
     model.eval()
@@ -63,18 +65,29 @@ def draw_predictions(model, processor: ReMamberProcessor, rows: datasets.Dataset
         picture, truth = to_rgb(row["image"]), row_mask(row)
         inputs = processor(images=picture, text=row["sentences"], return_tensors="pt").to(model.device, model.dtype)
         outputs = model(**inputs, return_dict=True)
-        outputs.logits = outputs.logits.nan_to_num()  # an overflow must not end a long run
+        title = describe_prediction(row, count_samples(processor, outputs, [truth])[0], find_presence(outputs))
         (mask,) = processor.post_process_referring_segmentation(outputs, target_sizes=[truth.shape])
-        found = mask.cpu().numpy()
-        intersection, union, _ = count_pixels(found, truth)
-        tiles.append(Sample(picture, truth, f"truth, {row['split']}, ref {row['ref_id']}", row["sentences"]))
-        tiles.append(Sample(picture, found, f"prediction, IoU {intersection / max(union, 1):.2f}", []))
+        tiles.append(Sample(picture, truth, describe_truth(row), row["sentences"]))
+        tiles.append(Sample(picture, mask.cpu().numpy(), title, []))
     model.train(was_training)
     return draw_sheet(tiles, SHEET_COLUMNS)
 
 
+def describe_truth(row: dict) -> str:
+    """What stands above the true mask of a row."""
+    meant = ": means nothing here" if target_kind(row) == "none" else ""
+    return f"truth, {row['split']}, ref {row['ref_id']}{meant}"
+
+
+def describe_prediction(row: dict, counts: torch.Tensor, presence: torch.Tensor | None) -> str:
+    """What stands above the mask found for a row: `counts` (4,) of `count_samples`, `presence` (1,) in [0, 1]."""
+    scores = score_counts(counts[None].numpy(), kind_codes([row]))
+    words = [f"prediction, IoU {scores['giou' if is_generalized_row(row) else 'miou']:.2f}"]
+    return ", ".join([*words, *([] if presence is None else [f"presence {presence.item():.2f}"])])
+
+
 class Curves(TrainerCallback):
-    """After every evaluation and at the end: loss, mIoU and oIoU over the steps → curves.png."""
+    """After every evaluation and at the end: losses and scores (`SCORE_CURVES`) over the steps → curves.png."""
 
     def on_evaluate(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
@@ -101,7 +114,7 @@ def save_curves(log_history: list[dict], path: Path) -> None:
     if not losses and not scores:
         return
     figure = Figure(figsize=(11, 4), layout="constrained")
-    for axes, curves, title in zip(figure.subplots(1, 2), (losses, scores), ("loss", "IoU on the evaluation set")):
+    for axes, curves, title in zip(figure.subplots(1, 2), (losses, scores), ("loss", "scores on the evaluation set")):
         for label, points in curves.items():
             steps, values = zip(*points)
             axes.plot(steps, values, label=label, marker="." if len(points) < 30 else None)
@@ -119,7 +132,7 @@ def save_curves(log_history: list[dict], path: Path) -> None:
 
 def read_curves(log_history: list[dict]) -> tuple[dict[str, list], dict[str, list]]:
     """
-    The curves of a Trainer's log, as (step, value) pairs by label: the losses, and the IoUs.
+    The curves of a Trainer's log, as (step, value) pairs by label: the losses, and the scores.
 
     The evaluation sets of a mixture have a curve each; the Trainer puts their names before those of the metrics. A
     value that is no finite number is left out.
@@ -128,13 +141,14 @@ def read_curves(log_history: list[dict]) -> tuple[dict[str, list], dict[str, lis
     scores: dict[str, dict] = {}
     for entry in log_history:
         for name, value in entry.items():
-            dataset, _, metric = name.removeprefix("eval_").rpartition("_")
+            metric = next((known for known in ("loss", *SCORE_CURVES) if f"_{name}".endswith(f"_{known}")), None)
+            dataset = name.removeprefix("eval_").removesuffix(metric or "").removesuffix("_")
             if name == "loss":
                 curves, label = losses, "training"
             elif name.startswith("eval_") and metric == "loss":
                 curves, label = losses, f"evaluation {dataset}".strip()
-            elif name.startswith("eval_") and metric in IOU_CURVES:
-                curves, label = scores, f"{IOU_CURVES[metric]} {dataset}".strip()
+            elif name.startswith("eval_") and metric is not None:
+                curves, label = scores, f"{SCORE_CURVES[metric]} {dataset}".strip()
             else:
                 continue
             if isinstance(value, (int, float)) and math.isfinite(value):
@@ -144,11 +158,11 @@ def read_curves(log_history: list[dict]) -> tuple[dict[str, list], dict[str, lis
     return in_order[0], in_order[1]
 
 
-def choose_samples(evaluation_rows: list[datasets.Dataset], count: int) -> datasets.Dataset:
-    """`count` rows in all, evenly spaced over the evaluation rows of each data set."""
-    chosen = []
+def choose_samples(evaluation_rows: list[datasets.Dataset], count: int) -> list[dict]:
+    """`count` rows in all, evenly spaced over the evaluation rows of each data set, whose columns may differ."""
+    chosen: list[dict] = []
     for index, rows in enumerate(evaluation_rows):
         share = len(range(index, count, len(evaluation_rows)))
         indices = np.linspace(0, len(rows) - 1, num=min(share, len(rows)), dtype=int)
-        chosen.append(rows.select(indices))
-    return datasets.concatenate_datasets(chosen)
+        chosen += rows.select(indices)
+    return chosen

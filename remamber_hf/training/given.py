@@ -10,11 +10,8 @@ import pyarrow.compute
 from torch.utils.data import IterableDataset
 
 from ..data.rows import one_row_per_sentence, target_kind
-from ..evaluation.referring_iou.scores import referring_iou
 from .arguments import ReMamberTrainingArguments
-
-
-METRICS = ("loss", *referring_iou([0], [1]))  # that evaluation gives
+from .evaluation_metrics import METRICS, metrics_of
 
 
 def check_given(args, processing_class, train_dataset, eval_dataset, others: dict):
@@ -39,6 +36,35 @@ def check_given(args, processing_class, train_dataset, eval_dataset, others: dic
     named = eval_dataset if isinstance(eval_dataset, Mapping) else {"eval_dataset": eval_dataset}
     for name, rows in {"train_dataset": train_dataset, **named}.items():
         require_length(rows, name)
+
+
+def check_device(args: ReMamberTrainingArguments):
+    """ValueError for arguments that the device, or the batches of shared pictures, do not allow."""
+    if args.fp16 and args.device.type == "cpu":
+        raise ValueError("fp16 is on and there is no GPU; give --bf16, or neither to train in float32.")
+    if args.fsdp and args.device.type == "cpu":
+        raise ValueError("fsdp is on and there is no GPU, where accelerate would train without it; leave it out.")
+    if args.n_gpu > 1:  # it would be wrapped in DataParallel, which splits pictures apart from expressions
+        raise ValueError(
+            f"one process sees {args.n_gpu} GPUs; start one for each with `torchrun --nproc_per_node "
+            f"{args.n_gpu} -m remamber_hf train …`, or show it one with CUDA_VISIBLE_DEVICES=0."
+        )
+    if args.accelerator_config.dispatch_batches:
+        raise ValueError(
+            "dispatch_batches is true, which cuts shared pictures apart from their expressions; leave it out."
+        )
+
+
+def check_metric(metric: str, eval_dataset: Any, has_average: bool):
+    """ValueError for a metric_for_best_model that evaluation of these rows, or of a mapping of them, does not give."""
+    is_named = isinstance(eval_dataset, dict)
+    named = {f"{name}_": rows for name, rows in eval_dataset.items()} if is_named else {"": eval_dataset}
+    weights = ["", "ema_"] if has_average else [""]
+    names = [dataset + kind + name for dataset, rows in named.items() for kind in weights for name in metrics_of(rows)]
+    if metric.removeprefix("eval_") not in names:
+        raise ValueError(
+            f"metric_for_best_model is {metric!r}, which evaluation does not give; choose one of {', '.join(names)}."
+        )
 
 
 def require_length(rows, name: str):

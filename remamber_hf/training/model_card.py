@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ..configuration_remamber import ReMamberConfig
 from ..data.mixture import DataSource
-from ..evaluation.referring_iou.scores import referring_iou
+from ..data.rows import TARGET_KINDS
 from ..evaluation.report import SCORE_TITLES
 from ..files import make_whole_file
 from ..inference.environment import describe_environment
@@ -25,22 +25,27 @@ from ..inference.loading import BUNDLED
 from ..processing_remamber import ReMamberProcessor
 from .arguments import ReMamberTrainingArguments
 from .ema import AVERAGED_MODEL
+from .evaluation_metrics import GENERALIZED_METRICS
+from .evaluation_metrics import METRICS as PLAIN_METRICS
 from .nonfinite import REPORT
 
 
-METRICS = {name: SCORE_TITLES[name] for name in referring_iou([0], [1])}
+METRICS = {name: SCORE_TITLES[name] for name in PLAIN_METRICS if name != "loss"}
+GENERALIZED = {name: SCORE_TITLES[name] for name in GENERALIZED_METRICS if name in SCORE_TITLES}
+GENERALIZED |= {f"giou_{kind}": f"gIoU, {kind}" for kind in TARGET_KINDS}
+ALL_METRICS = {**METRICS, **GENERALIZED}
 VERSIONS = ("remamber_hf", "torch", "transformers", "accelerate", "datasets", "python")
 # The arguments that a card tells, and no others: paths, addresses, tokens and names of runs stay here.
 TOLD = frozenset(
     """
     adam_beta1 adam_beta2 adam_epsilon auto_find_batch_size backbone_learning_rate bf16 cross_entropy_weight data_seed
     dataloader_drop_last dataset dice_weight do_eval do_train ema_decay ema_start_step eval_split eval_steps
-    eval_strategy expressions_per_picture fp16 freeze full_determinism gradient_accumulation_steps
+    eval_strategy expressions_per_picture fp16 freeze full_determinism generalized gradient_accumulation_steps
     gradient_checkpointing gradient_checkpointing_kwargs image_size learning_rate load_best_model_at_end lora
     lr_scheduler_kwargs lr_scheduler_type max_eval_samples max_grad_norm max_nonfinite_steps max_steps
-    metric_for_best_model model model_config num_train_epochs on_error optim per_device_eval_batch_size
-    per_device_train_batch_size seed sentences split_by sync_batch_norm text_encoder_learning_rate text_model tf32
-    tokenizer torch_compile train_split use_cpu vision_model vocabulary_size warmup_steps weight_decay
+    metric_for_best_model model model_config no_target_share num_train_epochs on_error optim per_device_eval_batch_size
+    per_device_train_batch_size predicts_presence seed sentences split_by sync_batch_norm text_encoder_learning_rate
+    text_model tf32 tokenizer torch_compile train_split use_cpu vision_model vocabulary_size warmup_steps weight_decay
     weight_decay_mode
     """.split()
 )
@@ -53,6 +58,22 @@ KEPT = ("trainer_state.json", "train_results.json", "all_results.json", REPORT) 
 
 # What the HTTP library raises that huggingface_hub is built on; which one that is depends on its version.
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
+
+SAYS_NOTHING = """\
+It says how probable it is that an expression means anything in a picture (`presence_logits`), and where it does not
+  think so the mask is empty."""
+SAYS_NO_NOTHING = "It may answer with a mask also where nothing in the picture is meant."
+LEGENDS = {
+    "miou": """\
+mIoU is the mean IoU of the expressions, oIoU all intersections over all unions, P@X the share of expressions with an
+IoU of at least X; masks at the pictures' own sizes.""",
+    "giou": """\
+Where an expression may mean several objects or none: gIoU is the mean IoU of the expressions, where one that means
+nothing counts 1 if nothing is found and 0 if not, and any other 0 if nothing is found; beside it that of expressions
+that mean none, one or many. cIoU is all intersections over all unions, N-acc the share of expressions that mean
+nothing of which nothing is found, T-acc the share of the others of which something is, Pr@X the share of the others
+with an IoU of at least X; masks at the pictures' own sizes.""",
+}
 
 CARD = """\
 ---
@@ -88,7 +109,7 @@ size = (picture.height, picture.width)
 
 Cutting out the one object of a picture that an expression means, in pictures and language like those of its data.
 
-- It may answer with a mask also where nothing in the picture is meant.{parameters}
+- {absence}{parameters}
 - It reads {text_length} tokens of an expression; what is longer is cut off.
 - Pictures are resized to {size} (height × width) pixels, so proportions change and small objects lose detail.
 - It has what its data has of bias: in what is pictured, who is pictured, and how people speak of them. It is not made
@@ -101,9 +122,6 @@ Cutting out the one object of a picture that an expression means, in pictures an
 ## Metrics
 
 {metrics}
-
-mIoU is the mean IoU of the expressions, oIoU all intersections over all unions, P@X the share of expressions with an
-IoU of at least X; masks at the pictures' own sizes.
 
 ## Recipe
 
@@ -179,6 +197,7 @@ def make_card(config, processor, run: TrainingRun, args: ReMamberTrainingArgumen
         place=f'name, subfolder="{AVERAGED_MODEL}"' if is_average else "name",
         text_length=config.text_length,
         size=f"{size['height']}×{size['width']}",
+        absence=SAYS_NOTHING if config.predicts_presence else SAYS_NO_NOTHING,
         parameters="" if run.num_parameters is None else f"\n- It has {run.num_parameters:,} parameters.",
         data=describe_data(run),
         start=start,
@@ -212,7 +231,7 @@ def make_metadata(name: str, config: ReMamberConfig, run: TrainingRun, weights: 
             dataset_name=str(source),
             dataset_split=run.eval_split,
             metric_type=metric,
-            metric_name=METRICS[metric],
+            metric_name=ALL_METRICS[metric],
             metric_value=_whole(round(value, 4)),
         )
         for source, metrics in source_metrics(run, weights)
@@ -235,7 +254,7 @@ def source_metrics(run: TrainingRun, weights: str = "") -> list[tuple[DataSource
     found = []
     for source in run.sources:
         prefix = f"eval_{'' if len(run.sources) == 1 else f'{source.name}_'}{weights}"
-        metrics = {key: run.metrics[prefix + key] for key in METRICS if prefix + key in run.metrics}
+        metrics = {key: run.metrics[prefix + key] for key in ALL_METRICS if prefix + key in run.metrics}
         if metrics:
             found.append((source, metrics))
     return found
@@ -269,22 +288,27 @@ def describe_start(run: TrainingRun) -> str:
 
 
 def describe_metrics(run: TrainingRun) -> str:
-    """A table with a line for each source, and for the averaged weights on it."""
+    """A table for each kind of data set, with a line for each source, and for the averaged weights on it."""
     rows = [(str(source), metrics) for source, metrics in source_metrics(run)]
     rows += [(f"{source}, averaged weights (`ema/`)", metrics) for source, metrics in source_metrics(run, "ema_")]
-    if not rows:
+    parts = []
+    for first, known in (("miou", METRICS), ("giou", GENERALIZED)):
+        found = [(name, metrics) for name, metrics in rows if first in metrics]
+        titles = {key: title for key, title in known.items() if any(key in metrics for _, metrics in found)}
+        lines = [
+            "| data set | split | " + " | ".join(titles.values()) + " |",
+            "|---" * (2 + len(titles)) + "|",
+        ]
+        for name, metrics in found:
+            values = " | ".join(f"{metrics[key]:.4f}" if key in metrics else "–" for key in titles)
+            lines.append(f"| {name} | {run.eval_split} | {values} |")
+        parts += ["\n".join(lines), LEGENDS[first]] if found else []
+    if not parts:
         return "Not evaluated in this run."
-    lines = [
-        "| data set | split | " + " | ".join(METRICS.values()) + " |",
-        "|---" * (2 + len(METRICS)) + "|",
-    ]
-    for name, metrics in rows:
-        values = " | ".join(f"{metrics[key]:.4f}" for key in METRICS)
-        lines.append(f"| {name} | {run.eval_split} | {values} |")
     limit = run.given.get("max_eval_samples")
     if limit is not None:
-        lines.append(f"\nOn the first {limit} expressions of the split at most.")
-    return "\n".join(lines)
+        parts.append(f"On the first {limit} expressions of the split at most.")
+    return "\n\n".join(parts)
 
 
 def describe_machine(run: TrainingRun, args: ReMamberTrainingArguments, processor: ReMamberProcessor) -> str:

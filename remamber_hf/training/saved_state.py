@@ -6,12 +6,14 @@ import math
 import pickle
 import zipfile
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from torch import nn
 from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 
@@ -92,6 +94,13 @@ def settings_of(optimizer) -> list[dict]:
     """The settings of each group of an optimizer; what a schedule adds is not there yet in all of them."""
     groups = optimizer.param_groups
     return [{name: value for name, value in each.items() if name not in ("params", "initial_lr")} for each in groups]
+
+
+def check_finite(model: nn.Module, checkpoint):
+    """ValueError for a weight or statistic that was loaded from a checkpoint and is not finite."""
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(cannot_be_read(checkpoint, "the weights", ValueError(f"{name} is not finite")))
 
 
 def check_optimizer(optimizer, groups: list[dict]):

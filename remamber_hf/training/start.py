@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTokenizer, PreTrainedConfig
 
 from ..configuration_remamber import ReMamberConfig, VMambaConfig
 from ..data.mixture import DataSource, load_sources, mix_training_rows
-from ..data.rows import is_generalized, one_row_per_sentence
+from ..data.rows import one_row_per_sentence
 from ..image_processing_remamber import ReMamberImageProcessorPil
 from ..inference.loading import load_config, load_model, load_tokenizer
 from ..modeling_remamber import ReMamberForImageSegmentation
@@ -172,11 +172,6 @@ def read_evaluation_rows(sources: list[DataSource], arguments: DataArguments) ->
     rows = {}
     for source in sources:
         split = source.rows(arguments.eval_split, "--eval_split")
-        if is_generalized(split):
-            raise ValueError(
-                f"{source} has sentences that mean several objects or none, and training knows only the scores of "
-                "one; leave out --do_eval and --eval_strategy, and score the model with `remamber evaluate`."
-            )
         # A row has a sentence at least, so this many are enough.
         count = min(arguments.max_eval_samples or len(split), len(split))
         expanded = one_row_per_sentence(split.select(range(count)))

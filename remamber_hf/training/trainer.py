@@ -6,22 +6,19 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from transformers import EvalPrediction, Trainer
+from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 from transformers.utils import logging
 
 from ..data.collator import ReMamberCollator
 from ..data.rle import decode_mask
-from ..evaluation.referring_iou.scores import count_pixels, referring_iou
 from ..files import make_whole_file, weights_as_umask_says
 from ..inference.cost import count_forward, find_remamber, model_parts
 from ..losses_remamber import presence_loss, segmentation_loss
@@ -40,7 +37,16 @@ from .checkpoints import (
 )
 from .drawn_sentences import DrawnSentences
 from .ema import AVERAGE, AVERAGED_MODEL, WeightAverage
-from .given import METRICS, check_given, evaluation_rows, find_image_ids, find_no_target, without_format
+from .evaluation_metrics import ALWAYS_ONE, EvaluationCollator, compute_metrics, count_samples
+from .given import (
+    check_device,
+    check_given,
+    check_metric,
+    evaluation_rows,
+    find_image_ids,
+    find_no_target,
+    without_format,
+)
 from .nonfinite import NonFiniteSteps
 from .parameter_groups import decayed_parameter_names
 from .sampler import PictureGroupSampler
@@ -49,6 +55,7 @@ from .saved_state import (
     NOT_OF_THIS_MODEL,
     cannot_be_read,
     check_design,
+    check_finite,
     check_optimizer,
     is_like,
     settings_of,
@@ -60,7 +67,7 @@ from .sync_batch_norm import synchronize_batch_norm
 
 logger = logging.get_logger(__name__)
 
-NOT_FOR_THE_MODEL = ("ref_ids", "original_masks")  # in a batch
+NOT_FOR_THE_MODEL = ("ref_ids", "original_masks", "target_kinds")  # in a batch
 
 
 class ReferringSegmentationTrainer(Trainer):
@@ -68,9 +75,9 @@ class ReferringSegmentationTrainer(Trainer):
     Trains [`ReMamberForImageSegmentation`] on rows of `load_refer`, as [`ReMamberTrainingArguments`] say.
 
     - Each part (text encoder, backbone, fusion, mask head) has its learning rate, or is frozen.
-    - Evaluation turns each sample into its intersection and union at the picture's own size, so that no mask is
-      gathered; the metrics are those of `evaluation/referring_iou`. With `ema_decay` the averaged weights are
-      evaluated too, as `eval_ema_*`.
+    - Evaluation turns each sample into pixel counts at the picture's own size, so that no mask is gathered; the
+      metrics are those of `evaluation/referring_iou`, see `evaluation_metrics.py`. With `ema_decay` the averaged
+      weights are evaluated too, as `eval_ema_*`.
     - A run that is killed and resumed goes on as if nothing had happened: the sentences that are drawn depend on seed,
       epoch and row, evaluation leaves the random state alone, and checkpoints are whole or not there.
     - A step whose loss or gradient is not finite changes nothing, see `NonFiniteSteps`. The schedule goes on.
@@ -119,7 +126,7 @@ class ReferringSegmentationTrainer(Trainer):
         if self.model_init is None:
             self._prepare_to_train(self.model)
         self._check_arguments()
-        self.eval_collator = ReMamberCollator(self.processing_class, keep_masks=True, share_pictures=True)
+        self.eval_collator = EvaluationCollator(self.processing_class)
         self._draw_sentences()
         self.group_sampler: PictureGroupSampler | None = None
         self.average: WeightAverage | None = None
@@ -158,24 +165,12 @@ class ReferringSegmentationTrainer(Trainer):
 
     def _check_arguments(self):
         model_parts(self.model)
-        if self.args.fp16 and self.args.device.type == "cpu":
-            raise ValueError("fp16 is on and there is no GPU; give --bf16, or neither to train in float32.")
-        if self.args.fsdp and self.args.device.type == "cpu":
-            raise ValueError("fsdp is on and there is no GPU, where accelerate would train without it; leave it out.")
-        if self.args.n_gpu > 1:  # it would be wrapped in DataParallel, which splits pictures apart from expressions
-            raise ValueError(
-                f"one process sees {self.args.n_gpu} GPUs; start one for each with `torchrun --nproc_per_node "
-                f"{self.args.n_gpu} -m remamber_hf train …`, or show it one with CUDA_VISIBLE_DEVICES=0."
-            )
+        check_device(self.args)
         kwargs: Any = self.args.gradient_checkpointing_kwargs or self.args.activation_checkpointing_kwargs or {}
         if kwargs.get("use_reentrant") and not all(weight.requires_grad for weight in self.model.parameters()):
             raise ValueError(
                 "use_reentrant is true and weights are frozen, behind which the others would get no gradient; leave "
                 "use_reentrant out."
-            )
-        if self.args.accelerator_config.dispatch_batches:
-            raise ValueError(
-                "dispatch_batches is true, which cuts shared pictures apart from their expressions; leave it out."
             )
         if self.args.ema_decay is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError(
@@ -183,17 +178,7 @@ class ReferringSegmentationTrainer(Trainer):
                 "one of the two."
             )
         if self.args.eval_strategy != IntervalStrategy.NO and self.args.metric_for_best_model is not None:
-            self._check_metric(self.args.metric_for_best_model)
-
-    def _check_metric(self, metric: str):
-        datasets = [f"{name}_" for name in self.eval_dataset] if isinstance(self.eval_dataset, dict) else [""]
-        weights = [""] if self.args.ema_decay is None else ["", "ema_"]
-        names = [dataset + kind + name for dataset in datasets for kind in weights for name in METRICS]
-        if metric.removeprefix("eval_") not in names:
-            raise ValueError(
-                f"metric_for_best_model is {metric!r}, which evaluation does not give; choose one of "
-                f"{', '.join(names)}."
-            )
+            check_metric(self.args.metric_for_best_model, self.eval_dataset, self.args.ema_decay is not None)
 
     # ------------------------------------------------------------------------------------------------------ training
 
@@ -337,12 +322,23 @@ class ReferringSegmentationTrainer(Trainer):
     def weighted_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return segmentation_loss(logits, labels, self.args.dice_weight, self.args.cross_entropy_weight)
 
-    def presence_loss(self, outputs: Any, labels: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor | float:
-        """That of the presence head, by the model's own weight; 0 without one."""
+    def presence_loss(
+        self, outputs: Any, labels: torch.Tensor, inputs: dict[str, Any], part: slice = slice(None)
+    ) -> torch.Tensor | float:
+        """That of the presence head on a part of the batch, by the model's own weight; 0 without one."""
         if outputs.presence_logits is None:
             return 0.0
-        weight = find_remamber(self.model).config.presence_loss_weight
-        return weight * presence_loss(outputs.presence_logits, labels, inputs.get("is_present"))
+        weight, is_present = find_remamber(self.model).config.presence_loss_weight, inputs.get("is_present")
+        is_present = None if is_present is None else is_present[part]
+        return weight * presence_loss(outputs.presence_logits[part], labels[part], is_present)
+
+    def sample_losses(self, outputs: Any, labels: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """The loss of each sample of a batch, (batch,)."""
+        losses = []
+        for part in (slice(index, index + 1) for index in range(len(labels))):
+            loss = self.weighted_loss(outputs.logits[part], labels[part])
+            losses.append(loss + self.presence_loss(outputs, labels, inputs, part))
+        return torch.stack(losses)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         ref_ids = inputs.pop("ref_ids", [])
@@ -406,33 +402,26 @@ class ReferringSegmentationTrainer(Trainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """
-        Per sample of the batch its intersection in pixels and its loss, then its union; at the picture's own size.
-
-        The loss goes with the counts: the mean that the Trainer makes of batches is wrong for an uneven last one.
+        Per sample of the batch what `count_samples` counts at the picture's own size and its loss, then its kind; the
+        mean loss that the Trainer makes of batches is wrong for an uneven last one.
         """
         if "original_masks" not in inputs:
             raise ValueError("a batch has no original_masks; evaluate with the loader of get_eval_dataloader().")
         masks = [decode_mask(rle) for rle in inputs.pop("original_masks")]
         inputs = self._prepare_inputs(inputs)
         labels = inputs.pop("labels")
+        kinds = inputs.pop("target_kinds", torch.full((len(labels),), ALWAYS_ONE, device=labels.device))
         is_own_loss = type(self).compute_loss is ReferringSegmentationTrainer.compute_loss
         with torch.no_grad(), self.compute_loss_context_manager():
             if is_own_loss and self.compute_loss_func is None:
                 outputs = model(**inputs, return_dict=True)
-                samples = zip(outputs.logits.split(1), labels.split(1))
-                losses = torch.stack([self.weighted_loss(*sample) for sample in samples])
+                losses = self.sample_losses(outputs, labels, inputs)
             else:  # somebody else's loss, which is one for the batch
                 count = None if self.compute_loss_func is None else len(labels)
                 batch = {**inputs, "labels": labels}
                 loss, outputs = self.compute_loss(model, batch, return_outputs=True, num_items_in_batch=count)
                 losses = loss.detach().expand(len(labels))
-        outputs.logits = outputs.logits.nan_to_num()  # an overflow shows in the loss and must not end a long run
-        predictions = self.processing_class.post_process_referring_segmentation(
-            outputs, target_sizes=[mask.shape for mask in masks]
-        )
-        counts = [count_pixels(found.cpu().numpy(), mask)[:2] for found, mask in zip(predictions, masks)]
-        intersections, unions = torch.tensor(counts, device=losses.device).unbind(1)
-        return None, (intersections, losses), unions
+        return None, (count_samples(self.processing_class, outputs, masks).to(losses.device), losses), kinds
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
@@ -578,11 +567,7 @@ class ReferringSegmentationTrainer(Trainer):
             if isinstance(error, ValueError) and str(error).startswith(NOT_OF_THIS_MODEL):
                 raise
             raise ValueError(cannot_be_read(resume_from_checkpoint, "the weights", error)) from None
-        loaded = self.model if model is None else model
-        for name, tensor in chain(loaded.named_parameters(), loaded.named_buffers()):
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                reason = ValueError(f"{name} is not finite")
-                raise ValueError(cannot_be_read(resume_from_checkpoint, "the weights", reason))
+        check_finite(self.model if model is None else model, resume_from_checkpoint)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         if checkpoint is None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
@@ -613,11 +598,3 @@ class ReferringSegmentationTrainer(Trainer):
         names = [*load_result.missing_keys, *load_result.unexpected_keys]
         if names:
             raise ValueError(f"{NOT_OF_THIS_MODEL} ({len(names)} weights are in one of the two only: {names[0]} …).")
-
-
-def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """The papers' metrics and the mean loss, from what `prediction_step` counted."""
-    predictions: Any = prediction.predictions  # the pair that `prediction_step` returns
-    intersections, losses = predictions
-    scores = referring_iou(np.asarray(intersections), np.asarray(prediction.label_ids))
-    return {**scores, "loss": float(np.mean(losses, dtype=np.float64))}

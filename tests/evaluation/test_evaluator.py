@@ -23,7 +23,7 @@ from remamber_hf.cli.evaluate import evaluate
 from remamber_hf.data.collator import ReMamberCollator
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.refer import load_refer, read_refs
-from remamber_hf.evaluation.evaluator import Evaluator, Sample, make_batches
+from remamber_hf.evaluation.evaluator import Evaluator, Found, Sample, make_batches
 from remamber_hf.inference.loading import load_model
 from remamber_hf.synthetic.dataset import synthesize
 from remamber_hf.training.arguments import ReMamberTrainingArguments
@@ -123,7 +123,8 @@ def test_masks_of_the_reference_cases_are_those_of_the_published_logits(case, re
     evaluator = Evaluator(golden_model(case), model_and_processor[1], resize)
     logits = golden_tensors(case)["logits"][:, 0].numpy()
     sizes = [(150, 130), (97, 201)]  # (height, width)
-    for mask, published, size in zip(evaluator.predict(golden_inputs(case), sizes), logits, sizes):
+    for (mask, presence), published, size in zip(evaluator.predict(golden_inputs(case), sizes), logits, sizes):
+        assert presence is None
         resized = resize_independently(published, size, resize)
         sure = np.abs(resized) > 1e-4
         assert mask.shape == size and sure.mean() > 0.99 and len(np.unique(mask)) == 2
@@ -196,7 +197,7 @@ def test_a_model_that_was_saved_in_half_precision_is_scored_in_float32(data_dir,
 
     def predict(self, inputs, sizes):
         dtypes.update(parameter.dtype for parameter in self.model.parameters())
-        return [np.zeros(size, dtype=bool) for size in sizes]
+        return [Found(np.zeros(size, dtype=bool)) for size in sizes]
 
     monkeypatch.setattr(Evaluator, "predict", predict)
     evaluate(str(tmp_path / "model"), data_dir=data_dir, splits="val", num_workers=0, max_samples=1)

@@ -10,7 +10,8 @@ from pycocotools import mask as coco_mask
 from refer_fixture import rectangle
 
 from remamber_hf.data.refer import load_refer
-from remamber_hf.evaluation import protocols, results
+from remamber_hf.evaluation import protocols
+from remamber_hf.evaluation.scoring import Tally
 
 
 def test_the_published_protocol_is_nearest_and_leaves_out_overlaps_with_published_figures_beside(
@@ -92,8 +93,9 @@ def test_a_named_protocol_counts_as_that_code_does(tmp_path, model_and_processor
 
 def test_the_protocol_of_cris_counts_what_is_above_a_threshold_and_not_what_equals_it():
     counts = np.array([[1, 2, 1], [7, 10, 8], [9, 10, 9], [0, 0, 0], [3, 3, 3]])
-    plain = results.score(counts, False)
-    cris = results.score(counts, False, protocols.PROTOCOLS["cris"])
+    is_empty, kinds = np.zeros(5, dtype=bool), np.full(5, "one")
+    tally = Tally("default", counts, is_empty, None, kinds, np.arange(5))
+    plain, cris = tally.scores(), tally.scores(protocols.PROTOCOLS["cris"])
     thresholds = torch.arange(0.5, 1.0, 0.1)
     ious = torch.tensor([i / (u + 1e-6) for i, u, _ in counts])
     assert [cris[f"precision@{x}"] for x in THRESHOLDS] == [(ious > t).double().mean().item() for t in thresholds]

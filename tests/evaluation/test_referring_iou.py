@@ -67,7 +67,7 @@ def published_scores(predictions, references):
 
 def published_generalized_scores(predictions, references):
     """The evaluation of gRefCOCO, written out, for a model whose no-target answer is an empty mask."""
-    ious, sum_intersection, sum_union = [], 0, 0
+    ious, target_ious, sum_intersection, sum_union = [], [], 0, 0
     outcomes = {(is_no_target, is_empty): 0 for is_no_target in (False, True) for is_empty in (False, True)}
     for prediction, reference in zip(predictions, references):
         is_no_target, is_empty = not reference.any(), not prediction.any()
@@ -78,6 +78,7 @@ def published_generalized_scores(predictions, references):
             ious.append(1.0 if is_empty else 0.0)
         else:
             ious.append(intersection / union)
+            target_ious.append(intersection / union)
         sum_intersection += intersection
         sum_union += union
     return {
@@ -85,6 +86,10 @@ def published_generalized_scores(predictions, references):
         "ciou": sum_intersection / sum_union,
         "n_acc": outcomes[True, True] / (outcomes[True, True] + outcomes[True, False]),
         "t_acc": outcomes[False, False] / (outcomes[False, False] + outcomes[False, True]),
+        **{
+            f"target_precision@{threshold}": np.mean([iou >= threshold for iou in target_ious])
+            for threshold in (0.7, 0.8, 0.9)
+        },
     }
 
 
@@ -159,11 +164,14 @@ def test_an_empty_union_counts_as_zero():
 
 def test_an_empty_prediction_is_right_only_where_nothing_is_meant():
     # Samples: no target and empty, no target and not empty, missed, found half.
-    assert generalized_iou([0, 0, 0, 5], [0, 6, 4, 10], [0, 0, 4, 10]) == {
-        "giou": (1 + 0 + 0 + 0.5) / 4,
-        "ciou": 5 / 20,
+    assert generalized_iou([0, 0, 0, 8], [0, 6, 4, 10], [0, 0, 4, 10]) == {
+        "giou": (1 + 0 + 0 + 0.8) / 4,
+        "ciou": 8 / 20,
         "n_acc": 0.5,
         "t_acc": 0.5,
+        "target_precision@0.7": 0.5,
+        "target_precision@0.8": 0.5,
+        "target_precision@0.9": 0.0,
     }
 
 
@@ -244,7 +252,9 @@ def test_reference_areas_that_no_masks_give_are_refused(area):
 
 
 def test_an_unknown_configuration_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="config_name is 'gref'; choose one of default, generalized"):
+    with pytest.raises(
+        ValueError, match="config_name is 'gref'; choose one of default, generalized, ref_zom, r_refcoco"
+    ):
         evaluate.load(MODULE, "gref", cache_dir=str(tmp_path))
 
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is computed from the counts of samples, and what is written of it: scores, figures beside, sheets."""
 
+import itertools
 import re
 
 import datasets
@@ -14,16 +15,18 @@ from refer_fixture import TinyRefer
 
 from remamber_hf.data.published import PUBLISHED_COUNTS
 from remamber_hf.evaluation import evaluator, results
-from remamber_hf.evaluation.evaluator import Evaluator, Sample
-from remamber_hf.evaluation.published import PUBLISHED_RESULTS
+from remamber_hf.evaluation.evaluator import Evaluator, Found, Sample
+from remamber_hf.evaluation.protocols import PROTOCOLS
+from remamber_hf.evaluation.published import OWN, PUBLISHED_RESULTS
 from remamber_hf.evaluation.referring_iou.scores import generalized_iou
+from remamber_hf.evaluation.report import SCORE_TITLES
 
 
 def test_generalised_splits_get_their_own_scores(data_dir, tmp_path, monkeypatch):
     predict = Evaluator.predict
 
     def find_every_second(self, inputs, sizes):
-        return [mask & bool(index % 2) for index, mask in enumerate(predict(self, inputs, sizes))]
+        return [Found(found.mask & bool(index % 2)) for index, found in enumerate(predict(self, inputs, sizes))]
 
     monkeypatch.setattr(Evaluator, "predict", find_every_second)
     results, samples, report = run(tmp_path / "out", data_dir=data_dir, generalized=True, splits="val")
@@ -57,10 +60,11 @@ def test_published_figures_are_left_out_beside_a_part_of_a_split(tmp_path, monke
 
 def test_published_figures_belong_to_published_splits():
     for name, splits in PUBLISHED_RESULTS.items():
-        assert splits.keys() == PUBLISHED_COUNTS[name].keys() - {"train"}
-        assert all(
-            0 < score < 1 for results in splits.values() for result in results for score in result.scores.values()
-        )
+        if name in PUBLISHED_COUNTS:
+            assert splits.keys() == PUBLISHED_COUNTS[name].keys() - {"train"}
+        for result in itertools.chain.from_iterable(splits.values()):
+            assert all(0 < score < 1 for score in result.scores.values())
+            assert result.protocol in (*PROTOCOLS, OWN) and result.scores.keys() <= SCORE_TITLES.keys()
 
 
 def test_sheets_hold_the_worst_and_the_best_with_the_predictions_that_were_counted(data_dir, tmp_path, monkeypatch):

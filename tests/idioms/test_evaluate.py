@@ -13,11 +13,22 @@ from PIL import Image
 from rows import check_refused
 
 import remamber_hf
-from remamber_hf.evaluation.referring_iou.scores import count_pixels, generalized_iou, referring_iou
+from remamber_hf.evaluation.referring_iou.scores import (
+    count_pixels,
+    generalized_iou,
+    r_refcoco_iou,
+    ref_zom_iou,
+    referring_iou,
+)
 
 
 MODULE = str(Path(remamber_hf.__file__).parent / "evaluation" / "referring_iou")
-CONFIGURATIONS = ("default", "generalized")
+CONFIGURATIONS = {
+    "default": referring_iou,
+    "generalized": generalized_iou,
+    "ref_zom": ref_zom_iou,
+}
+REF_IDS = [4, 4, 4, 2, 2, 9, 2]
 SIZES = [(8, 12), (20, 7), (16, 16), (5, 30), (9, 9), (11, 4), (30, 5)]
 
 
@@ -43,7 +54,9 @@ SAME_SIZE = make_masks([(9, 14)] * 5)
 def scores_one_by_one(configuration="default", predictions=PREDICTIONS, references=REFERENCES):
     """The scores of pairs whose pixels are counted each by itself."""
     counts = np.array([count_pixels(*pair) for pair in zip(predictions, references)])
-    return referring_iou(*counts.T[:2]) if configuration == "default" else generalized_iou(*counts.T)
+    if configuration == "r_refcoco":
+        return r_refcoco_iou(*counts.T, REF_IDS)
+    return CONFIGURATIONS[configuration](*counts.T[: 2 if configuration == "default" else 3])
 
 
 @pytest.fixture
@@ -255,13 +268,17 @@ def score_a_share(process_id, num_process, configuration, folder, queue):
         experiment_id="shares",
         cache_dir=folder,
     )
-    for index in range(process_id, len(PREDICTIONS), num_process):
-        metric.add(prediction=PREDICTIONS[index], reference=REFERENCES[index])
+    shares = np.arange(len(PREDICTIONS))
+    if configuration == "r_refcoco":  # a ref is one process's, or `released_precision` meets its sentences in disorder
+        shares = np.unique(REF_IDS, return_inverse=True)[1]
+    for index in np.flatnonzero(shares % num_process == process_id):
+        ids = {"ref_ids": REF_IDS[index]} if configuration == "r_refcoco" else {}
+        metric.add(prediction=PREDICTIONS[index], reference=REFERENCES[index], **ids)
     queue.put((process_id, metric.compute()))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+@pytest.mark.parametrize("configuration", [*CONFIGURATIONS, "r_refcoco"])
 @pytest.mark.parametrize("num_process", [2, 3])
 def test_processes_that_share_the_samples_give_the_scores_of_all(tmp_path, configuration, num_process):
     context = multiprocessing.get_context("fork")

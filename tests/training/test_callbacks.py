@@ -123,7 +123,7 @@ def test_other_processes_draw_nothing(rows, processor, state, tmp_path):
 
 def test_samples_are_spread_over_all_evaluation_sets(rows):
     chosen = choose_samples([rows, rows.select([0, 2])], 4)
-    assert chosen["ref_id"] == [rows["ref_id"][index] for index in (0, 2, 0, 2)]
+    assert [row["ref_id"] for row in chosen] == [rows["ref_id"][index] for index in (0, 2, 0, 2)]
     assert len(choose_samples([rows], 8)) == 3
     assert len(choose_samples([rows, rows], 1)) == 1
 
@@ -158,6 +158,13 @@ def test_every_set_of_a_mixture_has_its_curves():
     )
     assert losses == {"evaluation my_set": [(3, 1.0)]}
     assert scores == {"mIoU refcoco+": [(3, 0.5)], "oIoU ema": [(3, 0.6)]}
+
+
+def test_sets_whose_sentences_may_mean_nothing_have_their_scores_as_curves():
+    logged = {"eval_loss": 2.0, "eval_giou": 0.5, "eval_n_acc": 0.25, "eval_giou_many": 0.4, "eval_my_set_t_acc": 1.0}
+    losses, scores = read_curves([{"step": 3, **logged, "eval_target_precision@0.7": 0.1, "eval_ema_ciou": 0.6}])
+    assert losses == {"evaluation": [(3, 2.0)]}
+    assert scores == {"gIoU": [(3, 0.5)], "N-acc": [(3, 0.25)], "T-acc my_set": [(3, 1.0)], "cIoU ema": [(3, 0.6)]}
 
 
 def test_curves_are_drawn_at_the_end_and_after_every_evaluation(state, tmp_path):

@@ -93,6 +93,34 @@ def test_every_set_of_a_mixture_and_what_was_removed_is_told(run, arguments):
     assert "12 of refcoco, 34 of refcoco+" in card.text
 
 
+def test_a_set_whose_sentences_may_mean_nothing_has_its_own_table_and_legend(run, arguments):
+    grefs = {"giou": 0.61, "ciou": 0.62, "n_acc": 0.63, "giou_none": 0.63, "giou_many": 0.64}  # no single target
+    sources = [*run.sources, DataSource("grefcoco", datasets.DatasetDict(), "unc")]
+    metrics = {**prefixed("refcoco_"), **{f"eval_grefcoco_{name}": value for name, value in grefs.items()}}
+    metrics["eval_grefcoco_ema_giou"] = 0.5
+    card = card_of(replace(run, sources=sources, metrics=metrics), arguments)
+    assert (
+        "| data set | split | mIoU | oIoU | P@0.5 |" in card.text and "share of expressions with an\nIoU" in card.text
+    )
+    assert "| data set | split | gIoU | cIoU | N-acc | gIoU, none | gIoU, many |" in card.text
+    assert "| grefcoco (unc) | val | 0.6100 | 0.6200 | 0.6300 | 0.6300 | 0.6400 |" in card.text
+    assert "| grefcoco (unc), averaged weights (`ema/`) | val | 0.5000 | – | – | – | – |" in card.text
+    assert "N-acc the share of expressions that mean" in card.text
+    found = {(result.dataset_type, result.metric_name) for result in card.data.eval_results}
+    assert {("grefcoco", "N-acc"), ("grefcoco", "gIoU, many"), ("refcoco", "mIoU")} <= found
+    assert ("grefcoco", "mIoU") not in found
+    assert "N-acc" not in card_of(run, arguments).text
+
+
+def test_the_card_says_whether_the_model_says_that_nothing_is_meant(run, arguments):
+    for predicts_presence, words in (
+        (False, "It may answer with a mask also where nothing"),
+        (True, "(`presence_logits`)"),
+    ):
+        write_model_card(ReMamberConfig(predicts_presence=predicts_presence), PROCESSOR, run, arguments)
+        assert words in ModelCard.load(f"{arguments.output_dir}/README.md").text
+
+
 def test_averaged_weights_are_in_the_table_but_not_in_the_index(run, arguments):
     card = card_of(replace(run, metrics={**prefixed(""), **prefixed("ema_", 0.5)}), arguments)
     assert "| refcoco (unc), averaged weights (`ema/`) | val | 0.3550 |" in card.text
@@ -107,6 +135,12 @@ def test_the_recipe_is_there_without_folders_and_secrets(run, arguments):
     assert recipe == {"learning_rate": 0.001, "model": "my-model", "model_config": {"mask_head": "mamba"}, **found}
     assert "model_config:\n  mask_head: mamba\n" in text
     assert "/home/me" not in text and "hf_abc" not in text and str(arguments.output_dir) not in text
+
+
+def test_the_recipe_of_a_run_on_sentences_that_may_mean_nothing_is_told(run, arguments):
+    told = {"generalized": True, "predicts_presence": True, "no_target_share": 0.3}
+    text = card_of(replace(run, given={**run.given, **told}), arguments).text
+    assert yaml.safe_load(text.split("```yaml\n")[1].split("```")[0]).items() >= told.items()
 
 
 def test_names_on_the_hub_are_linked(run, arguments):

@@ -15,8 +15,10 @@ from tiny_recipe import save_parts
 
 from remamber_hf import ReMamberForImageSegmentation, ReMamberProcessor
 from remamber_hf.data.mixture import DataSource
-from remamber_hf.data.rows import refer_features
+from remamber_hf.data.refer import load_refer
+from remamber_hf.data.rows import is_generalized
 from remamber_hf.inference.loading import BUNDLED_MODEL, load_model
+from remamber_hf.synthetic.dataset import synthesize
 from remamber_hf.training.arguments import DataArguments, ModelArguments
 from remamber_hf.training.start import build_model, check_fields, read_config, read_evaluation_rows
 
@@ -126,9 +128,11 @@ def test_the_config_of_a_model_can_be_given_as_it_is(start):
     check_fields(json.loads((start / "conv" / "config.json").read_text()))
 
 
-def test_sentences_that_mean_several_objects_or_none_are_not_scored_as_if_they_meant_one():
-    features = refer_features(generalized=True)
-    rows = datasets.Dataset.from_dict({name: [] for name in features}, features)
-    source = DataSource("grefcoco", datasets.DatasetDict(val=rows), "unc")
-    with pytest.raises(ValueError, match=r"grefcoco \(unc\) has .* leave out --do_eval .* with `remamber evaluate`"):
-        read_evaluation_rows([source], DataArguments())
+def test_sentences_that_mean_several_objects_or_none_are_evaluated_one_by_one(tmp_path):
+    synthesize(tmp_path / "shapes", 20, 0, num_workers=1, progress=False, no_target=True, many=True)
+    splits = load_refer("shapes", "unc", data_dir=tmp_path / "shapes", generalized=True)
+    source = DataSource("shapes", splits, "unc")
+    sentences = [[text] for row in splits["val"] for text in row["sentences"]]
+    rows = read_evaluation_rows([source], DataArguments())["shapes"]
+    assert rows["sentences"] == sentences and is_generalized(rows)
+    assert read_evaluation_rows([source], DataArguments(max_eval_samples=3))["shapes"]["sentences"] == sentences[:3]

@@ -2,14 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of referring segmentation as functions of pixel counts: masks → (intersection, union, area) → scores.
 
-IoU is intersection / union of one sample in pixels, a fraction in [0, 1]; an empty union counts as 0 (in `giou` as 1,
-since there nothing was meant and nothing found).
+IoU is intersection / union of one sample in pixels, a fraction in [0, 1]; an empty union counts as 0 (in `giou` as 1
+where nothing was meant and nothing found).
+
+Where a sentence may mean nothing, two flags can stand beside the counts: `nothing_meant`, whether the data says so of
+a sample, by default where the reference has no pixel; and `nothing_found`, whether the model does, by default where
+the prediction has no pixel. Of a model with a head that says so, count masks as they came, and give the flags.
 """
 
 import numpy as np
 
 
 PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+TARGET_PRECISION_THRESHOLDS = (0.7, 0.8, 0.9)  # of gRefCOCO
 
 
 def count_pixels(prediction, reference) -> tuple[int, int, int]:
@@ -32,16 +37,23 @@ def count_pixels(prediction, reference) -> tuple[int, int, int]:
     return intersection, union, int(np.count_nonzero(reference))
 
 
-def sample_ious(intersections, unions, reference_areas=None) -> np.ndarray:
+def sample_ious(
+    intersections, unions, reference_areas=None, nothing_found=None, nothing_meant=None, blanks=False
+) -> np.ndarray:
     """Compute what `miou` is the mean of or, with `reference_areas`, `giou`: float64, one number per sample.
 
     Args:
-        intersections, unions, reference_areas: see `generalized_iou`.
+        intersections, unions, reference_areas, nothing_found, nothing_meant: see `generalized_iou`.
+        blanks: whether a prediction is empty where `nothing_found` says so, and whether nothing is found only where it
+            is empty, as `ref_zom_iou` and `r_refcoco_iou` count.
     """
-    counts = _check_counts(intersections, unions, reference_areas)
-    ious = _divide(*counts[:2])
-    # Where nothing is meant, an empty prediction has an empty union.
-    return ious if reference_areas is None else np.where((counts[2] == 0) & (counts[1] == 0), 1.0, ious)
+    if reference_areas is None:
+        return _divide(*_check_counts(intersections, unions))
+    count = _blank if blanks else _read_generalized
+    intersections, unions, _, is_found, is_meant = count(
+        intersections, unions, reference_areas, nothing_found, nothing_meant
+    )
+    return _generalized_ious(intersections, unions, is_found, is_meant)
 
 
 def referring_iou(intersections, unions) -> dict[str, float]:
@@ -53,33 +65,151 @@ def referring_iou(intersections, unions) -> dict[str, float]:
     Returns `miou` (mean IoU of the samples), `oiou` (all intersections over all unions) and `precision@X` for X in
     0.5, 0.6 … 0.9 (share of the samples with IoU ≥ X), all in [0, 1].
     """
-    intersections, unions = _check_counts(intersections, unions)
-    ious = sample_ious(intersections, unions)
-    precisions = {f"precision@{threshold}": float(np.mean(ious >= threshold)) for threshold in PRECISION_THRESHOLDS}
-    return {"miou": float(np.mean(ious)), "oiou": float(_divide(intersections.sum(), unions.sum())), **precisions}
+    return _referring_iou(*_check_counts(intersections, unions))
 
 
-def generalized_iou(intersections, unions, reference_areas) -> dict[str, float]:
-    """Compute gIoU, cIoU, N-acc and T-acc of gRefCOCO (GRES, arXiv 2306.00968), where a sample may mean nothing.
+def generalized_iou(
+    intersections, unions, reference_areas, nothing_found=None, nothing_meant=None
+) -> dict[str, float]:
+    """Compute gIoU, cIoU, N-acc, T-acc and precision of gRefCOCO (GRES, arXiv 2306.00968), as ReLA's evaluator does.
 
     Args:
-        intersections, unions, reference_areas: pixel counts, one integer per sample. An area of 0 marks a no-target
-            sample. A prediction counts as empty if it has no pixel at all.
+        intersections, unions, reference_areas: pixel counts, one integer per sample, of masks as they came.
+        nothing_found: bool, one per sample, whether the model says that the sample means nothing; its mask does not
+            count in that. By default where the prediction has no pixel at all.
+        nothing_meant: bool, one per sample, whether that is true (a no-target sample). By default where
+            `reference_areas` is 0.
 
-    Returns `giou` (mean IoU, where a no-target sample counts 1 if the prediction is empty and 0 if not), `ciou` (all
-    intersections over all unions), `n_acc` (share of no-target samples with an empty prediction) and `t_acc` (share of
-    the others with a prediction that is not empty), all in [0, 1]; n_acc or t_acc is nan without a sample of its kind.
+    Returns `giou` (mean IoU, where a no-target sample counts 1 if nothing is found and 0 if not, and any other 0 if
+    nothing is found), `ciou` (all intersections over all unions; where nothing is found rightly neither counts, where
+    wrongly the union does), `n_acc` (share of no-target samples of which nothing is found), `t_acc` (share of the
+    others of which something is) and `target_precision@X` for X in 0.7, 0.8, 0.9 (share of the others with IoU ≥ X),
+    all in [0, 1]; a score without a sample of its kind is nan.
     """
-    intersections, unions, reference_areas = _check_counts(intersections, unions, reference_areas)
-    is_no_target = reference_areas == 0
-    is_empty = intersections + unions == reference_areas  # the area of the prediction is I + U - area
-    ious = sample_ious(intersections, unions, reference_areas)
+    intersections, unions, _, is_found, is_meant = _read_generalized(
+        intersections, unions, reference_areas, nothing_found, nothing_meant
+    )
+    ious = _generalized_ious(intersections, unions, is_found, is_meant)
     return {
         "giou": float(np.mean(ious)),
         "ciou": float(_divide(intersections.sum(), unions.sum())),
-        "n_acc": _share(is_empty[is_no_target]),
-        "t_acc": _share(~is_empty[~is_no_target]),
+        "n_acc": _share(~is_found[~is_meant]),
+        "t_acc": _share(is_found[is_meant]),
+        **{f"target_precision@{x}": _share(ious[is_meant] >= x) for x in TARGET_PRECISION_THRESHOLDS},
     }
+
+
+def ref_zom_iou(intersections, unions, reference_areas, nothing_found=None, nothing_meant=None) -> dict[str, float]:
+    """Compute mIoU, oIoU, precision and accuracy of Ref-ZOM, as the evaluation of DMMI does.
+
+    Args:
+        intersections, unions, reference_areas, nothing_meant: see `generalized_iou`.
+        nothing_found: bool, one per sample, of which the prediction counts as empty whatever its mask; by default of
+            none. Otherwise only a prediction without a pixel finds nothing.
+
+    Returns `miou`, `oiou` and `precision@X` of `referring_iou` over the samples that mean something, and `acc` (share
+    of the others of which nothing is found), all in [0, 1]; a score without a sample of its kind is nan.
+    """
+    intersections, unions, _, is_found, is_meant = _blank(
+        intersections, unions, reference_areas, nothing_found, nothing_meant
+    )
+    return {**_referring_iou(intersections[is_meant], unions[is_meant]), "acc": _share(~is_found[~is_meant])}
+
+
+def r_refcoco_iou(
+    intersections, unions, reference_areas, ref_ids, nothing_found=None, nothing_meant=None
+) -> dict[str, float]:
+    """Compute mIoU, oIoU, mRR, rIoU and precision of R-RefCOCO (Wu et al., arXiv 2209.09554), as its evaluation does.
+
+    Args:
+        intersections, unions, reference_areas, nothing_found, nothing_meant: see `ref_zom_iou`.
+        ref_ids: integers, one per sample, the same for the sentences of a ref, true or false.
+
+    Returns, over the refs that have a true sentence: `miou` (mean of the mean IoU of a ref's true sentences) and
+    `riou` (mean of a ref's intersections over its unions, that of a false sentence being what is found of it); over
+    the refs that have a false one: `mrr` (mean share of a ref's false sentences of which nothing is found); over all
+    true sentences: `oiou` and `precision@X` as in `referring_iou`, and `released_precision@X`, which compares with X
+    not the IoU of a sentence but the sum of those of its ref up to it, as the released code does. All are in [0, 1],
+    and nan where there is nothing to take a mean of.
+    """
+    intersections, unions, _, is_found, is_meant = _blank(
+        intersections, unions, reference_areas, nothing_found, nothing_meant
+    )
+    ref_ids = np.asarray(ref_ids)
+    if ref_ids.shape != unions.shape or ref_ids.dtype.kind not in "iu":
+        raise ValueError(f"ref_ids are {ref_ids.dtype} {ref_ids.shape}; give one integer for each of {len(unions)}.")
+    _, refs = np.unique(ref_ids, return_inverse=True)
+    ious = _divide(intersections, unions)
+
+    def sum_by_ref(values) -> np.ndarray:
+        return np.bincount(refs, weights=values)
+
+    num_true, num_false = sum_by_ref(is_meant), sum_by_ref(~is_meant)
+    has_true, has_false = num_true > 0, num_false > 0
+    ious_of_refs = sum_by_ref(np.where(is_meant, ious, 0))[has_true] / num_true[has_true]
+    right_of_refs = sum_by_ref(~is_found & ~is_meant)[has_false] / num_false[has_false]
+    robust_of_refs = _divide(sum_by_ref(intersections)[has_true], sum_by_ref(unions)[has_true])
+    in_order = np.flatnonzero(is_meant)[np.argsort(refs[is_meant], kind="stable")]
+    ious_by_ref = np.split(ious[in_order], np.cumsum(num_true.astype(np.int64))[:-1])
+    sums = np.concatenate([np.cumsum(ious_of_ref) for ious_of_ref in ious_by_ref])
+    return {
+        **_referring_iou(intersections[is_meant], unions[is_meant]),
+        "miou": _share(ious_of_refs),
+        "mrr": _share(right_of_refs),
+        "riou": _share(robust_of_refs),
+        **{f"released_precision@{x}": _share(sums >= x) for x in PRECISION_THRESHOLDS},
+    }
+
+
+def _referring_iou(intersections: np.ndarray, unions: np.ndarray) -> dict[str, float]:
+    ious = _divide(intersections, unions)
+    return {
+        "miou": _share(ious),
+        "oiou": float(_divide(intersections.sum(), unions.sum())) if ious.size else float("nan"),
+        **{f"precision@{threshold}": _share(ious >= threshold) for threshold in PRECISION_THRESHOLDS},
+    }
+
+
+def _read_generalized(intersections, unions, reference_areas, nothing_found, nothing_meant) -> list[np.ndarray]:
+    """Check counts and flags: intersections, unions, areas, whether something is found, and meant, of each sample.
+
+    Where nothing is found the intersection is empty, and if nothing is meant either so is the union.
+    """
+    intersections, unions, areas = _check_counts(intersections, unions, reference_areas)
+    is_found = ~_read_flags(nothing_found, "nothing_found", intersections + unions == areas)  # P is I + U - R
+    is_meant = ~_read_flags(nothing_meant, "nothing_meant", areas == 0)
+    is_wrong = ~is_meant & (areas > 0)
+    if is_wrong.any():
+        index = int(np.argmax(is_wrong))
+        raise ValueError(
+            f"Sample {index} has nothing_meant, and its reference has {areas[index]} pixels; give an empty mask there."
+        )
+    intersections = np.where(is_found, intersections, 0)
+    return [intersections, np.where(is_found | is_meant, unions, 0), areas, is_found, is_meant]
+
+
+def _blank(intersections, unions, reference_areas, nothing_found, nothing_meant) -> list[np.ndarray]:
+    """As `_read_generalized`, of predictions that are made empty where `nothing_found` says so; then masks decide."""
+    intersections, unions, areas, is_found, is_meant = _read_generalized(
+        intersections, unions, reference_areas, nothing_found, nothing_meant
+    )
+    unions = np.where(is_found, unions, areas)
+    return [intersections, unions, areas, intersections + unions > areas, is_meant]
+
+
+def _generalized_ious(intersections, unions, is_found, is_meant) -> np.ndarray:
+    return np.where(is_found | is_meant, _divide(intersections, unions), 1.0)
+
+
+def _read_flags(flags, name: str, default: np.ndarray) -> np.ndarray:
+    if flags is None:
+        return default
+    values = np.asarray(flags)
+    if values.shape != default.shape:
+        raise ValueError(f"{name} is {values.shape}, for {len(default)} samples; give one bool per sample.")
+    if values.dtype.kind not in "biu" or ((values != 0) & (values != 1)).any():
+        raise ValueError(f"{name} holds {values.dtype} {np.unique(values)[:4]}; give bool, or 0 and 1.")
+    return values.astype(bool)
 
 
 def _as_mask(mask, name: str) -> np.ndarray:
@@ -130,5 +260,6 @@ def _divide(intersections, unions):
     return np.where(unions > 0, intersections / np.maximum(unions, 1), 0.0)
 
 
-def _share(is_right: np.ndarray) -> float:
-    return float(np.mean(is_right)) if is_right.size else float("nan")
+def _share(values: np.ndarray) -> float:
+    """The mean; nan of nothing."""
+    return float(np.mean(values)) if values.size else float("nan")
