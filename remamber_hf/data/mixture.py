@@ -26,7 +26,7 @@ import yaml
 from ..messages import describe, shorten
 from .discovery import DataSetFile, find_data_sets, find_metadata
 from .folder import load_referring_folder, rows_from_columns
-from .published import COCO_FOLDERS, IMAGE_FOLDERS, PUBLISHED_SETS
+from .published import COCO_FOLDERS, GENERALIZED_SETS, IMAGE_FOLDERS, PUBLISHED_SETS, REFS_NAMES, published_name
 from .reading import check_tree, decode_text, read_regular_file
 from .refer import load_refer
 from .rows import writable_cache
@@ -132,7 +132,17 @@ def choose_files(
 ) -> list[DataSetFile]:
     """Choose the refs files of `data_dir` that are meant, see `load_sources`."""
     there = find_data_sets(data_dir)
-    found = [file for file in there if file.generalized == (generalized or file.dataset == "grefcoco")]
+    # Of a published set there is one file; of others, grefs(…).json is asked for.
+    found = [
+        file
+        for file in there
+        if file.generalized
+        == (
+            file.dataset == "grefcoco"
+            if file.dataset in GENERALIZED_SETS or file.dataset in REFS_NAMES
+            else generalized
+        )
+    ]
     names_there = list(dict.fromkeys(file.dataset for file in found))
     if there and not found:
         change = "leave --generalized out" if generalized else "--generalized reads it, in the commands that have it"
@@ -144,11 +154,9 @@ def choose_files(
         )
     if dataset is None and len(names_there) > 1:
         raise ValueError(f"--data_dir {data_dir} holds {', '.join(names_there)}; choose with --dataset.")
-    names = names_there if dataset is None else _list(dataset)
+    names = names_there if dataset is None else [published_name(name) for name in _list(dataset)]
     if len(set(names)) != len(names):
         raise ValueError(f"--dataset {dataset} names a data set twice; name each once.")
-    if len(names) > 1 and "grefcoco" in names:
-        raise ValueError("grefcoco cannot be mixed with other data sets: its rows hold lists of objects.")
     wanted = [None] * len(names) if split_by is None else _list(split_by)
     if len(wanted) != len(names):
         raise ValueError(
@@ -213,7 +221,7 @@ def load_hub_source(name: str | None) -> DataSource:
     """Load a data set by its name on the Hub, or a folder of Parquet files, see `rows_from_columns`."""
     if name is None:
         raise ValueError("no data is named; give --data_dir, --dataset (a name on the Hub), or both (a REFER set).")
-    published = [each for each in _list(name) if each in PUBLISHED_SETS]
+    published = [each for each in map(published_name, _list(name)) if each in PUBLISHED_SETS]
     if published:
         raise ValueError(
             f"--dataset {published[0]} is read from its files; give --data_dir, the folder that holds "
