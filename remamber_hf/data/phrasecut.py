@@ -27,7 +27,6 @@ from pycocotools import mask as coco_mask
 
 from ..messages import describe, shorten
 from .coco import MAX_OUTLINE
-from .published import REFS_NAMES
 from .reading import Defect, are_within, decode_text, integer_of, is_integer, read_json, read_regular_file, text_of
 from .refs import Instances, Meaning
 
@@ -123,9 +122,8 @@ def phrase_paths(config: ReferConfig) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def read_coco_ids(folder: Path) -> dict[int, int]:
-    """Return COCO's id of each picture of Visual Genome that is one of COCO's too."""
-    path = next(path for name in REFS_NAMES["phrasecut"] if (path := folder / name).is_file())
+def read_coco_ids(path: Path) -> dict[int, int]:
+    """Return COCO's id of each picture in image_data_split.json that is one of COCO's too."""
     pictures = _read_dicts(path, "a list of pictures")
     return {
         integer_of(picture, "image_id"): picture["coco_id"]
