@@ -153,7 +153,7 @@ def make_table(result: CheckResult) -> Table:
     table = Table("split")
     published_or_not = " / published" if result.published else ""
     counts = [*result.counts.values(), *result.published.values()]
-    kinds = [*COUNTED, *(kind for kind in TARGET_KINDS if any(getattr(count, kind) is not None for count in counts))]
+    kinds = [*COUNTED, *(kind for kind in TARGET_KINDS if any(hasattr(count, kind) for count in counts))]
     for kind in kinds:
         table.add_column(kind + published_or_not, justify="right")
     for split in result.splits:
@@ -167,5 +167,5 @@ def make_table(result: CheckResult) -> Table:
 
 
 def _number(count: SplitCount | None, kind: str) -> str:
-    number = None if count is None else getattr(count, kind)
+    number = None if count is None else getattr(count, kind, None)
     return "-" if number is None else str(number)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from .published import (
     PHRASECUT_VAL,
     PUBLISHED_COUNTS,
     PUBLISHED_SETS,
+    KindCount,
     SplitCount,
     picture_folders,
     published_name,
@@ -34,7 +36,7 @@ from .published import (
 from .reading import Defect
 from .refer_config import ReferConfig
 from .row_reader import SMALL_POLYGON, RowReader
-from .rows import TARGET_KINDS, is_generalized_row, is_split_name, papers_order, target_kind
+from .rows import TARGET_KINDS, is_split_name, papers_order, target_kind
 
 
 MISSING_PICTURE = "missing picture"
@@ -72,7 +74,7 @@ class CheckResult:
             return None
         if wanted is None or found is None:
             return False
-        return all(number in (None, getattr(found, kind)) for kind, number in vars(wanted).items())
+        return all(number in (None, getattr(found, kind, None)) for kind, number in vars(wanted).items())
 
     @property
     def splits(self) -> list[str]:
@@ -148,7 +150,7 @@ def check_refer(data_dir: str | os.PathLike, file: DataSetFile) -> CheckResult:
         on_error="skip",
     )
     result = CheckResult(str(file), published=PUBLISHED_COUNTS.get((file.dataset, file.split_by), {}))
-    if file.generalized and file.dataset != "grefcoco":
+    if file.generalized != (file.dataset == "grefcoco"):
         result.published = {}
     if not all(path.is_file() for path in config.annotation_paths):
         result.missing_archives.append(missing_annotations(data_dir, file.dataset))
@@ -164,8 +166,7 @@ def check_refer(data_dir: str | os.PathLike, file: DataSetFile) -> CheckResult:
     reader.rows_by_split()
     if reader.files.is_generalized:
         for split, count in result.counts.items():
-            for kind in TARGET_KINDS:
-                setattr(count, kind, reader.num_meaning[split, kind])
+            result.counts[split] = with_kinds(count, {kind: reader.num_meaning[split, kind] for kind in TARGET_KINDS})
     result.mended_polygons = reader.left_out.pop(SMALL_POLYGON, 0)
     result.notes = [f"{count} × {kind}, left out" for kind, count in reader.left_out.items()]
     result.notes += [f"{count} × {kind}, read all the same" for kind, count in reader.noticed.items()]
@@ -202,8 +203,11 @@ def check_folder(folder: str | os.PathLike) -> CheckResult:
     for split, rows in reader.rows_by_split().items():
         num_images = len({row["image_id"] for row in rows})
         count = SplitCount(len(rows), num_images, sum(len(row["sentences"]) for row in rows))
-        for kind in TARGET_KINDS if any(map(is_generalized_row, rows)) else ():
-            setattr(count, kind, sum(len(row["sentences"]) for row in rows if target_kind(row) == kind))
+        if reader.is_generalized:
+            kinds = Counter[str]()
+            for row in rows:
+                kinds[target_kind(row)] += len(row["sentences"])
+            count = with_kinds(count, kinds)
         result.counts[split] = count
     return result
 
@@ -268,6 +272,11 @@ def count_splits(refs: list[dict]) -> dict[str, SplitCount]:
     for split, image_ids in pictures.items():
         counts[split].images = len(image_ids)
     return {split: counts[split] for split in papers_order(counts)}
+
+
+def with_kinds(count: SplitCount, kinds: Mapping[str, int]) -> KindCount:
+    """Add how many sentences mean nothing, one object and several."""
+    return KindCount(**vars(count), none=kinds["none"], one=kinds["one"], many=kinds["many"])
 
 
 def missing_annotations(data_dir: str | os.PathLike, dataset: str) -> str:

@@ -64,22 +64,25 @@ def picture_folders(dataset: str) -> tuple[str, ...]:
 
 @dataclass
 class SplitCount:
-    """What a split holds; a number is None where none was published, or none is counted.
-
-    `none`, `one` and `many` are the sentences that mean nothing, one object and several.
-    """
+    """What a split holds; a number is None where none was published."""
 
     refs: int | None
     images: int | None
     sentences: int | None
-    none: int | None = None
-    one: int | None = None
-    many: int | None = None
 
     @property
     def is_known(self) -> bool:
         """Whether there is any number."""
         return any(number is not None for number in vars(self).values())
+
+
+@dataclass
+class KindCount(SplitCount):
+    """Likewise, and how many of the sentences mean nothing, one object and several."""
+
+    none: int
+    one: int
+    many: int
 
 
 # refs, pictures, sentences. The pictures are those of TensorFlow Datasets' page on ref_coco, which has the same refs.
@@ -113,9 +116,9 @@ PUBLISHED_COUNTS: dict[tuple[str, str | None], dict[str, SplitCount]] = {
     # Of the released file, by a project that counted it. The published totals of gRefCOCO are of another release.
     ("grefcoco", "unc"): {
         "train": SplitCount(None, None, None),
-        "val": SplitCount(None, 1500, 14229, none=8905, one=0, many=5324),
-        "testA": SplitCount(None, 750, 19200, none=4448, one=5917, many=8835),
-        "testB": SplitCount(None, 750, 16063, none=4673, one=5646, many=5744),
+        "val": KindCount(None, 1500, 14229, none=8905, one=0, many=5324),
+        "testA": KindCount(None, 750, 19200, none=4448, one=5917, many=8835),
+        "testB": KindCount(None, 750, 16063, none=4673, one=5646, many=5744),
     },
     ("ref-zom", "final"): {
         "train": SplitCount(None, 43749, None),

@@ -12,6 +12,7 @@ from test_folder import HEIGHT, LINES, MASK, MASKS, WIDTH, write
 from remamber_hf.data.check import check_folder
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.folder import load_referring_folder, rows_from_columns
+from remamber_hf.data.published import SplitCount
 from remamber_hf.data.rows import refer_features, row_mask, target_kind
 
 
@@ -129,4 +130,4 @@ def test_a_check_counts_what_the_lines_mean(folder):
     result = check_folder(write(folder, [*LINES, NOTHING]))
     count = result.counts["train"]
     assert result.is_good and (count.sentences, count.none, count.one, count.many) == (5, 2, 3, 0)
-    assert check_folder(write(folder, LINES)).counts["train"].none is None
+    assert check_folder(write(folder, LINES)).counts["train"] == SplitCount(2, 1, 3)

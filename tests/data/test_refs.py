@@ -21,7 +21,7 @@ from refer_fixture import LAYOUTS, SIZES, rectangle
 from remamber_hf.data.check import check_data
 from remamber_hf.data.mixture import choose_files, load_sources
 from remamber_hf.data.refer import ReferBuilder
-from remamber_hf.data.rows import refer_features, row_mask, target_kind
+from remamber_hf.data.rows import TARGET_KINDS, refer_features, row_mask, target_kind
 
 
 def union(polygons, height, width):
@@ -380,7 +380,7 @@ def test_a_check_counts_sentences_by_what_they_mean(root):
 
     def kinds(name, split):
         count = results[name].counts[split]
-        return count.sentences, count.none, count.one, count.many
+        return (count.sentences, *(getattr(count, kind, None) for kind in TARGET_KINDS))
 
     assert kinds("ref-zom (final)", "train") == (4, 1, 1, 2)
     assert kinds("R-refcoco (unc)", "train") == (8, 2, 6, 0)
