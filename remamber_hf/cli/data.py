@@ -16,7 +16,7 @@ from ..data.check import CheckResult, check_data
 from ..data.export import export_parquet
 from ..data.mixture import load_one
 from ..data.published import SplitCount
-from ..data.rows import row_mask
+from ..data.rows import TARGET_KINDS, row_mask
 from ..files import save_picture
 from ..inference.visualization import Sample, draw_sheet
 from ..messages import describe, shorten
@@ -27,7 +27,7 @@ from .options import DataDir, Dataset, Generalized, Sentences
 
 SplitBy = Annotated[
     str | None,
-    typer.Option("--split_by", "--split-by", help="unc, google, umd or berkeley; by default what is there."),
+    typer.Option("--split_by", "--split-by", help="Such as unc, umd or authors; by default what is there."),
 ]
 OnError = Annotated[
     str, typer.Option("--on_error", "--on-error", help='"skip" leaves out what is wrong, "raise" stops there.')
@@ -152,18 +152,20 @@ def make_table(result: CheckResult) -> Table:
     """Lay out the counts of the splits, each beside the published one if there is any."""
     table = Table("split")
     published_or_not = " / published" if result.published else ""
-    for kind in COUNTED:
+    counts = [*result.counts.values(), *result.published.values()]
+    kinds = [*COUNTED, *(kind for kind in TARGET_KINDS if any(hasattr(count, kind) for count in counts))]
+    for kind in kinds:
         table.add_column(kind + published_or_not, justify="right")
     for split in result.splits:
         found, published = result.counts.get(split), result.published.get(split)
         style = "red" if result.agrees(split) is False else None
         cells = [
-            _number(found, kind) + (f" / {_number(published, kind)}" if result.published else "") for kind in COUNTED
+            _number(found, kind) + (f" / {_number(published, kind)}" if result.published else "") for kind in kinds
         ]
         table.add_row(Text(split), *cells, style=style)
     return table
 
 
 def _number(count: SplitCount | None, kind: str) -> str:
-    number = None if count is None else getattr(count, kind)
+    number = None if count is None else getattr(count, kind, None)
     return "-" if number is None else str(number)

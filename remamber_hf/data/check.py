@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,16 +21,22 @@ from .discovery import DataSetFile, find_data_sets, find_metadata
 from .folder import FolderReader
 from .published import (
     ANNOTATION_ARCHIVES,
+    ANNOTATION_FILES,
     COCO_ARCHIVE,
+    FOLDERS,
     IMAGE_ARCHIVES,
+    PHRASECUT_VAL,
     PUBLISHED_COUNTS,
     PUBLISHED_SETS,
+    KindCount,
     SplitCount,
     picture_folders,
+    published_name,
 )
 from .reading import Defect
-from .refer import SMALL_POLYGON, ReferConfig, RowReader
-from .rows import is_split_name, papers_order
+from .refer_config import ReferConfig
+from .row_reader import SMALL_POLYGON, RowReader
+from .rows import TARGET_KINDS, is_split_name, papers_order, target_kind
 
 
 MISSING_PICTURE = "missing picture"
@@ -58,17 +65,16 @@ class CheckResult:
     missing_archives: list[str] = field(default_factory=list)
 
     def agrees(self, split: str) -> bool | None:
-        """Whether a split is as published; None where nothing was published about the data set."""
+        """Whether a split is as published, as far as that is known; None where nothing is."""
         if not self.published:
             return None
         wanted = self.published.get(split)
         found = self.counts.get(split)
+        if wanted is not None and not wanted.is_known:
+            return None
         if wanted is None or found is None:
             return False
-        return (found.refs, found.images) == (wanted.refs, wanted.images) and wanted.sentences in (
-            None,
-            found.sentences,
-        )
+        return all(number in (None, getattr(found, kind, None)) for kind, number in vars(wanted).items())
 
     @property
     def splits(self) -> list[str]:
@@ -94,6 +100,7 @@ def check_data(
 
     Raises FileNotFoundError if there is no such folder, and ValueError for an unknown name.
     """
+    dataset = None if dataset is None else published_name(dataset)
     found = find_data_sets(data_dir)
     meant = [file for file in found if dataset in (None, file.dataset) and split_by in (None, file.split_by)]
     if not meant and (dataset is not None or split_by is not None):
@@ -111,7 +118,11 @@ def check_data(
     results = [check_refer(data_dir, file) for file in meant]
     if dataset is None and find_metadata(data_dir) is not None:
         results.append(check_folder(data_dir))
-    begun = [name for name in PUBLISHED_SETS if (Path(data_dir) / name).is_dir()]
+    begun = [
+        name
+        for name in PUBLISHED_SETS
+        if any((Path(data_dir) / folder).is_dir() for folder in FOLDERS.get(name, (name,)))
+    ]
     lacking = [dataset] if dataset is not None else begun
     lacking = [name for name in lacking if name not in {file.dataset for file in meant}]
     if not results and not lacking:
@@ -139,31 +150,38 @@ def check_refer(data_dir: str | os.PathLike, file: DataSetFile) -> CheckResult:
         on_error="skip",
     )
     result = CheckResult(str(file), published=PUBLISHED_COUNTS.get((file.dataset, file.split_by), {}))
-    if file.generalized and file.dataset != "grefcoco":
+    if file.generalized != (file.dataset == "grefcoco"):
         result.published = {}
-    if not config.instances_path.is_file():
+    if not all(path.is_file() for path in config.annotation_paths):
         result.missing_archives.append(missing_annotations(data_dir, file.dataset))
         return result
     if not config.image_folders:
         result.missing_archives.append(missing_pictures(config.root, file.dataset))
     try:
         reader = CheckingReader(config, result)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         result.problems["unreadable file"] = Problem("unreadable file", 1, first=str(error))
         return result
     result.counts = count_splits(reader.refs)
     reader.rows_by_split()
+    if reader.files.is_generalized:
+        for split, count in result.counts.items():
+            result.counts[split] = with_kinds(count, {kind: reader.num_meaning[split, kind] for kind in TARGET_KINDS})
     result.mended_polygons = reader.left_out.pop(SMALL_POLYGON, 0)
     result.notes = [f"{count} × {kind}, left out" for kind, count in reader.left_out.items()]
     result.notes += [f"{count} × {kind}, read all the same" for kind, count in reader.noticed.items()]
     joint = [split for split in result.counts if re.fullmatch("test[A-Z]{2,}", split)]
     if joint:
         result.notes.append(f"REFER's own reader joins {', '.join(joint)} to testA, testB and so on; here it is apart")
-    for key in INSTANCE_LISTS:
-        kind, counts = f"repeated id in {key}", reader.repeated[key]
-        if counts and kind not in result.problems:
-            first = f"instances.json has {next(iter(counts))} {next(iter(counts.values()))} times; no ref needs it"
-            result.problems[kind] = Problem(kind, len(counts), first=first)
+    if file.dataset == "phrasecut":
+        result.notes.append(PHRASECUT_VAL)
+    for instances in reader.files.all_instances:
+        for key in INSTANCE_LISTS:
+            kind, counts = f"repeated id in {key}", instances.repeated[key]
+            if counts and kind not in result.problems:
+                times = f"{next(iter(counts))} {next(iter(counts.values()))} times"
+                first = f"{instances.name} has {times}; no ref needs it"
+                result.problems[kind] = Problem(kind, len(counts), first=first)
     for kind, num_pictures in reader.count_pictures().items():
         result.problems[kind].pictures = num_pictures
     if MISSING_PICTURE in result.problems and config.image_folders and file.dataset in PUBLISHED_SETS:
@@ -184,7 +202,13 @@ def check_folder(folder: str | os.PathLike) -> CheckResult:
         return result
     for split, rows in reader.rows_by_split().items():
         num_images = len({row["image_id"] for row in rows})
-        result.counts[split] = SplitCount(len(rows), num_images, sum(len(row["sentences"]) for row in rows))
+        count = SplitCount(len(rows), num_images, sum(len(row["sentences"]) for row in rows))
+        if reader.is_generalized:
+            kinds = Counter[str]()
+            for row in rows:
+                kinds[target_kind(row)] += len(row["sentences"])
+            count = with_kinds(count, kinds)
+        result.counts[split] = count
     return result
 
 
@@ -241,7 +265,7 @@ def count_splits(refs: list[dict]) -> dict[str, SplitCount]:
         given = ref.get("split")
         split = given if is_split_name(given) else describe(given)
         count = counts.setdefault(split, SplitCount(0, 0, 0))
-        count.refs += 1
+        count.refs = (count.refs or 0) + 1
         sentences = ref.get("sentences")
         count.sentences = (count.sentences or 0) + (len(sentences) if isinstance(sentences, list) else 0)
         pictures.setdefault(split, set()).add(describe(ref.get("image_id")))
@@ -250,18 +274,21 @@ def count_splits(refs: list[dict]) -> dict[str, SplitCount]:
     return {split: counts[split] for split in papers_order(counts)}
 
 
+def with_kinds(count: SplitCount, kinds: Mapping[str, int]) -> KindCount:
+    """Add how many sentences mean nothing, one object and several."""
+    return KindCount(**vars(count), none=kinds["none"], one=kinds["one"], many=kinds["many"])
+
+
 def missing_annotations(data_dir: str | os.PathLike, dataset: str) -> str:
     """Say which archive holds the annotations of a data set and where it belongs."""
-    folder = Path(data_dir) / dataset
+    config = ReferConfig(data_dir=os.fspath(data_dir), dataset=dataset)
     if dataset not in ANNOTATION_ARCHIVES:
-        return f"instances.json of {dataset}; put it into {folder}"
+        return f"instances.json of {dataset}; put it into {config.folder}"
     archive, page = ANNOTATION_ARCHIVES[dataset]
-    if dataset == "grefcoco":
-        names = ["grefs(unc).json"]
-    else:
-        names = [f"refs({split_by}).p" for split_by in PUBLISHED_SETS[dataset]]
-    listed = ", ".join(["instances.json", *names[:-1]]) + f" and {names[-1]}"
-    return f"{archive}, from {page}; unpack it so that {listed} are in {folder}"
+    usual = ("instances.json", *(f"refs({split_by}).p" for split_by in PUBLISHED_SETS[dataset]))
+    *names, last = ANNOTATION_FILES.get(dataset, usual)
+    listed = f"{', '.join(names)} and {last} are" if names else f"{last} is"
+    return f"{archive}, from {page}; unpack it so that {listed} in {config.folder}"
 
 
 def missing_pictures(data_dir: str | os.PathLike, dataset: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..messages import shorten
+from .published import PUBLISHED_SETS, REFS_NAMES, published_name
 
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
@@ -25,7 +26,7 @@ def find_metadata(folder: str | os.PathLike) -> Path | None:
 
 @dataclass(frozen=True)
 class DataSetFile:
-    """A refs file that is there: `generalized` if it is a grefs file."""
+    """A refs file that is there, by the name of its set or its folder; `generalized` if it is a grefs file."""
 
     dataset: str
     split_by: str
@@ -36,13 +37,18 @@ class DataSetFile:
 
 
 def find_data_sets(data_dir: str | os.PathLike) -> list[DataSetFile]:
-    """Return the refs and grefs files in the folders of `data_dir`, in order of their names."""
+    """Return the refs and grefs files in the folders of `data_dir`, and what stands for them, in order of names."""
     data_dir = Path(data_dir).expanduser()
     if not data_dir.is_dir():
         raise FileNotFoundError(f"{data_dir} is no folder; give the one that holds the data sets and the pictures.")
     found = []
-    for path in sorted(data_dir.glob("*/*refs(*).*")):
+    for path in sorted(data_dir.glob("*/*")):
+        dataset = published_name(path.parent.name)
         match = re.fullmatch(r"(g?)refs\((.+)\)\.(p|json)", path.name)
-        if path.is_file() and str(path).isprintable() and match and bool(match[1]) == (match[3] == "json"):
-            found.append(DataSetFile(path.parent.name, match[2], bool(match[1])))
-    return found
+        if not path.is_file() or not str(path).isprintable():
+            continue
+        if path.name in REFS_NAMES.get(dataset, ()):
+            found.append(DataSetFile(dataset, PUBLISHED_SETS[dataset][0]))
+        elif dataset not in REFS_NAMES and match and bool(match[1]) == (match[3] == "json"):
+            found.append(DataSetFile(dataset, match[2], bool(match[1])))
+    return list(dict.fromkeys(found))

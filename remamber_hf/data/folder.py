@@ -12,10 +12,13 @@
 | one of `mask_file_name` | path of a picture of the same size; 0 for the background and one other value or colour |
 | … `polygon` | [x1, y1, x2, y2, …] in pixels, or a list of such lists |
 | … `rle` | COCO's {"size": [height, width], "counts": …}, compressed or not |
+| … `no_target` | true: the expression means nothing in the picture, and there is no mask |
 | `split`, `category` | optional text; "train" and "" if left out |
 
 In a CSV file `polygon` and `rle` are JSON, and `expression` may be a JSON list. In a data set the picture is the
-column `image` and a mask picture is `mask`; `sentences` may stand for `expression`.
+column `image` and a mask picture is `mask`; `sentences` may stand for `expression`. `no_target` may be false beside a
+mask; in a CSV file it is `true`, `false` or empty. A line without a mask that does not say so is an error. One line of
+no target gives all rows the columns of a set in which a sentence may mean nothing: lists of objects.
 
 A picture with an EXIF rotation is turned upright, so its mask and polygons are those of the upright picture.
 """
@@ -53,8 +56,10 @@ from .rows import (
 logger = logging.getLogger(__name__)
 
 MASK_COLUMNS = ("mask_file_name", "polygon", "rle")
-OPTIONAL_COLUMNS = ("split", "category")
+NO_TARGET_COLUMN = "no_target"
+OPTIONAL_COLUMNS = (NO_TARGET_COLUMN, "split", "category")
 FOLDER_COLUMNS = ("file_name", "expression", *MASK_COLUMNS, *OPTIONAL_COLUMNS)
+CSV_WORDS: dict = {"true": True, "false": False}
 ANYWHERE = os.sep
 MASK_FORMS = (
     "a polygon is one flat list [x1, y1, x2, y2, …] or a list of such lists, an RLE is "
@@ -73,16 +78,20 @@ def load_referring_folder(
         expand_sentences: one row per sentence (evaluation) instead of one row per line (training).
 
     Returns a data set, or one per split if `split` is None, with the columns of `load_refer`. `ref_id` and `ann_id`
-    count the lines and `image_id` the pictures, from 1; `bbox` is that of the mask.
+    count the lines and `image_id` the pictures, from 1; `bbox` is that of the mask. If any line means nothing,
+    `ann_id`, `category` and `bbox` are lists in all rows.
 
     Raises FileNotFoundError without a metadata file, and ValueError, with the line, for whatever is wrong in it.
     """
-    rows = FolderReader(folder).rows_by_split()
+    reader = FolderReader(folder)
+    rows = reader.rows_by_split()
     if split is not None and split not in rows:
         raise ValueError(f"{folder} has no split {describe(split)}; its splits are {', '.join(rows)}.")
     data = datasets.DatasetDict(
         {
-            name: datasets.Dataset.from_list(rows_of_split, refer_features(), split=datasets.NamedSplit(name))
+            name: datasets.Dataset.from_list(
+                rows_of_split, refer_features(reader.is_generalized), split=datasets.NamedSplit(name)
+            )
             for name, rows_of_split in rows.items()
             if split in (None, name)
         }
@@ -103,6 +112,7 @@ class FolderReader:
             )
         self.metadata = metadata
         self.records = read_metadata(metadata)
+        self.is_generalized = any(record.get(NO_TARGET_COLUMN) is True for _, record in self.records)
         self.image_ids: dict[str, int] = {}
 
     def rows_by_split(self) -> dict[str, list[dict]]:
@@ -128,9 +138,12 @@ class FolderReader:
         path = self._path(record, "file_name")
         image, size = self._picture(path)
         given = _mask_column(record, MASK_COLUMNS)
-        parts = read_mask(self._path(record, given), *size) if given == "mask_file_name" else record[given]
+        parts = None if given is None else record[given]
+        if given == "mask_file_name":
+            parts = read_mask(self._path(record, given), *size)
         image_id = self.image_ids.setdefault(str(path), len(self.image_ids) + 1)
-        return build_row(number, image, size, parts, record, image_id=image_id)
+        row = build_row(number, image, size, parts, record, image_id=image_id)
+        return put_into_lists(row) if self.is_generalized else row
 
     def _path(self, record: dict, column: str) -> Path:
         name = record.get(column)
@@ -162,7 +175,7 @@ def read_metadata(path: Path) -> list[tuple[int, dict]]:
     if not records:
         raise ValueError(f"{shorten(str(path))} is empty; write one line per object.")
     columns = list(dict.fromkeys(name for _, record in records for name in record))
-    _check_columns(columns, ("file_name",), ("expression",), MASK_COLUMNS, str(path))
+    _check_columns(columns, ("file_name",), ("expression",), (*MASK_COLUMNS, NO_TARGET_COLUMN), str(path))
     _tell_ignored(columns, FOLDER_COLUMNS, str(path))
     return [(line, {name: value for name, value in record.items() if _is_given(value)}) for line, record in records]
 
@@ -192,6 +205,9 @@ def _read_csv_lines(text: str) -> list[tuple[int, dict]]:
             # A sentence may begin with a bracket without being a list.
             if column != "expression" or re.match(r'\s*\[\s*"', record.get(column) or ""):
                 record[column] = _parse_cell(record.get(column), column, line)
+        said = record.get(NO_TARGET_COLUMN)
+        if said in CSV_WORDS:
+            record[NO_TARGET_COLUMN] = CSV_WORDS[said]
     return records
 
 
@@ -209,13 +225,13 @@ def rows_from_columns(
 
     Args:
         data: has all columns of `load_refer` (what `remamber data export` writes), which then are kept as they are, or
-            `image`, `expression` (or `sentences`) and one of `mask`, `polygon` and `rle`, as at the top of this
-            file. Other columns are left out, and named in the log.
+            `image`, `expression` (or `sentences`) and one of `mask`, `polygon`, `rle` and `no_target`, as at the top
+            of this file. Other columns are left out, and named in the log.
         folder: where pictures may be read from that are not in their rows, but named there by a path. None: nowhere,
             unless the data set was made in this process, by `Dataset.from_dict`, `load_refer` or the like.
 
     Returns the same kind of object. In the second case `ref_id`, `ann_id` and `image_id` count the rows from 1, and
-    `split` is the name of the split.
+    `split` is the name of the split; with a column `no_target`, `ann_id`, `category` and `bbox` are lists.
 
     Raises ValueError for a missing column, and with the row for whatever is wrong in it.
     """
@@ -263,7 +279,9 @@ def _convert(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
         data = data if data.features == wanted else data.cast(wanted)
         return _check_rows(data, split, folder)
     expressions, masks = ("expression", "sentences"), ("mask", "polygon", "rle")
-    _check_columns(data.column_names, ("image",), expressions, masks, where)
+    _check_columns(data.column_names, ("image",), expressions, (*masks, NO_TARGET_COLUMN), where)
+    # The values of a column are not looked at for this: all splits of a data set have the same columns.
+    takes_lists = NO_TARGET_COLUMN in data.column_names
     _tell_ignored(data.column_names, ("image", *expressions, *masks, *OPTIONAL_COLUMNS), where)
     for name in ("image", "mask"):
         if name in data.column_names:
@@ -275,9 +293,9 @@ def _convert(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
     return data.map(
         _convert_row,
         with_indices=True,
-        fn_kwargs={"split": split, "masks": masks, "folder": folder},
+        fn_kwargs={"split": split, "masks": masks, "folder": folder, "takes_lists": takes_lists},
         remove_columns=data.column_names,
-        features=wanted,
+        features=refer_features(takes_lists),
         desc=f"Checking {where}",
     )
 
@@ -337,7 +355,7 @@ def _check_row(row: dict, index: int, split: str, folder) -> dict[str, str | Non
     return {"path": None if image["bytes"] is not None else image["path"]}
 
 
-def _convert_row(record: dict, index: int, split: str, masks: tuple[str, ...], folder) -> dict:
+def _convert_row(record: dict, index: int, split: str, masks: tuple[str, ...], folder, takes_lists: bool) -> dict:
     record = {name: value for name, value in record.items() if _is_given(value)}
     record["expression"] = record.get("expression", record.get("sentences"))
     try:
@@ -346,8 +364,11 @@ def _convert_row(record: dict, index: int, split: str, masks: tuple[str, ...], f
             raise Defect("malformed entry", "image is empty")
         image, size = check_picture(_own_picture(image, folder), "image")
         given = _mask_column(record, masks)
-        parts = read_mask(source_of(_own_picture(record["mask"], folder)), *size) if given == "mask" else record[given]
-        return build_row(index + 1, image, size, parts, {**record, "split": split}, image_id=index + 1)
+        parts = None if given is None else record[given]
+        if given == "mask":
+            parts = read_mask(source_of(_own_picture(record["mask"], folder)), *size)
+        row = build_row(index + 1, image, size, parts, {**record, "split": split}, image_id=index + 1)
+        return put_into_lists(row) if takes_lists else row
     except Defect as defect:
         raise ValueError(f"Row {index} of split {split}: {defect}. Mend the row or filter it out.") from None
 
@@ -390,41 +411,43 @@ def _tell_ignored(columns, known, where: str) -> None:
         logger.warning("%s: the columns %s are not read.", where, shorten(", ".join(ignored)))
 
 
-def _mask_column(record: dict, masks: tuple[str, ...]) -> str:
+def _mask_column(record: dict, masks: tuple[str, ...]) -> str | None:
+    """The column that holds the mask, None where the expression means nothing."""
     given = [name for name in masks if name in record]
+    no_target = record.get(NO_TARGET_COLUMN, False)
+    if not isinstance(no_target, bool):
+        raise Defect("malformed entry", f"no_target is {describe(no_target)}, true or false is needed")
+    if no_target and given:
+        raise Defect("contradiction", f"no_target is true, and {given[0]} is given; keep one")
+    if no_target:
+        return None
     if not given:
-        raise Defect("no mask", f"give one of {', '.join(masks)}")
+        raise Defect("no mask", f"give one of {', '.join(masks)}, or no_target: true where nothing is meant")
     if len(given) > 1:
         raise Defect("several masks", f"{' and '.join(given)} are given; keep one")
     return given[0]
 
 
 def build_row(number: int, image: dict, size: tuple[int, int], parts, record: dict, *, image_id: int) -> dict:
-    """Return the row of one object; Defect if its mask or expression is of no use.
+    """Return the row of one object, or of none; Defect if its mask or expression is of no use.
 
     Args:
         number: counts the objects.
         image: as `datasets.Image` stores it.
         size: (height, width) of the upright picture.
-        parts: an RLE dict, a polygon, or a list of either.
+        parts: an RLE dict, a polygon, or a list of either; None if nothing is meant: see `put_into_lists`.
         record: has `expression`, and maybe `split` and `category`.
         image_id: counts the pictures.
     """
     height, width = size
-    if isinstance(parts, list) and isinstance(parts[0], (int, float)):
-        parts = [parts]
-    if not _is_flat(parts):
-        raise Defect("malformed entry", f"the mask is {describe(parts)}; {MASK_FORMS}")
-    segmentation, num_small = check_segmentation(parts, height, width, "the object")
-    if num_small:
-        raise Defect("polygon under 3 points", f"{num_small} of {len(parts)} polygons")
+    objects = [] if parts is None else [_check_parts(parts, height, width)]
     split, category = record.get("split", "train"), record.get("category", "")
     if not is_split_name(split):
         raise Defect("malformed entry", f"split is {describe(split)}, {SPLIT_NAME} is needed")
     if not isinstance(category, str):
         raise Defect("malformed entry", f"category is {describe(category)}, text is needed")
     check_text(category, "category")
-    mask = coco_mask.merge(encode_parts(segmentation, height, width))
+    masks = [coco_mask.merge(encode_parts(segmentation, height, width)) for segmentation in objects]
     return {
         "image": image,
         "sentences": _check_expressions(record.get("expression")),
@@ -432,12 +455,29 @@ def build_row(number: int, image: dict, size: tuple[int, int], parts, record: di
         "ann_id": number,
         "image_id": image_id,
         "category": category,
-        "bbox": coco_mask.toBbox(mask).tolist(),
+        "bbox": coco_mask.toBbox(masks[0]).tolist() if masks else [],
         "height": height,
         "width": width,
         "split": split,
-        "segmentation": [segmentation],
+        "segmentation": objects,
     }
+
+
+def put_into_lists(row: dict) -> dict:
+    """Give a row of `build_row` the columns of a set in which a sentence may mean nothing."""
+    names = ("ann_id", "category", "bbox")
+    return {**row, **{name: [row[name]] if row["segmentation"] else [] for name in names}}
+
+
+def _check_parts(parts, height: int, width: int) -> dict:
+    if isinstance(parts, list) and isinstance(parts[0], (int, float)):
+        parts = [parts]
+    if not _is_flat(parts):
+        raise Defect("malformed entry", f"the mask is {describe(parts)}; {MASK_FORMS}")
+    segmentation, num_small = check_segmentation(parts, height, width, "the object")
+    if num_small:
+        raise Defect("polygon under 3 points", f"{num_small} of {len(parts)} polygons")
+    return segmentation
 
 
 def _is_flat(parts) -> bool:

@@ -7,7 +7,12 @@
 `--dataset NAME` alone                   a data set of the Hub, or a folder of Parquet files
 
 Several sets share COCO's pictures, and what one of them trains on another one tests on. So a mixture trains on no
-picture that any of its sets holds in another split than the training split.
+picture that any of its sets holds in another split than the training split. PhraseCut's pictures are Visual Genome's,
+many of which are COCO's too, as its list of pictures says: these count as the same.
+
+Where a sentence of any set may mean nothing or several objects, the rows of all take that form: lists of objects, one
+in each row of a plain set. The mask of such a row is then the union of its parts, as in gRefCOCO, also where two
+parts overlap, which alone the published rule of a plain set makes background (see `row_mask`).
 """
 
 from __future__ import annotations
@@ -26,12 +31,15 @@ import yaml
 from ..messages import describe, shorten
 from .discovery import DataSetFile, find_data_sets, find_metadata
 from .folder import load_referring_folder, rows_from_columns
-from .published import COCO_FOLDERS, IMAGE_FOLDERS, PUBLISHED_SETS
+from .phrasecut import read_coco_ids
+from .published import GENERALIZED_SETS, PUBLISHED_SETS, REFS_NAMES, published_name
 from .reading import check_tree, decode_text, read_regular_file
 from .refer import load_refer
-from .rows import writable_cache
+from .refer_config import ReferConfig
+from .rows import is_generalized, refer_features, writable_cache
 
 
+OTHER_PICTURES = ("refclef",)  # sets whose pictures have other ids than COCO's
 MAX_CARD_VALUES = 100_000
 MAX_ROWS = 100_000_000  # of a Parquet file
 MAX_UNFOLDED = 50  # times its size; pictures are compressed already, and masks and text are small beside them
@@ -52,12 +60,16 @@ LOAD_ERRORS = (
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set: its name, all its splits, and who split it and which text was read if it is a REFER set."""
+    """A data set: its name, all its splits, and who split it and which text was read if it is a REFER set.
+
+    `coco_ids` has COCO's id of each picture that is one of COCO's under another id.
+    """
 
     name: str
     splits: datasets.DatasetDict
     split_by: str | None = None
     sentences: str | None = None
+    coco_ids: dict[int, int] | None = None
 
     def __str__(self) -> str:
         return self.name if self.split_by is None else f"{self.name} ({self.split_by})"
@@ -132,7 +144,17 @@ def choose_files(
 ) -> list[DataSetFile]:
     """Choose the refs files of `data_dir` that are meant, see `load_sources`."""
     there = find_data_sets(data_dir)
-    found = [file for file in there if file.generalized == (generalized or file.dataset == "grefcoco")]
+    # Of a published set there is one file; of others, grefs(…).json is asked for.
+    found = [
+        file
+        for file in there
+        if file.generalized
+        == (
+            file.dataset == "grefcoco"
+            if file.dataset in GENERALIZED_SETS or file.dataset in REFS_NAMES
+            else generalized
+        )
+    ]
     names_there = list(dict.fromkeys(file.dataset for file in found))
     if there and not found:
         change = "leave --generalized out" if generalized else "--generalized reads it, in the commands that have it"
@@ -144,11 +166,9 @@ def choose_files(
         )
     if dataset is None and len(names_there) > 1:
         raise ValueError(f"--data_dir {data_dir} holds {', '.join(names_there)}; choose with --dataset.")
-    names = names_there if dataset is None else _list(dataset)
+    names = names_there if dataset is None else [published_name(name) for name in _list(dataset)]
     if len(set(names)) != len(names):
         raise ValueError(f"--dataset {dataset} names a data set twice; name each once.")
-    if len(names) > 1 and "grefcoco" in names:
-        raise ValueError("grefcoco cannot be mixed with other data sets: its rows hold lists of objects.")
     wanted = [None] * len(names) if split_by is None else _list(split_by)
     if len(wanted) != len(names):
         raise ValueError(
@@ -206,14 +226,17 @@ def load_refer_source(data_dir: str | os.PathLike, file: DataSetFile, on_error: 
         on_error=on_error,
         sentences=sentences,
     )
-    return DataSource(file.dataset, splits, file.split_by, sentences)
+    coco_ids = None
+    if file.dataset == "phrasecut":
+        coco_ids = read_coco_ids(ReferConfig(data_dir=os.fspath(data_dir), dataset=file.dataset).refs_path)
+    return DataSource(file.dataset, splits, file.split_by, sentences, coco_ids)
 
 
 def load_hub_source(name: str | None) -> DataSource:
     """Load a data set by its name on the Hub, or a folder of Parquet files, see `rows_from_columns`."""
     if name is None:
         raise ValueError("no data is named; give --data_dir, --dataset (a name on the Hub), or both (a REFER set).")
-    published = [each for each in _list(name) if each in PUBLISHED_SETS]
+    published = [each for each in map(published_name, _list(name)) if each in PUBLISHED_SETS]
     if published:
         raise ValueError(
             f"--dataset {published[0]} is read from its files; give --data_dir, the folder that holds "
@@ -274,8 +297,8 @@ def check_parquet(folder: str | os.PathLike) -> None:
 def mix_training_rows(sources: list[DataSource], train_split: str) -> tuple[datasets.Dataset, dict[str, int]]:
     """Put the training rows of all sources together, without the pictures that any of them holds out.
 
-    Pictures are told apart by `image_id`, which is COCO's, and by the picture folders that a data set is read from. A
-    single source is left as it is published.
+    Pictures are told apart by `image_id`, which is COCO's but in `OTHER_PICTURES` and where a source has `coco_ids`. A
+    single source is left as it is published. If a row of any source holds a list of objects, all do.
 
     Returns the rows, and the number of rows that were removed from each source.
 
@@ -284,28 +307,53 @@ def mix_training_rows(sources: list[DataSource], train_split: str) -> tuple[data
     parts = [source.rows(train_split, "--train_split") for source in sources]
     if len(sources) == 1:
         return parts[0], {sources[0].name: 0}
-    held_out: dict[tuple[str, ...], set[int]] = {}
+    held_out: dict[str, set[int]] = {}
     for source in sources:
-        ids = held_out.setdefault(_picture_folders(source), set())
+        ids = held_out.setdefault(_pictures_of(source), set())
         for split, rows in source.splits.items():
             if split != train_split:
-                ids.update(_image_ids(rows))
+                ids.update(_image_ids(source, rows))
+    takes_lists = any(is_generalized(rows) for rows in parts)
     kept, num_removed = [], {}
     for source, rows in zip(sources, parts):
-        is_kept = ~np.isin(_image_ids(rows), list(held_out[_picture_folders(source)]))
+        is_kept = ~np.isin(_image_ids(source, rows), list(held_out[_pictures_of(source)]))
         num_removed[source.name] = int((~is_kept).sum())
         if not is_kept.any():
             raise ValueError(f"every picture of {source} is in val or test of the other data sets; leave it out.")
-        kept.append(rows.select(np.flatnonzero(is_kept)))
+        rows = rows.select(np.flatnonzero(is_kept))
+        kept.append(with_lists(rows) if takes_lists else rows)
     return datasets.concatenate_datasets(kept), num_removed
 
 
-def _picture_folders(source: DataSource) -> tuple[str, ...]:
-    return IMAGE_FOLDERS.get(source.name, COCO_FOLDERS)
+def with_lists(rows: datasets.Dataset) -> datasets.Dataset:
+    """Give rows of one object each the columns of a set in which a sentence may mean nothing or several."""
+    if is_generalized(rows):
+        return rows
+    features = refer_features(generalized=True)
+    stored = rows.with_format(None).cast_column("image", datasets.Image(decode=False))
+    features["image"] = datasets.Image(decode=False)
+    with writable_cache():
+        listed = stored.map(_put_into_lists, batched=True, features=features, desc="One object → a list of one")
+    listed = listed.cast_column("image", datasets.Image())
+    listed.set_format(**rows.format)
+    return listed
 
 
-def _image_ids(rows: datasets.Dataset) -> list[int]:
-    return rows.select_columns("image_id")[:]["image_id"]
+def _put_into_lists(rows: dict[str, list]) -> dict[str, list]:
+    return {name: [[value] for value in rows[name]] for name in ("ann_id", "category", "bbox")}
+
+
+def _pictures_of(source: DataSource) -> str:
+    """Whose ids the pictures of a source have."""
+    return source.name if source.name in OTHER_PICTURES else "COCO"
+
+
+def _image_ids(source: DataSource, rows: datasets.Dataset) -> list[int]:
+    ids = rows.select_columns("image_id").with_format(None)[:]["image_id"]
+    if source.coco_ids is None:
+        return ids
+    # Below 0: no picture of COCO.
+    return [source.coco_ids.get(image_id, -1 - image_id) for image_id in ids]
 
 
 def _list(names: str) -> list[str]:

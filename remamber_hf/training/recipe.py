@@ -21,7 +21,7 @@ from transformers.integrations import (
 )
 
 from ..data.reading import decode_text, read_json, read_regular_file
-from ..data.refer import ON_ERROR, SENTENCES
+from ..data.refer_config import ON_ERROR, SENTENCES
 from ..messages import shorten
 from .arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
 

@@ -17,7 +17,7 @@ from remamber_hf.cli import data as data_commands
 from remamber_hf.cli.main import DATA_COMMANDS
 from remamber_hf.data import check, export
 from remamber_hf.data.folder import rows_from_columns
-from remamber_hf.data.published import PUBLISHED_COUNTS, SplitCount
+from remamber_hf.data.published import PUBLISHED_COUNTS, KindCount, SplitCount
 from remamber_hf.data.refer import load_refer
 from remamber_hf.data.rows import row_mask
 from remamber_hf.synthetic.dataset import synthesize
@@ -237,6 +237,48 @@ def test_crowds_of_a_generalised_set_are_noted(data_command, tiny, root):
     tiny.write(root, "grefcoco")
     _, output = data_command("check", "--data_dir", root, "--dataset", "grefcoco")
     assert "noted: 1 × crowd in a generalised ref, left out" in output
+
+
+def test_sentences_that_mean_nothing_one_and_many_are_printed_and_compared(data_command, tiny, root, monkeypatch):
+    counts = {"train": SplitCount(None, None, None), "val": KindCount(None, 1, 1, none=1, one=0, many=0)}
+    monkeypatch.setitem(PUBLISHED_COUNTS, ("grefcoco", "unc"), counts)
+    tiny.add_generalized()
+    tiny.write(root, "grefcoco")
+    code, output = data_command("check", "--data_dir", root, "--dataset", "grefcoco")
+    assert code == 0 and "all right" in output
+
+    def cells(split):
+        line = next(line for line in output.splitlines() if split in line)
+        return line.replace("│", "┃").replace(" ", "").split("┃")[2:-1]
+
+    assert cells("train") == ["1/-", "1/-", "1/-", "0/-", "0/-", "1/-"]
+    assert cells("val") == ["1/-", "1/1", "1/1", "1/1", "0/0", "0/0"]
+    counts["val"].many = 1
+    code, output = data_command("check", "--data_dir", root, "--dataset", "grefcoco")
+    assert code == 1 and "val has other counts than published" in output
+    assert "train has other" not in output
+
+
+def test_a_check_of_a_plain_set_has_no_columns_of_kinds(data_command, tiny, root):
+    _, output = data_command("check", "--data_dir", tiny.write(root))
+    assert "none" not in output and "many" not in output
+
+
+def test_own_lines_of_no_target_are_previewed_exported_and_checked(data_command, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    Image.new("RGB", (40, 30), "gray").save(own / "a.png")
+    lines = [
+        {"file_name": "a.png", "expression": "it", "polygon": [4, 4, 30, 6, 10, 25]},
+        {"file_name": "a.png", "expression": "a horse", "no_target": True},
+    ]
+    (own / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert data_command("preview", "--data_dir", own, "--output", tmp_path / "sheet.png")[0] == 0
+    assert data_command("export", "--data_dir", own, "--output_dir", tmp_path / "exported")[0] == 0
+    code, output = data_command("check", "--data_dir", own)
+    assert code == 0 and "none" in output
+    card = (tmp_path / "exported" / "README.md").read_text()
+    assert "expressions that each mean any number of objects, none included" in card
 
 
 def test_a_refs_file_without_refs_is_wrong(data_command, tiny, root):

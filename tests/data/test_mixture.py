@@ -4,15 +4,16 @@
 
 import datasets
 import pytest
+from generalized_fixture import TinyPhraseCut, ref_zom
 from PIL import Image
-from refer_fixture import TinyRefer, picture
+from refer_fixture import TinyRefer, picture, rectangle
 from test_folder import LINES, MASK, write
 
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.folder import load_referring_folder
 from remamber_hf.data.mixture import load_one, load_sources, mix_training_rows
 from remamber_hf.data.refer import load_refer
-from remamber_hf.data.rows import refer_features, row_mask
+from remamber_hf.data.rows import refer_features, row_mask, target_kind
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +85,73 @@ def test_a_set_of_which_nothing_is_left_is_named(root):
         mix(root, "refcoco,refcocog", "google,google")
 
 
+# A mixture with sets in which a sentence may mean nothing or several objects
+
+
+def write_grefcoco(root, splits=("train", "val")):
+    tiny = TinyRefer()
+    tiny.add_generalized()
+    for ref, split in zip(tiny.grefs, splits, strict=True):
+        ref["split"] = split
+    tiny.write(root, "grefcoco")
+
+
+def test_rows_of_a_plain_set_become_lists_beside_grefcoco(root):
+    write_grefcoco(root)
+    for names in ("refcoco,grefcoco", "grefcoco,refcoco"):
+        rows, num_removed = mix(root, names)
+        assert rows.features == refer_features(generalized=True)
+        assert num_removed == {"refcoco": 1, "grefcoco": 0}  # picture 2 is in val of gRefCOCO
+        by_ids = {tuple(row["ann_id"]): row for row in rows}
+        assert by_ids.keys() == {(101,), (103,), (101, 201)}
+        assert (by_ids[103,]["category"], by_ids[103,]["bbox"]) == (["person"], [[2.5, 3.0, 10.0, 12.0]])
+        original = load_refer("refcoco", "unc", "train", data_dir=root)[2]
+        assert original["ann_id"] == 103 and by_ids[103,]["image"].size == original["image"].size
+        assert (row_mask(by_ids[103,]) == row_mask(original)).all() and row_mask(original).any()
+
+
+def test_plain_sets_alone_stay_plain(root):
+    assert mix(root, "refcoco,refcoco+")[0].features == refer_features()
+
+
+def test_overlapping_parts_of_a_plain_row_are_its_object_in_such_a_mixture(root, tmp_path):
+    tiny = TinyRefer()
+    tiny.annotations[0]["segmentation"] = [rectangle(2, 2, 20, 20), rectangle(10, 10, 30, 30)]
+    tiny.write(root, "refcoco")
+    write_grefcoco(root)
+    rows, _ = mix(root, "refcoco,grefcoco")
+    alone = load_refer("refcoco", "unc", "train", data_dir=root)[0]
+    assert rows[0]["ann_id"] == [101] and alone["ann_id"] == 101
+    assert not row_mask(alone)[15, 15] and row_mask(rows[0])[15, 15]
+    assert (row_mask(rows[0]) == row_mask(alone, "union")).all()
+
+
+def test_ref_zom_has_the_pictures_of_coco(root):
+    ref_zom().write(root, "ref-zom", "final")
+    rows, num_removed = mix(root, "refcoco,ref-zom")
+    assert num_removed == {"refcoco": 0, "ref-zom": 0}  # 4 is in test of Ref-ZOM, and in val of RefCOCO
+    rows, num_removed = mix(root, "refcoco+,refzom")
+    assert num_removed == {"refcoco+": 1, "ref-zom": 1}  # 4 of RefCOCO+, 2 of Ref-ZOM
+    assert sorted(map(target_kind, rows)) == ["many", "none", "one", "one", "one"]
+
+
+def test_pictures_of_phrasecut_are_cocos_where_it_says_so(tmp_path):
+    root = tmp_path / "data"
+    phrases = TinyPhraseCut()
+    phrases.tasks["train"] += [
+        phrases.task(2_300_000 + number, "more", phrases.tasks["train"][0]["Polygons"]) for number in (2, 3, 4)
+    ]
+    phrases.tasks = {"train": phrases.tasks["train"], "val": phrases.tasks["val"], "test": phrases.tasks["test"]}
+    phrases.pictures[3]["coco_id"] = 6
+    phrases.pictures[1]["coco_id"] = None
+    phrases.write(root)
+    write_sets(root, ("refcoco", "unc", ["train", "train", "train", "val", "testA", "testB"]))
+    rows, num_removed = mix(root, "refcoco,phrasecut")
+    # Held out: 4 to 6 of COCO, 3 of COCO by PhraseCut's test, and the second of Visual Genome by its val.
+    assert num_removed == {"refcoco": 1, "phrasecut": 3}
+    assert rows["image_id"][:] == [1, 2, 2_300_001]
+
+
 # What is meant
 
 
@@ -152,7 +220,7 @@ def test_columns_of_another_data_set_are_read(tmp_path):
         (None, None, r"holds refcoco, refcoco\+, refcocog; choose with --dataset"),
         ("refcoco,refcoco", None, "names a data set twice"),
         ("refcoco,refcocog", "unc", "--split_by unc has 1 names for 2 data sets; give one for each"),
-        ("refcoco,grefcoco", None, "grefcoco cannot be mixed with other data sets"),
+        ("refzom,ref-zom", None, "names a data set twice"),
     ],
 )
 def test_a_data_set_that_is_not_there_is_answered_with_those_that_are(root, dataset, split_by, message):

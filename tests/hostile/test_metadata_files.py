@@ -129,6 +129,11 @@ OWN_CASES = {
         b'{"file_name": "a.png", "expression": "it", "polygon": [NaN, Infinity, 1, 2, 3, 4]}'
     ),
     "a polygon of booleans": line(polygon=[True] * 6),
+    "no target and a mask": line(no_target=True),
+    "no target of escapes": line(polygon=None, no_target=ESCAPES),
+    "no target of many lists": line(polygon=None, no_target=[[[]] * 1000] * 100),
+    "no target that is a number": line(polygon=None, no_target=1),
+    "no target that is false, and no mask": line(polygon=None, no_target=False),
     "an endless polygon": line(polygon=zigzag(200_000)),
     "a deep polygon": line(polygon=[[[[[1, 2, 3, 4, 5, 6]]]]]),
     "an RLE of a long text": line(polygon=None, rle={"size": [HEIGHT, WIDTH], "counts": "o" * 1_000_000}),

@@ -60,12 +60,17 @@ class Refer:
         return {"ref_id": ref_id, "ann_id": 5, "image_id": 1, "split": split, "sentences": sentences}
 
     def write(self):
+        self.write_as(REFS)
+
+    def write_as(self, refs_name: str):
+        """Write all files, the refs by this name."""
         for folder in (self.folder, self.root / PICTURES):
             folder.mkdir(parents=True, exist_ok=True)
         instances = {"images": self.images, "annotations": self.annotations, "categories": self.categories}
         whole = json.dumps(instances).encode() if self.instances_content is None else self.instances_content
         refs = pickle.dumps(self.refs) if self.refs_content is None else self.refs_content
-        files = {INSTANCES: whole, REFS: refs, f"{PICTURES}/a.png": self.picture}
+        instances_name = f"{os.path.dirname(refs_name)}/instances.json"
+        files = {instances_name: whole, refs_name: refs, f"{PICTURES}/a.png": self.picture}
         for name, content in files.items():
             if not os.path.lexists(self.root / name):
                 (self.root / name).write_bytes(content)
@@ -218,7 +223,13 @@ REFER_CASES = {
         sentence("sent_id", nested_lists(12))(data),
         sentence("sent", " ")(data),
     ),
-    "a sentence that is absent": sentence("exist", False),
+    "a sentence that is neither true nor untrue": sentence("exist", 2),
+    "shared lists as the truth of a sentence": sentence("exist", nested_lists(12)),
+    "escapes as the truth of a sentence": sentence("exist", ESCAPES),
+    "shared lists as a source": lambda data: data.refs[0].update(ann_id=[], source=nested_lists(12)),
+    "a source with escapes": lambda data: data.refs[0].update(ann_id=[5], source=[ESCAPES]),
+    "a source that contradicts its objects": lambda data: data.refs[0].update(ann_id=[5], source="zero"),
+    "100,000 objects in a ref": put("refs", "ann_id", list(range(100_000))),
     # instances.json
     "instances of 5,000 digits": replace('"id": 5', f'"id": {DIGITS}'),
     "instances of 100,000 levels": lambda data: setattr(data, "instances_content", b"[" * 100_000),
@@ -309,6 +320,20 @@ def test_a_hostile_refer_set_is_refused_in_one_line(tmp_path, case):
     checked = attempt(check_is_bad, data.root, folder=data.root.parent)
     checked.check_harmless()
     assert checked.status == 0 and checked.value == "True", checked
+
+
+@pytest.mark.parametrize("name", ["refs(final).p", "Ref_ZOM.p", "Ref-ZOM(final).p"])
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_ref_zom_file_that_runs_is_refused_under_any_of_its_names(tmp_path, name, protocol):
+    data = Refer(tmp_path / "data")
+    data.folder = data.root / "ref-zom"
+    reduces(protocol)(data)
+    data.write_as(f"ref-zom/{name}")
+    arguments = {"data_dir": data.root, "cache_dir": tmp_path / "cache"}
+    outcome = attempt(load_refer, "ref-zom", "final", folder=data.root.parent, **arguments)
+    outcome.after = {path: size for path, size in outcome.after.items() if not path.startswith("cache")}
+    outcome.check_refused("only containers, strings and numbers are read")
+    assert not data.outside.exists()
 
 
 def test_the_data_set_that_is_spoilt_is_whole_before(tmp_path):
