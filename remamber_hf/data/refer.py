@@ -53,7 +53,7 @@ import os
 import datasets
 
 from ..messages import describe
-from .published import GENERALIZED_SETS, PUBLISHED_SETS, published_name
+from .published import GENERALIZED_SETS, PUBLISHED_SETS, REFS_NAMES, published_name
 from .refer_config import ReferConfig
 from .refs import read_refs
 from .row_reader import RowReader
@@ -148,7 +148,8 @@ def _load(dataset, split_by, split, data_dir, generalized, on_error, sentences, 
         data_dir=os.path.abspath(os.path.expanduser(data_dir)),
         dataset=dataset,
         split_by=split_by,
-        generalized=dataset == "grefcoco" if generalized is None else generalized,
+        # The sets of `REFS_NAMES` have one file, and no grefs.
+        generalized=dataset == "grefcoco" if generalized is None else generalized and dataset not in REFS_NAMES,
         on_error=on_error,
         sentences=sentences,
     )

@@ -16,7 +16,7 @@ from generalized_fixture import (
     write_arefcoco,
 )
 from pycocotools import mask as coco_mask
-from refer_fixture import LAYOUTS, SIZES, rectangle
+from refer_fixture import LAYOUTS, SIZES, TinyRefer, rectangle
 
 from remamber_hf.data.check import check_data
 from remamber_hf.data.mixture import choose_files, load_sources
@@ -180,6 +180,21 @@ def test_ref_zom_is_read_as_it_is_downloaded(root, load, folder, name):
     polygons = [rectangle(2.5, 3.0, 12.5, 15.0), rectangle(5, 5, 25, 25)]
     assert np.array_equal(row_mask(data["train"][0]), union(polygons, *SIZES[0]))
     assert not row_mask(data["train"][2]).any()
+
+
+def test_a_set_of_one_file_is_read_alike_where_grefs_are_asked_for(root, load):
+    ref_zom().write(root, "ref-zom", "final")
+    assert load("ref-zom", "final", "train", generalized=True)["ann_id"][:] == [[101, 201], [102], []]
+    assert [str(file) for file in choose_files(root, "ref-zom", None, generalized=True)] == ["ref-zom (final)"]
+
+
+def test_the_cache_of_arefcoco_follows_the_original_sets(root, load):
+    write_arefcoco(root, ambiguous_entries())
+    assert load("arefcoco", "authors", "test")[0]["image_id"] == 1
+    tiny = TinyRefer()
+    tiny.refs[0].update(ann_id=102, image_id=2)
+    tiny.write(root, "refcoco")
+    assert load("arefcoco", "authors", "test")[0]["image_id"] == 2
 
 
 def test_pictures_of_ref_zom_are_in_one_folder_or_in_both_of_coco(root, load):
