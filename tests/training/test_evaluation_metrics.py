@@ -195,6 +195,9 @@ def test_a_score_without_a_sample_is_left_out_and_names_no_best_model(shapes, he
     expected = set(GENERALIZED_METRICS) - {"giou_one"}
     assert set(metrics_of(rows)) == set(metrics_of(list(rows))) == expected
     assert scores_of(make_trainer(*headed, tmp_path, rows).evaluate()).keys() == expected
+    ones = shapes["grefs"].select([index for index, kind in enumerate(kinds) if kind == "one"][:2])
+    without = set(GENERALIZED_METRICS) - {"n_acc", "giou_none", "giou_many"}
+    assert scores_of(make_trainer(*headed, tmp_path, ones).evaluate()).keys() == set(metrics_of(ones)) == without
     arguments = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
     make_trainer(*headed, tmp_path, rows, **arguments, metric_for_best_model="giou_many")
     for metric in ("giou_one", "miou"):
@@ -214,5 +217,6 @@ def test_samples_of_both_kinds_of_sets_are_drawn_with_what_the_head_says(shapes,
         is_none = sample.kind == "none"
         assert truth.title == f"truth, val, ref {row['ref_id']}" + (": means nothing here" if is_none else "")
         iou = float(sample.nothing) if is_none else 0.0 if sample.nothing else sample.pixels[0] / sample.pixels[1]
-        assert found.title.startswith(f"prediction, IoU {iou:.2f}, presence 0.")
-        assert found.mask.any() != sample.nothing
+        assert found.title.startswith(f"prediction, IoU {iou:.2f}, presence ")
+        assert (float(found.title.rsplit(" ", 1)[1]) < 0.5) == sample.nothing
+        assert not (sample.nothing and found.mask.any())
