@@ -24,7 +24,7 @@ def test_every_recipe_is_read(path, tmp_path):
             assert held == value, name
 
 
-@pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "mixed"])
+@pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "mixed", "grefcoco"])
 def test_the_published_recipe_is_the_published_one(name, tmp_path):
     recipe = PACKAGED / f"{name}.yaml"
     model, data, training, _ = parse_arguments([str(recipe), "--output_dir", str(tmp_path / "out")])
