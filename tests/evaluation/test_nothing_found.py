@@ -35,26 +35,21 @@ def shapes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def headed():
-    """The bundled model with a presence head that says this and that."""
+def headed(shapes):
+    """The bundled model with a presence head that says of half of the sentences that they mean nothing."""
+    torch.manual_seed(0)  # of weights that are new
     model, processor = load_model(MODEL, "cpu", "float32", predicts_presence=True)
-    torch.manual_seed(0)
-    for weight in (model.presence_head.out_proj.weight, model.presence_head.map_proj.weight):
-        torch.nn.init.normal_(weight, std=0.2)
-    torch.nn.init.zeros_(model.presence_head.out_proj.bias)
-    rows = []
-
-    def center(head, inputs, logits):
-        rows.append(logits)
-
-    handle = model.presence_head.register_forward_hook(center)
+    torch.nn.init.normal_(model.presence_head.out_proj.weight, std=0.05)
+    model.eval()
+    rows = load_refer("shapes", "unc", "val", data_dir=shapes, generalized=True, expand_sentences=True)
     with torch.no_grad():
-        for text in ("the red star", "the blue circle", "the shapes", "the green square"):
-            picture = Image.fromarray(np.full((128, 128, 3), len(text) * 9, dtype=np.uint8))
-            model(**processor(images=picture, text=text, return_tensors="pt"))
-        model.presence_head.out_proj.bias -= torch.cat(rows).median()
-    handle.remove()
-    return model.eval(), processor
+        logits = [
+            model(**processor(images=row["image"], text=row["sentences"], return_tensors="pt")).presence_logits
+            for row in rows
+        ]
+        low, high = torch.cat(logits).sort().values[len(logits) // 2 - 1 :][:2]
+        model.presence_head.out_proj.bias -= (low + high) / 2  # none is near the threshold
+    return model, processor
 
 
 @pytest.fixture
