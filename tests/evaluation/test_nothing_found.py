@@ -112,15 +112,17 @@ def test_scores_by_objects_that_are_meant_add_up(shapes, use_headed, tmp_path):
 def test_on_a_plain_set_masks_count_as_one_gets_them(shapes, headed, use_headed, tmp_path, monkeypatch):
     found, samples, report = run(tmp_path / "headed", data_dir=shapes, splits="val")
     model, processor = headed
-    ious = []
+    counts = []
     for row in load_refer("shapes", "unc", "val", data_dir=shapes, expand_sentences=True):
         with torch.no_grad():
             outputs = model(**processor(images=row["image"], text=row["sentences"], return_tensors="pt"))
         (mask,) = processor.post_process_referring_segmentation(outputs, target_sizes=[(128, 128)])
         truth = row_mask(row)
-        ious.append((mask.numpy() & truth).sum() / (mask.numpy() | truth).sum())
+        counts.append(((mask.numpy() & truth).sum(), (mask.numpy() | truth).sum()))
+    ious = [intersection / union for intersection, union in counts]
     assert [sample["iou"] for sample in samples] == ious
     assert found["splits"]["val"]["scores"]["miou"] == pytest.approx(np.mean(ious), abs=1e-14)
+    assert found["splits"]["val"]["scores"]["oiou"] == np.sum(counts, axis=0)[0] / np.sum(counts, axis=0)[1]
     assert any(sample["intersection"] and not sample["iou"] for sample in samples)
     assert found["protocol"]["nothing_found"] == {"presence_below": 0.5} and "presence is below 0.5" in report
     monkeypatch.setattr(evaluate_command, "load_model", load_model)
