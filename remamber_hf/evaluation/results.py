@@ -66,7 +66,7 @@ def describe_split(
 
 def published_beside(dataset: str, split_by: str | None, split: Split, known: Container[str]) -> list[PublishedResult]:
     """
-    The published results of a split that has as many refs, pictures and sentences as the published one.
+    The published results of a split that has as many refs, pictures and sentences, of each kind, as the published one.
 
     Args:
         known: names of the scores that the split gets; a result with others is one of another kind of set.
@@ -78,6 +78,7 @@ def published_beside(dataset: str, split_by: str | None, split: Split, known: Co
         "refs": len({sample.row for sample in split.samples}),
         "images": len({sample.picture for sample in split.samples}),
         "sentences": len(split.samples),
+        **{kind: int((split.target_kinds == kind).sum()) for kind in TARGET_KINDS},
     }
     if any(count not in (None, found[name]) for name, count in vars(expected).items()):
         return []

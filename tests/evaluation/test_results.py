@@ -13,13 +13,14 @@ from evaluation_runs import count_as_published, overlapping_refer, run, true_mas
 from PIL import Image
 from refer_fixture import TinyRefer
 
-from remamber_hf.data.published import PUBLISHED_COUNTS
+from remamber_hf.data.published import PUBLISHED_COUNTS, KindCount
 from remamber_hf.evaluation import evaluator, results
-from remamber_hf.evaluation.evaluator import Evaluator, Found, Sample
+from remamber_hf.evaluation.evaluator import Evaluator, Found, Sample, Split
 from remamber_hf.evaluation.protocols import PROTOCOLS
 from remamber_hf.evaluation.published import OWN, PUBLISHED_RESULTS
 from remamber_hf.evaluation.referring_iou.scores import generalized_iou
 from remamber_hf.evaluation.report import SCORE_TITLES
+from remamber_hf.evaluation.results import published_beside
 
 
 def test_generalised_splits_get_their_own_scores(data_dir, tmp_path, monkeypatch):
@@ -56,6 +57,21 @@ def test_published_figures_are_left_out_beside_a_part_of_a_split(tmp_path, monke
     results, samples, report = run(tmp_path / "out", data_dir=data_dir, dataset="refcoco", max_samples=1)
     assert len(samples) == 3 and "LAVT" not in report
     assert "only the first 1 sentences of each split" in report
+
+
+@pytest.mark.parametrize(("change", "stands"), [({}, True), ({"none": 2}, False), ({"sentences": 8}, False)])
+def test_figures_of_grefcoco_stand_beside_as_many_sentences_of_each_kind(monkeypatch, change, stands):
+    kinds = ["none"] * 3 + ["many"] * 4
+    rows = datasets.Dataset.from_dict(
+        {"ann_id": [[] if kind == "none" else [1, 2] for kind in kinds]}
+        | {"segmentation": [[] if kind == "none" else [{"polygons": [], "rles": []}] * 2 for kind in kinds]}
+    )
+    samples = [Sample(index, index, str(index % 2), None, "cats") for index in range(len(kinds))]
+    split = Split("val", rows, samples, [])
+    counts = {"refs": None, "images": 2, "sentences": 7, "none": 3, "one": 0, "many": 4}
+    monkeypatch.setitem(PUBLISHED_COUNTS[("grefcoco", "unc")], "val", KindCount(**{**counts, **change}))
+    found = published_beside("grefcoco", "unc", split, generalized_iou([0], [1], [1]))
+    assert bool(found) == stands
 
 
 def test_published_figures_belong_to_published_splits():
