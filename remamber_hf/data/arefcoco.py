@@ -4,10 +4,12 @@
 
     <data_dir>/arefcoco/arefcoco.json                            {"annotations": [entry, …]}
     <data_dir>/refcoco/instances.json and refs(unc).p            where `original_dataset` is "refcoco"
-    <data_dir>/refcocog/instances.json and refs(umd).p           where it is "refcocog"
+    <data_dir>/refcocog/instances.json and refs(umd).p           where it is "refcocog", or begins so
 
 Of an entry, `split`, `original_dataset`, `ref_id` and `descriptions` are read. Picture and mask are those of the ref
 of that id in the original set. Both sets count their refs from 0, so the `ref_id` of a row counts the entries from 1.
+The published reader takes whatever is not "refcoco" for G-Ref; here another set is a defect: its refs have the same
+ids, and are about other objects.
 """
 
 from __future__ import annotations
@@ -34,10 +36,11 @@ class ARefCocoFiles:
     is_generalized = False
 
     def __init__(self, config: ReferConfig):
+        self.refs_name = config.refs_path.name
         entries = read_entries(config)
         self.left_out: Counter[str] = Counter()
         self.noticed: Counter[str] = Counter()
-        named = {entry.get("original_dataset") for entry in entries if isinstance(entry.get("original_dataset"), str)}
+        named = {original_name(entry.get("original_dataset")) for entry in entries}
         self.originals = {name: _Original(config, name) for name in ORIGINAL_SPLITS if name in named}
         self.refs = [self._as_ref(number, entry) for number, entry in enumerate(entries, start=1)]
 
@@ -49,9 +52,13 @@ class ARefCocoFiles:
         original = self._original(ref)
         return NO_INSTANCES if original is None else original.instances
 
+    def place_of(self, ref: dict) -> tuple[str, str]:
+        """What an entry is called, and the file that it is in."""
+        return f"entry {ref['ref_id']}", self.refs_name
+
     def meanings_of(self, ref: dict) -> list[Meaning]:
         """What the descriptions of an entry mean; Defect if there is no such object."""
-        name, original_id = ref["original_dataset"], integer_of(ref, "original_ref_id")
+        name, original_id = ref["original_dataset"], integer_of({"ref_id": ref["original_ref_id"]}, "ref_id")
         original = self._original(ref)
         if original is None:
             names = " or ".join(ORIGINAL_SPLITS)
@@ -61,11 +68,13 @@ class ARefCocoFiles:
             raise Defect("unknown id in refs", f"{original.name} has {times} ref of id {original_id}, one is needed")
         if not isinstance(ref["sentences"], list):
             raise Defect("malformed entry", f"descriptions is {describe(ref['sentences'])}, a list is needed")
+        for entry in ref["sentences"]:
+            if not isinstance(entry["sent"], str):
+                raise Defect("malformed entry", f"descriptions holds {describe(entry['sent'])}, texts are needed")
         return [Meaning(ref["sentences"], [integer_of(ref, "ann_id")])]
 
     def _original(self, ref: dict) -> _Original | None:
-        name = ref["original_dataset"]
-        return self.originals.get(name) if isinstance(name, str) else None
+        return self.originals.get(original_name(ref["original_dataset"]) or "")
 
     def _as_ref(self, number: int, entry: dict) -> dict:
         """The entry as a ref of a REFER set."""
@@ -102,6 +111,13 @@ class _Original:
         self.refs = {ref["ref_id"]: ref for ref in refs}
         counts = Counter(ref["ref_id"] for ref in refs)
         self.repeated = {ref_id: count for ref_id, count in counts.items() if count > 1}
+
+
+def original_name(value) -> str | None:
+    """Return which of `ORIGINAL_SPLITS` an entry speaks of, None if of no known one."""
+    if isinstance(value, str) and value.startswith("refcocog"):
+        return "refcocog"
+    return "refcoco" if value == "refcoco" else None
 
 
 def original_paths(config: ReferConfig, name: str):

@@ -25,6 +25,7 @@ from .published import (
     COCO_ARCHIVE,
     FOLDERS,
     IMAGE_ARCHIVES,
+    LATER_SPLITS,
     PHRASECUT_VAL,
     PUBLISHED_COUNTS,
     PUBLISHED_SETS,
@@ -149,7 +150,8 @@ def check_refer(data_dir: str | os.PathLike, file: DataSetFile) -> CheckResult:
         generalized=file.generalized,
         on_error="skip",
     )
-    result = CheckResult(str(file), published=PUBLISHED_COUNTS.get((file.dataset, file.split_by), {}))
+    published = PUBLISHED_COUNTS.get((file.dataset, file.split_by), {})
+    result = CheckResult(str(file), published=dict(published))
     if file.generalized != (file.dataset == "grefcoco"):
         result.published = {}
     if not all(path.is_file() for path in config.annotation_paths):
@@ -163,6 +165,9 @@ def check_refer(data_dir: str | os.PathLike, file: DataSetFile) -> CheckResult:
         result.problems["unreadable file"] = Problem("unreadable file", 1, first=str(error))
         return result
     result.counts = count_splits(reader.refs)
+    for split in LATER_SPLITS.get(file.dataset, ()):
+        if split not in result.counts:
+            result.published.pop(split, None)
     reader.rows_by_split()
     if reader.files.is_generalized:
         for split, count in result.counts.items():
@@ -220,7 +225,8 @@ class CheckingReader(RowReader):
         self.result = result
 
     def _report(self, defect: Defect, ref: dict) -> None:
-        self.result.add(defect, f"ref {describe(ref.get('ref_id'))}")
+        what, file = self.files.place_of(ref)
+        self.result.add(defect, what if file == self.config.refs_path.name else f"{what} of {file}")
 
     def _check_picture(self, image: dict) -> dict:
         picture = super()._check_picture(image)

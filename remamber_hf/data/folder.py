@@ -17,8 +17,9 @@
 
 In a CSV file `polygon` and `rle` are JSON, and `expression` may be a JSON list. In a data set the picture is the
 column `image` and a mask picture is `mask`; `sentences` may stand for `expression`. `no_target` may be false beside a
-mask; in a CSV file it is `true`, `false` or empty. A line without a mask that does not say so is an error. One line of
-no target gives all rows the columns of a set in which a sentence may mean nothing: lists of objects.
+mask; in a CSV file it is `true`, `false` or empty, in letters of any size. A line without a mask that does not say so
+is an error. One line of no target gives all rows the columns of a set in which a sentence may mean nothing: lists of
+objects.
 
 A picture with an EXIF rotation is turned upright, so its mask and polygons are those of the upright picture.
 """
@@ -205,7 +206,7 @@ def _read_csv_lines(text: str) -> list[tuple[int, dict]]:
             # A sentence may begin with a bracket without being a list.
             if column != "expression" or re.match(r'\s*\[\s*"', record.get(column) or ""):
                 record[column] = _parse_cell(record.get(column), column, line)
-        said = record.get(NO_TARGET_COLUMN)
+        said = (record.get(NO_TARGET_COLUMN) or "").lower()
         if said in CSV_WORDS:
             record[NO_TARGET_COLUMN] = CSV_WORDS[said]
     return records

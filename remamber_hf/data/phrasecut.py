@@ -70,8 +70,14 @@ class PhraseCutFiles:
     def instances_of(self, ref: dict) -> Instances:
         return self.instances
 
+    def place_of(self, ref: dict) -> tuple[str, str]:
+        """What a phrase is called, and the file that it is in."""
+        number = ref["ref_id"] % REFS_OF_A_SPLIT
+        return f"phrase {number} ({describe(ref.get('task_id'))})", f"refer_{ref['split']}.json"
+
     def meanings_of(self, ref: dict) -> list[Meaning]:
         """What a phrase means; Defect if its fields do not fit each other."""
+        text_of(ref, "phrase")
         outlines, boxes, structure = (ref.get(key) for key in ("Polygons", "instance_boxes", "phrase_structure"))
         if not isinstance(outlines, list) or not 1 <= len(outlines) <= MAX_INSTANCES:
             raise Defect("malformed entry", f"Polygons is {describe(outlines)}, one list for each instance is needed")

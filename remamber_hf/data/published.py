@@ -124,9 +124,8 @@ PUBLISHED_COUNTS: dict[tuple[str, str | None], dict[str, SplitCount]] = {
         "train": SplitCount(None, 43749, None),
         "test": SplitCount(None, 11329, None),
     },
-    # The first release had no train.
     ("arefcoco", AUTHORS): {
-        "train": SplitCount(None, None, None),
+        "train": SplitCount(41417, 18496, 110818),
         "test": SplitCount(4112, 2213, 7050),
     },
     # The published val, 20,316 phrases about 2,971 pictures, is the files val and miniv together.
@@ -137,6 +136,7 @@ PUBLISHED_COUNTS: dict[tuple[str, str | None], dict[str, SplitCount]] = {
         "miniv": SplitCount(821, 100, 821),
     },
 }
+LATER_SPLITS = {"arefcoco": ("train",)}  # which the first release does not have
 PHRASECUT_VAL = "the published val of PhraseCut, 20,316 phrases, is val and miniv together; here val is its file alone"
 REFER_PAGE = "https://github.com/lichengunc/refer"
 ROBUST_PAGE = "https://github.com/jianzongwu/robust-ref-seg"

@@ -53,9 +53,11 @@ class ReferConfig(datasets.BuilderConfig):
 
     @property
     def folder(self) -> Path:
-        """The folder with the annotations, of those that a published set may be in."""
+        """The folder with the annotations, of those that a published set may be in: the first that has refs."""
         folders = [self.root / name for name in FOLDERS.get(self.dataset, (self.dataset,))]
-        return next((folder for folder in folders if folder.is_dir()), folders[0])
+        names = REFS_NAMES.get(self.dataset, ())
+        full = [folder for folder in folders if any((folder / name).is_file() for name in names)]
+        return [*full, *(folder for folder in folders if folder.is_dir()), *folders][0]
 
     @property
     def instances_path(self) -> Path:

@@ -84,6 +84,7 @@ class ReferFiles:
 
     def __init__(self, config: ReferConfig):
         self.is_grefs = config.generalized
+        self.refs_name = config.refs_path.name
         self.instances = Instances.read(config.instances_path)
         self.refs = read_refs(config.refs_path)
         self.left_out: Counter[str] = Counter()
@@ -97,6 +98,10 @@ class ReferFiles:
 
     def instances_of(self, ref: dict) -> Instances:
         return self.instances
+
+    def place_of(self, ref: dict) -> tuple[str, str]:
+        """What a ref is called, and the file that it is in."""
+        return f"ref {describe(ref.get('ref_id'))}", self.refs_name
 
     def meanings_of(self, ref: dict) -> list[Meaning]:
         """What the sentences of a ref mean; Defect if it cannot be known."""

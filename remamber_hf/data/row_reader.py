@@ -36,7 +36,7 @@ FORMATS: dict[str, type[Files]] = {"arefcoco": ARefCocoFiles, "phrasecut": Phras
 
 
 class RowReader:
-    """refs file → rows, by the rules at the top of this file; counts what is left out."""
+    """refs file → rows, by the rules at the top of `refer.py`; counts what is left out."""
 
     def __init__(self, config: ReferConfig):
         self.config = config
@@ -91,9 +91,10 @@ class RowReader:
     def _report(self, defect: Defect, ref: dict) -> None:
         instances = self.files.instances_of(ref)
         image = instances.entries["images"].get(_hashable(ref.get("image_id")), {})
+        what, file = self.files.place_of(ref)
         message = (
-            f"{self.config.dataset} ({self.config.split_by}), ref {describe(ref.get('ref_id'))} of "
-            f"{self.config.refs_path.name}, picture {describe(image.get('file_name'))}: {defect}"
+            f"{self.config.dataset} ({self.config.split_by}), {what} of {file}, "
+            f"picture {describe(image.get('file_name'))}: {defect}"
         )
         if self.config.on_error == "raise":
             raise ValueError(
@@ -157,8 +158,9 @@ class RowReader:
 
     def _sentences(self, ref: dict, entries: list[dict]) -> list[str]:
         sentences = []
-        for entry in entries:
-            sentence, where = text_of(entry, self.config.sentences), f"sentence {describe(entry.get('sent_id'))}"
+        for number, entry in enumerate(entries, start=1):
+            sentence = text_of(entry, self.config.sentences)
+            where = f"sentence {describe(entry.get('sent_id', number))}"
             if sentence.strip():
                 sentences.append(sentence)
                 self._notice_id(entry)

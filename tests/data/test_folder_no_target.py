@@ -59,6 +59,9 @@ def test_a_csv_file_says_that_an_expression_means_nothing(folder):
     (folder / "metadata.csv").write_text("\n".join([*lines, "b.jpg,masks/a.png,it,false"]) + "\n")
     rows = load_referring_folder(folder, "train")
     assert [target_kind(row) for row in rows] == ["one", "none", "one"]
+    # As pandas writes it.
+    (folder / "metadata.csv").write_text("\n".join([*lines[:1], "a.jpg,,a horse,True", "a.jpg,masks/a.png,it,False"]))
+    assert [target_kind(row) for row in load_referring_folder(folder, "train")] == ["none", "one"]
     (folder / "metadata.csv").write_text("file_name,expression,no_target\na.jpg,a horse,true\n")
     assert [target_kind(row) for row in load_referring_folder(folder, "train")] == ["none"]
 

@@ -3,6 +3,7 @@
 """Sets in which a sentence may mean nothing or several objects, in their published formats, and what spoils them."""
 
 import shutil
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -66,6 +67,19 @@ def test_a_set_without_an_untrue_sentence_stays_plain(root, load, tiny):
     assert load("anything", split="train").features == refer_features()
 
 
+def test_a_set_that_is_known_to_have_untrue_sentences_needs_none(root, load, tiny):
+    tiny.write(root, "rrefcoco")
+    rows = load("rrefcoco", split="train")
+    assert rows.features == refer_features(generalized=True) and rows["ann_id"][:] == [[101], [102], [103]]
+
+
+def test_a_ref_of_a_list_of_objects_makes_a_set_of_any_name_a_generalised_one(root, load, tiny):
+    tiny.refs[0]["ann_id"] = [101]
+    tiny.write(root, "anything")
+    rows = load("anything", split="train")
+    assert rows.features == refer_features(generalized=True) and rows["ann_id"][:] == [[101], [102], [103]]
+
+
 def test_the_cache_follows_a_sentence_that_became_untrue(root, load, tiny):
     tiny.write(root)
     assert load(split="train").features == refer_features()
@@ -107,7 +121,36 @@ def test_what_is_said_of_a_sentence_in_another_way_is_reported(root, load, chang
     assert load("rrefcoco", split="train", on_error="skip")["ref_id"][:] == [1002, 1003]
 
 
+@pytest.mark.parametrize("change", [{}, {"exist": False}])
+def test_a_ref_without_sentences_is_reported_outside_of_grefs_files(root, load, tiny, change):
+    tiny.refs[1]["sentences"] = []
+    tiny.refs[0]["sentences"][0].update(change)
+    tiny.write(root)
+    with pytest.raises(ValueError, match="ref 1002 .*: no sentence"):
+        load()
+
+
 # gRefCOCO
+
+
+def test_the_mask_of_several_is_the_union_of_crowdless_polygons_and_rles(root, load, tiny, caplog):
+    tiny.add_generalized()
+    height, width = SIZES[0]
+    square = np.zeros((height, width), dtype=bool)
+    square[10:30, 8:40] = True
+    runs = [len(list(run)) for _, run in groupby(square.ravel(order="F"))]
+    rle = {"size": [height, width], "counts": runs}
+    other = {**tiny.annotations[0], "id": 202, "segmentation": rle}
+    crowd = {**tiny.annotations[0], "id": 203, "iscrowd": 1, "segmentation": [rectangle(50, 2, 58, 9)]}
+    tiny.annotations[-1]["segmentation"].append([40, 2, 48, 9])  # 4 numbers, which pycocotools would read as a box
+    tiny.annotations += [other, crowd]
+    tiny.grefs[0].update(ann_id=[101, 201, 202, 203], file_name="COCO_train2014_000000000009_101.jpg")
+    tiny.write(root, "grefcoco")
+    row = load("grefcoco", split="train")[0]
+    assert row["ann_id"] == [101, 201, 202] and row["image_id"] == 1
+    polygons = [rectangle(2.5, 3.0, 12.5, 15.0), rectangle(5, 5, 25, 25)]
+    assert np.array_equal(row_mask(row), union(polygons, height, width) | square)
+    assert "Left out: 1 × crowd in a generalised ref, 1 × polygon under 3 points." in caplog.text
 
 
 def test_an_annotation_id_may_stand_without_a_list(root, load, tiny):
@@ -180,6 +223,17 @@ def test_ref_zom_is_read_as_it_is_downloaded(root, load, folder, name):
     polygons = [rectangle(2.5, 3.0, 12.5, 15.0), rectangle(5, 5, 25, 25)]
     assert np.array_equal(row_mask(data["train"][0]), union(polygons, *SIZES[0]))
     assert not row_mask(data["train"][2]).any()
+
+
+@pytest.mark.parametrize("empty, full", [("ref-zom", "refzom"), ("VGPhraseCut_v0", "phrasecut")])
+def test_a_folder_without_refs_does_not_hide_the_other(root, load, empty, full):
+    ref_zom().write(root, "refzom", "final")
+    TinyPhraseCut().write(root, "phrasecut")
+    (root / empty).mkdir()
+    dataset, split_by = {"refzom": ("ref-zom", "final"), "phrasecut": ("phrasecut", "authors")}[full]
+    assert "train" in load(dataset, split_by)
+    (result,) = check_data(root, dataset)
+    assert not result.missing_archives and not result.problems
 
 
 def test_a_set_of_one_file_is_read_alike_where_grefs_are_asked_for(root, load):
@@ -258,6 +312,32 @@ def test_an_ambiguous_description_means_the_object_of_its_original_set(root, loa
         assert np.array_equal(row_mask(row), union(outline, *SIZES[0]))
 
 
+def test_a_name_that_begins_with_that_of_g_ref_means_it(root, load):
+    entries = ambiguous_entries()
+    entries[1]["original_dataset"] = "refcocog_umd"
+    write_arefcoco(root, entries)
+    row = load("arefcoco", "authors", "test")[1]
+    assert np.array_equal(row_mask(row), union([rectangle(1, 1, 9, 20)], *SIZES[0]))
+
+
+def test_a_check_of_arefcoco_asks_for_no_train_and_compares_one_that_is_there(root):
+    write_arefcoco(root, ambiguous_entries()[:2])
+    (result,) = check_data(root, "arefcoco")
+    assert list(result.published) == ["test"] and result.splits == ["test"]
+    write_arefcoco(root, ambiguous_entries())
+    (result,) = check_data(root, "arefcoco")
+    assert result.published["train"].sentences == 110818 and result.agrees("train") is False
+
+
+def test_a_ref_id_of_the_original_set_that_stands_twice_is_reported(root, load):
+    write_arefcoco(root, ambiguous_entries())
+    tiny = TinyRefer()
+    tiny.refs.append({**tiny.refs[0], "ann_id": 102, "image_id": 2})
+    tiny.write(root, "refcoco")
+    with pytest.raises(ValueError, match="unknown id in refs: refcoco/refs.unc.*has 2 ref of id 1001, one is needed"):
+        load("arefcoco", "authors")
+
+
 def test_only_the_original_sets_that_are_described_are_needed(root, load):
     write_arefcoco(root, ambiguous_entries()[:1])
     shutil.rmtree(root / "refcocog")
@@ -274,11 +354,13 @@ def test_only_the_original_sets_that_are_described_are_needed(root, load):
     "change, message",
     [
         ({"ref_id": 5}, "unknown id in refs: refcoco/refs.unc.*no ref of id 5"),
-        ({"ref_id": "1001"}, "malformed entry: original_ref_id is '1001'"),
+        ({"ref_id": "1001"}, "malformed entry: ref_id is '1001'"),
+        ({"original_dataset": "refcoco+"}, "malformed entry: original_dataset is 'refcoco.', refcoco or refcocog"),
         ({"original_dataset": "../refcoco"}, "malformed entry: original_dataset is '../refcoco', refcoco or refcocog"),
         ({"original_dataset": ["refcoco"]}, "malformed entry: original_dataset is "),
         ({"descriptions": "text"}, "malformed entry: descriptions is 'text', a list is needed"),
-        ({"descriptions": [3]}, "malformed entry: sent is 3, text is needed"),
+        ({"descriptions": [3]}, "malformed entry: descriptions holds 3, texts are needed"),
+        ({"descriptions": []}, "no sentence"),
         ({"split": "../x"}, "malformed entry: split is "),
     ],
 )
@@ -286,7 +368,7 @@ def test_what_is_wrong_in_an_ambiguous_entry_is_reported(root, load, change, mes
     entries = ambiguous_entries()
     entries[0].update(change)
     write_arefcoco(root, entries)
-    with pytest.raises(ValueError, match=rf"arefcoco \(authors\), ref 1 of arefcoco\.json, .*: {message}"):
+    with pytest.raises(ValueError, match=rf"arefcoco \(authors\), entry 1 of arefcoco\.json, .*: {message}"):
         load("arefcoco", "authors")
 
 
@@ -333,6 +415,41 @@ def test_masks_of_phrases_are_the_published_drawing_of_any_polygons(root, load, 
     assert np.array_equal(row_mask(row), phrasecut_mask(points, height, width))
 
 
+def test_a_polygon_of_two_points_is_its_line_and_one_of_fewer_is_counted(root, load, caplog):
+    tiny = TinyPhraseCut()
+    polygons = [[[[3, 3], [30, 20]], [[7, 7]], []]]
+    tiny.tasks["train"] = [tiny.task(2_300_001, "a line", polygons)]
+    tiny.write(root)
+    row = load("phrasecut", "authors", "train")[0]
+    assert np.array_equal(row_mask(row), phrasecut_mask([[polygons[0][0]]], *SIZES[0])) and row_mask(row).any()
+    assert "Left out: 2 × polygon under 2 points." in caplog.text
+
+
+def test_a_picture_that_is_listed_twice_is_reported(root, load):
+    tiny = TinyPhraseCut()
+    tiny.pictures.append(dict(tiny.pictures[0]))
+    tiny.write(root)
+    with pytest.raises(ValueError, match="repeated id in images: image_data_split.json has 2300001 2 times in images"):
+        load("phrasecut", "authors")
+
+
+def test_the_cache_of_phrases_follows_their_files(root, load):
+    tiny = TinyPhraseCut()
+    tiny.write(root)
+    assert load("phrasecut", "authors", "train")["sentences"][:] == [["walking people"]]
+    tiny.tasks["train"][0]["phrase"] = "them"
+    tiny.write(root)
+    assert load("phrasecut", "authors", "train")["sentences"][:] == [["them"]]
+
+
+@pytest.mark.parametrize("content", ["{}", "[3]", "no", "[" * 100_000, '[{"phrase": "a", "phrase": "b"}]', "é"])
+def test_a_file_of_phrases_of_another_form_is_refused(root, load, content):
+    TinyPhraseCut().write(root)
+    (root / "VGPhraseCut_v0" / "refer_val.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"refer_val\.json(, line 1)?(: byte| is not read| holds)"):
+        load("phrasecut", "authors")
+
+
 def test_splits_of_phrases_that_were_not_downloaded_are_not_there(root, load):
     TinyPhraseCut().write(root)
     for split in ("train", "val", "miniv"):
@@ -356,8 +473,8 @@ def test_splits_of_phrases_that_were_not_downloaded_are_not_there(root, load):
         ({"Polygons": [[[[-9, 2], [69, 2]] * 60_000], [[]]]}, "endless polygon"),
         ({"Polygons": "m"}, "malformed entry: Polygons is 'm'"),
         ({"instance_boxes": [[1, 2, 3], [1, 2, 3, 4]]}, "malformed entry: bbox is "),
-        ({"phrase": None}, "malformed entry: sent is None, text is needed"),
-        ({"phrase": " "}, "empty sentence"),
+        ({"phrase": None}, "malformed entry: phrase is None, text is needed"),
+        ({"phrase": " "}, "empty sentence: sentence 1"),
         ({"task_id": "7__0"}, "contradiction: task_id is '7__0', and image_id 2300001"),
         ({"image_id": "2300001"}, "malformed entry: image_id is '2300001'"),
         ({"image_id": 7, "task_id": "7__0"}, "unknown id in images: image_data_split.json has no 7"),
@@ -368,7 +485,8 @@ def test_what_is_wrong_in_a_phrase_is_reported(root, load, change, message):
     tiny = TinyPhraseCut()
     tiny.tasks["train"][0].update(change)
     tiny.write(root)
-    with pytest.raises(ValueError, match=rf"phrasecut \(authors\), ref 1 of image_data_split\.json, .*: {message}"):
+    name = rf"phrase 1 \('{tiny.tasks['train'][0]['task_id']}'\) of refer_train\.json"
+    with pytest.raises(ValueError, match=rf"phrasecut \(authors\), {name}, .*: {message}"):
         load("phrasecut", "authors")
 
 
@@ -403,7 +521,6 @@ def test_a_check_counts_sentences_by_what_they_mean(root):
     assert kinds("phrasecut (authors)", "val") == (1, 0, 0, 1)
     assert results["R-refcoco (unc)"].is_good
     assert results["ref-zom (final)"].agrees("train") is False
-    assert results["arefcoco (authors)"].agrees("train") is None
     assert any("val and miniv together" in note for note in results["phrasecut (authors)"].notes)
 
 
