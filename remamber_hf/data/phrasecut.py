@@ -17,6 +17,7 @@ The folder may be called phrasecut. Each phrase is a row.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,9 +124,9 @@ def read_pictures(path: Path) -> Instances:
 
 
 def phrase_paths(config: ReferConfig) -> list[Path]:
-    """Return the files of phrases that are there."""
+    """Return the files of phrases that are there, also what is no regular file or links to none: it is no absence."""
     paths = (config.folder / f"refer_{split}.json" for split in SPLITS)
-    return [path for path in paths if path.is_file()]
+    return [path for path in paths if os.path.lexists(path)]
 
 
 def read_coco_ids(path: Path) -> dict[int, int]:

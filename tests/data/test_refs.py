@@ -338,6 +338,16 @@ def test_a_ref_id_of_the_original_set_that_stands_twice_is_reported(root, load):
         load("arefcoco", "authors")
 
 
+def test_a_picture_is_that_of_the_original_set_of_each_entry(root, load):
+    write_arefcoco(root, ambiguous_entries())
+    tiny = TinyRefer()
+    tiny.images[0]["file_name"] = "gone.jpg"
+    tiny.write(root, "refcocog", "umd")
+    with pytest.raises(ValueError, match=r"entry 2 of arefcoco\.json, picture 'gone\.jpg': missing picture"):
+        load("arefcoco", "authors")
+    assert load("arefcoco", "authors", "test", on_error="skip")["ref_id"][:] == [1]
+
+
 def test_only_the_original_sets_that_are_described_are_needed(root, load):
     write_arefcoco(root, ambiguous_entries()[:1])
     shutil.rmtree(root / "refcocog")
@@ -455,7 +465,11 @@ def test_splits_of_phrases_that_were_not_downloaded_are_not_there(root, load):
     for split in ("train", "val", "miniv"):
         (root / "VGPhraseCut_v0" / f"refer_{split}.json").unlink()
     assert load("phrasecut", "authors")["test"]["ref_id"][:] == [20_000_001]
-    (root / "VGPhraseCut_v0" / "refer_test.json").unlink()
+    (root / "VGPhraseCut_v0" / "refer_train.json").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"refer_train\.json is missing"):
+        load("phrasecut", "authors")
+    for split in ("train", "test"):
+        (root / "VGPhraseCut_v0" / f"refer_{split}.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"holds none of refer_train\.json"):
         load("phrasecut", "authors")
 
