@@ -34,6 +34,7 @@ OnError = Annotated[
 ]
 SHEET_COLUMNS = 4
 COUNTED = ("refs", "images", "sentences")
+UNKNOWN = "-"
 
 
 def synthesize(
@@ -149,18 +150,18 @@ def print_result(console: Console, result: CheckResult) -> None:
 
 
 def make_table(result: CheckResult) -> Table:
-    """Lay out the counts of the splits, each beside the published one if there is any."""
+    """Lay out the counts of the splits, each beside the published one where there is any in its column."""
     table = Table("split")
-    published_or_not = " / published" if result.published else ""
     counts = [*result.counts.values(), *result.published.values()]
     kinds = [*COUNTED, *(kind for kind in TARGET_KINDS if any(hasattr(count, kind) for count in counts))]
+    compared = {kind for kind in kinds for count in result.published.values() if _number(count, kind) != UNKNOWN}
     for kind in kinds:
-        table.add_column(kind + published_or_not, justify="right")
+        table.add_column(f"{kind} / published" if kind in compared else kind, justify="right", overflow="fold")
     for split in result.splits:
         found, published = result.counts.get(split), result.published.get(split)
         style = "red" if result.agrees(split) is False else None
         cells = [
-            _number(found, kind) + (f" / {_number(published, kind)}" if result.published else "") for kind in kinds
+            _number(found, kind) + (f" / {_number(published, kind)}" if kind in compared else "") for kind in kinds
         ]
         table.add_row(Text(split), *cells, style=style)
     return table
@@ -168,4 +169,4 @@ def make_table(result: CheckResult) -> Table:
 
 def _number(count: SplitCount | None, kind: str) -> str:
     number = None if count is None else getattr(count, kind, None)
-    return "-" if number is None else str(number)
+    return UNKNOWN if number is None else str(number)

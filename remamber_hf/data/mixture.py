@@ -330,13 +330,11 @@ def with_lists(rows: datasets.Dataset) -> datasets.Dataset:
     if is_generalized(rows):
         return rows
     features = refer_features(generalized=True)
-    stored = rows.with_format(None).cast_column("image", datasets.Image(decode=False))
+    stored = rows.cast_column("image", datasets.Image(decode=False))
     features["image"] = datasets.Image(decode=False)
     with writable_cache():
         listed = stored.map(_put_into_lists, batched=True, features=features, desc="One object → a list of one")
-    listed = listed.cast_column("image", datasets.Image())
-    listed.set_format(**rows.format)
-    return listed
+    return listed.cast_column("image", datasets.Image())
 
 
 def _put_into_lists(rows: dict[str, list]) -> dict[str, list]:

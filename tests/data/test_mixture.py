@@ -152,6 +152,19 @@ def test_pictures_of_phrasecut_are_cocos_where_it_says_so(tmp_path):
     assert rows["image_id"][:] == [1, 2, 2_300_001]
 
 
+def test_a_picture_of_visual_genome_alone_is_none_of_coco_with_the_same_id(tmp_path):
+    phrases = TinyPhraseCut()
+    phrases.pictures[0]["coco_id"] = None
+    phrases.write(tmp_path)
+    tiny = TinyRefer()
+    for entry, key in ((tiny.images[3], "id"), (tiny.annotations[3], "image_id"), (tiny.refs[3], "image_id")):
+        entry[key] = 2_300_001  # in val
+    tiny.write(tmp_path, "refcoco", "unc")
+    rows, num_removed = mix(tmp_path, "refcoco,phrasecut")
+    assert num_removed == {"refcoco": 2, "phrasecut": 0}  # 2 and 3 of COCO are in val and test of PhraseCut
+    assert rows["image_id"][:] == [1, 2_300_001]
+
+
 # What is meant
 
 
@@ -249,6 +262,8 @@ def test_folders_and_names_without_data_are_refused(root, tmp_path):
         load_sources(None, None, tmp_path)
     with pytest.raises(ValueError, match="--dataset refcoco is read from its files; give --data_dir"):
         load_sources("refcoco", None, None)
+    with pytest.raises(ValueError, match="--dataset ref-zom is read from its files; .* holds ref-zom/"):
+        load_sources("refzom", None, None)
     with pytest.raises(ValueError, match="no data is named; give --data_dir, --dataset"):
         load_sources(None, None, None)
     with pytest.raises(

@@ -46,6 +46,8 @@ def test_untrue_sentences_are_a_row_of_their_own_whatever_the_folder_is_called(r
             (1003, [103], ["the left one 3", "person 3"]),
         ]
     assert [target_kind(row) for row in rows] == ["one", "none", "one", "one"]
+    arguments = {"dataset": dataset, "split_by": split_by, "data_dir": str(root), "cache_dir": str(root / "streamed")}
+    assert [row["ann_id"] for row in ReferBuilder(**arguments).as_streaming_dataset("train")] == rows["ann_id"][:]
     assert np.array_equal(row_mask(rows[0]), union([rectangle(2.5, 3.0, 12.5, 15.0)], *SIZES[0]))
     assert rows[1]["segmentation"] == rows[1]["bbox"] == rows[1]["category"] == [] and not row_mask(rows[1]).any()
 
