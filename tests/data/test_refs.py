@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 from refer_fixture import LAYOUTS, SIZES, TinyRefer, rectangle
 
 from remamber_hf.data.check import check_data
+from remamber_hf.data.discovery import find_data_sets
 from remamber_hf.data.mixture import choose_files, load_sources
 from remamber_hf.data.refer import ReferBuilder
 from remamber_hf.data.rows import TARGET_KINDS, refer_features, row_mask, target_kind
@@ -236,6 +237,13 @@ def test_a_folder_without_refs_does_not_hide_the_other(root, load, empty, full):
     assert "train" in load(dataset, split_by)
     (result,) = check_data(root, dataset)
     assert not result.missing_archives and not result.problems
+
+
+def test_a_set_whose_file_is_there_by_two_names_is_one(root, load):
+    ref_zom().write(root, "ref-zom", "final")
+    for name in ("Ref_ZOM.p", "refs(unc).p"):
+        shutil.copy(root / "ref-zom" / "refs(final).p", root / "ref-zom" / name)
+    assert [str(file) for file in find_data_sets(root)] == ["ref-zom (final)"]
 
 
 def test_a_set_of_one_file_is_read_alike_where_grefs_are_asked_for(root, load):
