@@ -206,8 +206,8 @@ def _read_csv_lines(text: str) -> list[tuple[int, dict]]:
             if column != "expression" or re.match(r'\s*\[\s*"', record.get(column) or ""):
                 record[column] = _parse_cell(record.get(column), column, line)
         said = record.get(NO_TARGET_COLUMN)
-        if said in CSV_WORDS:
-            record[NO_TARGET_COLUMN] = CSV_WORDS[said]
+        if isinstance(said, str) and said.lower() in CSV_WORDS:  # pandas writes True
+            record[NO_TARGET_COLUMN] = CSV_WORDS[said.lower()]
     return records
 
 

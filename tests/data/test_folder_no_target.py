@@ -59,7 +59,7 @@ def test_a_csv_file_says_that_an_expression_means_nothing(folder):
     (folder / "metadata.csv").write_text("\n".join([*lines, "b.jpg,masks/a.png,it,false"]) + "\n")
     rows = load_referring_folder(folder, "train")
     assert [target_kind(row) for row in rows] == ["one", "none", "one"]
-    (folder / "metadata.csv").write_text("file_name,expression,no_target\na.jpg,a horse,true\n")
+    (folder / "metadata.csv").write_text("file_name,expression,no_target\na.jpg,a horse,True\n")  # by pandas
     assert [target_kind(row) for row in load_referring_folder(folder, "train")] == ["none"]
 
 
