@@ -326,11 +326,12 @@ class ReferringSegmentationTrainer(Trainer):
         self, outputs: Any, labels: torch.Tensor, inputs: dict[str, Any], part: slice = slice(None)
     ) -> torch.Tensor | float:
         """That of the presence head on a part of the batch, by the model's own weight; 0 without one."""
-        if outputs.presence_logits is None:
+        presence_logits = getattr(outputs, "presence_logits", None)  # a user's own forward may know none
+        if presence_logits is None:
             return 0.0
         weight, is_present = find_remamber(self.model).config.presence_loss_weight, inputs.get("is_present")
         is_present = None if is_present is None else is_present[part]
-        return weight * presence_loss(outputs.presence_logits[part], labels[part], is_present)
+        return weight * presence_loss(presence_logits[part], labels[part], is_present)
 
     def sample_losses(self, outputs: Any, labels: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """The loss of each sample of a batch, (batch,)."""
