@@ -267,8 +267,9 @@ class ReferringSegmentationPipeline(Pipeline):
             )
         parts = [outputs.logits.split(counts)]
         names = ["logits"]
-        if outputs.presence_logits is not None:
-            parts.append(outputs.presence_logits.split(counts))
+        presence_logits = getattr(outputs, "presence_logits", None)  # a user's own forward may know none
+        if presence_logits is not None:
+            parts.append(presence_logits.split(counts))
             names.append("presence_logits")
         return [{**item, **dict(zip(names, values))} for item, *values in zip(batch, *parts)]
 

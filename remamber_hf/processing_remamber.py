@@ -329,6 +329,7 @@ class ReMamberProcessor(ProcessorMixin, ReferringPostProcessing):
     )
     post_process_semantic_segmentation = by_image_processor(ReferringPostProcessing.post_process_semantic_segmentation)
     post_process_instance_segmentation = by_image_processor(ReferringPostProcessing.post_process_instance_segmentation)
+    post_process_presence = by_image_processor(ReferringPostProcessing.post_process_presence)
 
 
 __all__ = ["ReMamberProcessor"]

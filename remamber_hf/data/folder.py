@@ -206,9 +206,9 @@ def _read_csv_lines(text: str) -> list[tuple[int, dict]]:
             # A sentence may begin with a bracket without being a list.
             if column != "expression" or re.match(r'\s*\[\s*"', record.get(column) or ""):
                 record[column] = _parse_cell(record.get(column), column, line)
-        said = (record.get(NO_TARGET_COLUMN) or "").lower()
-        if said in CSV_WORDS:
-            record[NO_TARGET_COLUMN] = CSV_WORDS[said]
+        said = record.get(NO_TARGET_COLUMN)
+        if isinstance(said, str) and said.lower() in CSV_WORDS:  # pandas writes True
+            record[NO_TARGET_COLUMN] = CSV_WORDS[said.lower()]
     return records
 
 

@@ -144,17 +144,17 @@ def choose_files(
 ) -> list[DataSetFile]:
     """Choose the refs files of `data_dir` that are meant, see `load_sources`."""
     there = find_data_sets(data_dir)
-    # Of a published set there is one file; of others, grefs(…).json is asked for.
-    found = [
-        file
-        for file in there
-        if file.generalized
-        == (
-            file.dataset == "grefcoco"
-            if file.dataset in GENERALIZED_SETS or file.dataset in REFS_NAMES
-            else generalized
-        )
-    ]
+    # Of a published set there is one file; of others, grefs(…).json is asked for, in a mixture of those that have one.
+    is_mixture = dataset is not None and len(_list(dataset)) > 1
+    with_grefs = {file.dataset for file in there if file.generalized}
+    found = []
+    for file in there:
+        if file.dataset in GENERALIZED_SETS or file.dataset in REFS_NAMES:
+            wants_grefs = file.dataset == "grefcoco"
+        else:
+            wants_grefs = generalized and (file.dataset in with_grefs or not is_mixture)
+        if file.generalized == wants_grefs:
+            found.append(file)
     names_there = list(dict.fromkeys(file.dataset for file in found))
     if there and not found:
         change = "leave --generalized out" if generalized else "--generalized reads it, in the commands that have it"

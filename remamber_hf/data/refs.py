@@ -134,17 +134,19 @@ class ReferFiles:
             if not ann_ids:
                 raise Defect("malformed entry", "ann_id is [], where [-1] means nothing")
             ann_ids = [] if ann_ids == NO_TARGET else ann_ids
-            self._compare(ref, "no_target", bool, True, ann_ids)
-        else:
-            self._compare(ref, "source", str, ZERO_SOURCE, ann_ids)
+        self._compare(ref, "no_target", bool, True, ann_ids, is_own=self.is_grefs)
+        self._compare(ref, "source", str, ZERO_SOURCE, ann_ids, is_own=not self.is_grefs)
         if len(set(ann_ids)) < len(ann_ids):
             self.noticed[REPEATED_OBJECT] += 1
         return list(dict.fromkeys(ann_ids))
 
     @staticmethod
-    def _compare(ref: dict, key: str, kind: type, nothing, ann_ids: list[int]) -> None:
-        """Defect if a field that a ref may have says that it means nothing, and `ann_id` says that it does not."""
-        if key not in ref:
+    def _compare(ref: dict, key: str, kind: type, nothing, ann_ids: list[int], is_own: bool) -> None:
+        """
+        Defect if a field that a ref may have says that it means nothing, and `ann_id` says that it does not; where it
+        is one of this set's own, also for the reverse, and for a value of another kind.
+        """
+        if key not in ref or (not is_own and not _is_said(ref, key, nothing)):
             return
         value = ref[key]
         if not isinstance(value, kind):
@@ -172,7 +174,14 @@ def is_true_of_something(entry: dict) -> bool | None:
 def _says_more(ref: dict) -> bool:
     """Whether a ref can only be of a set in which a sentence may mean nothing or several objects."""
     sentences = ref.get("sentences")
-    return isinstance(ref.get("ann_id"), list) or (isinstance(sentences, list) and any(map(_is_denied, sentences)))
+    is_denied = isinstance(sentences, list) and any(map(_is_denied, sentences))
+    says_nothing = _is_said(ref, "no_target", True) or _is_said(ref, "source", ZERO_SOURCE)
+    return isinstance(ref.get("ann_id"), list) or is_denied or says_nothing
+
+
+def _is_said(ref: dict, key: str, value) -> bool:
+    """Whether a ref has just this value, of this type."""
+    return type(ref.get(key)) is type(value) and ref[key] == value
 
 
 def _is_denied(entry) -> bool:

@@ -256,7 +256,7 @@ class Evaluator:
 
 def describe_found(iou: float, presence: float | None, is_nothing: bool) -> str:
     """What stands above a prediction that is drawn."""
-    words = [f"prediction, IoU {iou:.3f}", *([] if presence is None else [f"presence {presence:.2f}"])]
+    words = [f"prediction, IoU {iou:.3f}"] if presence is None else [f"IoU {iou:.3f}", f"presence {presence:.2f}"]
     return ", ".join(words) + (": nothing found" if is_nothing else "")
 
 

@@ -53,7 +53,7 @@ def describe_split(
 
     return {
         "num_sentences": len(split.samples),
-        "num_objects": len({sample.row for sample in split.samples}),
+        "num_objects": count_objects(split),
         "num_pictures": len({sample.picture for sample in split.samples}),
         "scores": tally.scores(protocol),
         "kinds": describe_parts(KINDS, np.array(kinds)) if kinds else {},
@@ -62,6 +62,15 @@ def describe_split(
             {"model": result.model, "protocol": result.protocol, "scores": result.scores} for result in published
         ],
     }
+
+
+def count_objects(split: Split) -> int:
+    """How many objects the sentences of a split mean: rows, or where a row may mean several the ids in them."""
+    rows = sorted({sample.row for sample in split.samples})
+    if not split.is_generalized:
+        return len(rows)
+    ids = split.rows.select_columns(["image_id", "ann_id"]).select(rows)
+    return len({(row["image_id"], ann_id) for row in ids for ann_id in row["ann_id"]})
 
 
 def published_beside(dataset: str, split_by: str | None, split: Split, known: Container[str]) -> list[PublishedResult]:
@@ -75,7 +84,7 @@ def published_beside(dataset: str, split_by: str | None, split: Split, known: Co
     if expected is None:
         return []
     found = {
-        "refs": len({sample.row for sample in split.samples}),
+        "refs": len({sample.ref_id for sample in split.samples}),
         "images": len({sample.picture for sample in split.samples}),
         "sentences": len(split.samples),
         **{kind: int((split.target_kinds == kind).sum()) for kind in TARGET_KINDS},

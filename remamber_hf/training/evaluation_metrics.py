@@ -104,12 +104,15 @@ def metrics_of(rows: Any) -> list[str]:
     """The names of the metrics that evaluation gives of rows."""
     if not rows:
         return list(METRICS)
+    is_plain = False
     if isinstance(rows, datasets.Dataset):  # no picture is decoded
         names = [name for name in ("ann_id", "segmentation") if name in rows.column_names]
         rows = rows.with_format(None).select_columns(names)
-    # A set is of one kind; only one in which sentences may mean nothing is looked through.
-    is_plain = "ann_id" not in rows[0] or not is_generalized_row(rows[0])
-    kinds = np.array([ALWAYS_ONE]) if is_plain else kind_codes(rows[index] for index in range(len(rows)))
+        # It is of one kind; only one in which sentences may mean nothing is looked through, and what is no such table.
+        is_plain = "ann_id" not in names or not is_generalized_row(rows[0])
+    told = () if is_plain else (rows[index] for index in range(len(rows)))
+    kinds = kind_codes(row for row in told if "ann_id" in row)
+    kinds = kinds if len(kinds) else np.array([ALWAYS_ONE])
     is_meant = kinds != TARGET_KINDS.index("none")
     counts = np.column_stack([0 * is_meant, is_meant, is_meant, 0 * is_meant])
     return ["loss", *score_counts(counts.astype(np.int64), kinds)]

@@ -67,6 +67,15 @@ def check_metric(metric: str, eval_dataset: Any, has_average: bool):
         )
 
 
+def check_epoch(args: ReMamberTrainingArguments, num_rows: int):
+    """ValueError if an epoch of so many rows has no batch."""
+    if not num_rows:
+        raise ValueError("train_dataset has no rows; give some.")
+    batch = args.per_device_train_batch_size * args.world_size
+    if args.dataloader_drop_last and num_rows < batch:
+        raise ValueError(f"dataloader_drop_last leaves nothing: there are {num_rows} objects for batches of {batch}.")
+
+
 def require_length(rows, name: str):
     """ValueError for a stream of rows: neither its order nor where it was stopped can be found again."""
     if hasattr(rows, "iterrows"):

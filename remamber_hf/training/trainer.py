@@ -40,6 +40,7 @@ from .ema import AVERAGE, AVERAGED_MODEL, WeightAverage
 from .evaluation_metrics import ALWAYS_ONE, EvaluationCollator, compute_metrics, count_samples
 from .given import (
     check_device,
+    check_epoch,
     check_given,
     check_metric,
     evaluation_rows,
@@ -84,7 +85,8 @@ class ReferringSegmentationTrainer(Trainer):
 
     What it is given as a Trainer it honours, or refuses in one line: evaluation gathers pixel counts, so no
     `compute_metrics`; an exact resume needs rows with a length, so no stream. Evaluation rows with several sentences
-    are expanded, each sentence counts. A `compute_loss_func` takes the place of Dice and cross-entropy.
+    are expanded, each sentence counts. A `compute_loss_func` takes the place of Dice and cross-entropy; that of a
+    presence head is added.
 
     `save_model` writes the trained weights and, with `ema_decay`, a folder `ema` beside them with the averaged ones.
 
@@ -204,13 +206,9 @@ class ReferringSegmentationTrainer(Trainer):
         self._draw_sentences()  # of rows that were given since
         run_dir = self._get_output_dir(trial)
         num_rows = len(self.train_dataset)
-        if not num_rows:
-            raise ValueError("train_dataset has no rows; give some.")
-        batch = self.args.per_device_train_batch_size * self.args.world_size
-        if self.args.dataloader_drop_last and num_rows < batch:
-            raise ValueError(
-                f"dataloader_drop_last leaves nothing: there are {num_rows} objects for batches of {batch}."
-            )
+        if num_rows and self.args.no_target_share is not None:
+            num_rows = len(self._get_train_sampler())
+        check_epoch(self.args, num_rows)
         if resume_from_checkpoint is True:
             resume_from_checkpoint = newest_whole_checkpoint(run_dir)
             if resume_from_checkpoint is None:
@@ -297,6 +295,8 @@ class ReferringSegmentationTrainer(Trainer):
         outputs = model(**inputs, return_dict=True)
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+            share = 1.0 if num_items_in_batch is None else len(labels) / num_items_in_batch
+            loss = loss + share * self.presence_loss(outputs, labels, inputs)
             return (loss, outputs) if return_outputs else loss
         loss = self.weighted_loss(outputs.logits, labels) + self.presence_loss(outputs, labels, inputs)
         if num_items_in_batch is not None:
@@ -326,11 +326,12 @@ class ReferringSegmentationTrainer(Trainer):
         self, outputs: Any, labels: torch.Tensor, inputs: dict[str, Any], part: slice = slice(None)
     ) -> torch.Tensor | float:
         """That of the presence head on a part of the batch, by the model's own weight; 0 without one."""
-        if outputs.presence_logits is None:
+        presence_logits = getattr(outputs, "presence_logits", None)  # a user's own forward may know none
+        if presence_logits is None:
             return 0.0
         weight, is_present = find_remamber(self.model).config.presence_loss_weight, inputs.get("is_present")
         is_present = None if is_present is None else is_present[part]
-        return weight * presence_loss(outputs.presence_logits[part], labels[part], is_present)
+        return weight * presence_loss(presence_logits[part], labels[part], is_present)
 
     def sample_losses(self, outputs: Any, labels: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """The loss of each sample of a batch, (batch,)."""

@@ -75,6 +75,15 @@ def test_splits_of_phrasecut_are_its_files_and_the_published_val_is_explained(ch
     assert cells["miniv"][0] == "1 / 821" and "wrong: miniv has other counts than published" in output
 
 
+def test_a_phrase_that_is_wrong_is_named_with_its_file(data_command, tmp_path):
+    tiny = TinyPhraseCut()
+    tiny.tasks["test"][0]["Polygons"] = []
+    code, output = data_command("check", "--data_dir", tiny.write(tmp_path / "data"))
+    task_id = tiny.tasks["test"][0]["task_id"]
+    assert code == 1
+    assert f"wrong: malformed entry: 1; first: phrase 1 ('{task_id}') of refer_test.json, Polygons is []" in output
+
+
 @pytest.mark.parametrize(
     "dataset, kinds",
     [

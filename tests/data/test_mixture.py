@@ -13,7 +13,7 @@ from remamber_hf.data.export import export_parquet
 from remamber_hf.data.folder import load_referring_folder
 from remamber_hf.data.mixture import load_one, load_sources, mix_training_rows
 from remamber_hf.data.refer import load_refer
-from remamber_hf.data.rows import refer_features, row_mask, target_kind
+from remamber_hf.data.rows import is_generalized, refer_features, row_mask, target_kind
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +108,16 @@ def test_rows_of_a_plain_set_become_lists_beside_grefcoco(root):
         original = load_refer("refcoco", "unc", "train", data_dir=root)[2]
         assert original["ann_id"] == 103 and by_ids[103,]["image"].size == original["image"].size
         assert (row_mask(by_ids[103,]) == row_mask(original)).all() and row_mask(original).any()
+
+
+def test_sets_without_a_grefs_file_mix_with_those_whose_grefs_are_asked_for(root):
+    tiny = TinyRefer()
+    tiny.add_generalized()
+    tiny.write(root, "scenes")
+    mixed = load_sources("refcoco,scenes", None, root, generalized=True)
+    assert [is_generalized(source.splits["train"]) for source in mixed] == [False, True]
+    with pytest.raises(ValueError, match="refcoco is not in"):
+        load_sources("refcoco", None, root, generalized=True)
 
 
 def test_plain_sets_alone_stay_plain(root):

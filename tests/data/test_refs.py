@@ -133,6 +133,23 @@ def test_a_ref_without_sentences_is_reported_outside_of_grefs_files(root, load, 
         load()
 
 
+@pytest.mark.parametrize("flag", [{"no_target": True}, {"source": "zero"}])
+@pytest.mark.parametrize("dataset", ["mine", "rrefcoco", "grefcoco"])
+def test_a_flag_of_another_set_that_says_nothing_is_never_overheard(root, load, tiny, flag, dataset):
+    tiny.add_generalized()
+    (tiny.grefs if dataset == "grefcoco" else tiny.refs)[0].update(flag)
+    tiny.write(root, dataset)
+    with pytest.raises(ValueError, match="contradiction: (no_target is True|source is 'zero'), and ann_id is"):
+        load(dataset)
+
+
+@pytest.mark.parametrize("values", [{"no_target": False, "source": "coco"}, {"source": 7, "no_target": "?"}])
+def test_fields_of_other_sets_that_say_nothing_of_the_kind_change_nothing(root, load, tiny, values):
+    tiny.refs[0].update(values)
+    tiny.write(root, "mine")
+    assert load("mine", split="train").features == refer_features()
+
+
 # gRefCOCO
 
 

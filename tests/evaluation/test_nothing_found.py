@@ -215,7 +215,7 @@ def test_sheets_tell_the_presence(shapes, use_headed, tmp_path, monkeypatch):
             ref_id = int(truth.title.split("ref ")[1].split(":")[0])
             sample = known[ref_id, truth.texts[0]]
             is_nothing = sample["presence"] < 0.5
-            words = f"prediction, IoU {sample['iou']:.3f}, presence {sample['presence']:.2f}"
+            words = f"IoU {sample['iou']:.3f}, presence {sample['presence']:.2f}"
             assert prediction.title == words + (": nothing found" if is_nothing else "")
             assert truth.title.endswith("means nothing here") == (sample["target_kind"] == "none")
             seen.add(is_nothing)

@@ -198,6 +198,8 @@ def test_a_score_without_a_sample_is_left_out_and_names_no_best_model(shapes, he
     ones = shapes["grefs"].select([index for index, kind in enumerate(kinds) if kind == "one"][:2])
     without = set(GENERALIZED_METRICS) - {"n_acc", "giou_none", "giou_many"}
     assert scores_of(make_trainer(*headed, tmp_path, ones).evaluate()).keys() == set(metrics_of(ones)) == without
+    both = [*(row for row in shapes["refs"].select(range(2))), *rows.select(range(2))]
+    assert scores_of(make_trainer(*headed, tmp_path, both).evaluate()).keys() == set(metrics_of(both))
     arguments = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
     make_trainer(*headed, tmp_path, rows, **arguments, metric_for_best_model="giou_many")
     for metric in ("giou_one", "miou"):

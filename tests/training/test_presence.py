@@ -172,6 +172,48 @@ def test_a_share_without_such_rows_is_refused(start, tmp_path, rows):
             make(start, tmp_path, some, no_target_share=0.5).train()
 
 
+def test_an_epoch_that_the_share_leaves_without_a_batch_is_refused(start, tmp_path, rows):
+    one = next(index for index, row in enumerate(rows) if target_kind(row) == "one")
+    few = [rows[one], *(row for row in rows if target_kind(row) == "none")]
+    assert len(few) >= 4
+    trainer = make(start, tmp_path, few, no_target_share=0.0, dataloader_drop_last=True)
+    with pytest.raises(ValueError, match="dataloader_drop_last leaves nothing: there are 1 objects for batches of 4"):
+        trainer.train()
+
+
+def test_a_loss_function_of_ones_own_leaves_the_heads_in_place(start, tmp_path, rows):
+    def square_error(outputs, labels, num_items_in_batch=None):
+        errors = (outputs.logits[:, 0].sigmoid() - labels).pow(2).flatten(1).mean(1)
+        return errors.sum() / (num_items_in_batch or len(errors))
+
+    trained = []
+    for accumulated in (1, 2):
+        torch.manual_seed(0)
+        model = ReMamberForImageSegmentation.from_pretrained(start / "conv", predicts_presence=True)
+        options = {"max_steps": 2, "freeze": ["mask_head"], "per_device_train_batch_size": 4 // accumulated}
+        trainer = ReferringSegmentationTrainer(
+            model=model,
+            args=ReMamberTrainingArguments(
+                output_dir=str(tmp_path / str(accumulated)),
+                **{**ARGUMENTS, **options, "gradient_accumulation_steps": accumulated},
+            ),
+            train_dataset=rows.select(range(8)),
+            processing_class=ReMamberProcessor.from_pretrained(start / "conv"),
+            compute_loss_func=square_error,
+            optimizer_cls_and_kwargs=(torch.optim.SGD, {"lr": 0.1}),
+        )
+        batch = next(iter(trainer.get_train_dataloader()))
+        batch.pop("ref_ids")
+        outputs = trainer.model.eval()(**batch)
+        expected = square_error(outputs, batch["labels"])
+        expected = expected + 0.2 * presence_loss(outputs.presence_logits, batch["labels"], batch["is_present"])
+        torch.testing.assert_close(trainer.compute_loss(trainer.model, dict(batch)), expected)
+        trainer.train()
+        assert trainer.model.presence_head.out_proj.weight.any()
+        trained.append(weights_of(trainer))
+    torch.testing.assert_close(trained[0], trained[1], rtol=1e-4, atol=1e-5)
+
+
 # --------------------------------------------------------------------------------------------------------- the command
 def train_by_command(start, data_dir, output_dir, *options):
     arguments = ["--data_dir", data_dir, "--dataset", "shapes", "--generalized", "--do_train", "--use_cpu"]
