@@ -9,6 +9,11 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: no test waits for a network
 # Before PyTorch is imported: threads that spin while they wait make a test beside another program 4 times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Rich and Typer ask these how wide a terminal is and whether it has colours; tests read what is printed without one.
+for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR", "PY_COLORS"):
+    os.environ.pop(name, None)
+for name in ("FORCE_COLOR", "GITHUB_ACTIONS"):  # either makes a terminal of any output
+    os.environ.pop(name, None)
 
 
 @pytest.fixture(autouse=True, scope="module")
