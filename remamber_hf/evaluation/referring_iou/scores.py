@@ -133,9 +133,7 @@ def generalized_ratios(
         "ciou": Ratio(intersections, unions, samples),
         "n_acc": _mean(~is_found[of_nothing], of_nothing),
         "t_acc": _mean(is_found[of_something], of_something),
-        **{
-            f"target_precision@{x}": _mean(ious[of_something] >= x, of_something) for x in TARGET_PRECISION_THRESHOLDS
-        },
+        **{f"target_precision@{x}": _mean(ious[of_something] >= x, of_something) for x in TARGET_PRECISION_THRESHOLDS},
     }
 
 
@@ -153,9 +151,7 @@ def ref_zom_iou(intersections, unions, reference_areas, nothing_found=None, noth
     return _values(ref_zom_ratios(intersections, unions, reference_areas, nothing_found, nothing_meant))
 
 
-def ref_zom_ratios(
-    intersections, unions, reference_areas, nothing_found=None, nothing_meant=None
-) -> dict[str, Ratio]:
+def ref_zom_ratios(intersections, unions, reference_areas, nothing_found=None, nothing_meant=None) -> dict[str, Ratio]:
     """Return the sums behind the scores of `ref_zom_iou`, which has the same arguments."""
     intersections, unions, _, is_found, is_meant = _blank(
         intersections, unions, reference_areas, nothing_found, nothing_meant
