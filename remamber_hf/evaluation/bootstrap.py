@@ -16,6 +16,7 @@ from .referring_iou.scores import Ratio
 
 NUM_DRAWS = 10_000
 LEVEL = 0.95
+MIN_PICTURES = 20  # with fewer, an interval at 95 % holds the truth in less than 90 % of cases
 SEED = 0
 DRAWN_AT_ONCE = 2**22  # pictures
 ROUNDING = 1e-12  # a difference below this is that of one sum and the same in another order
@@ -34,7 +35,8 @@ def draw_scores(
     ratios: Sequence[Ratio], pictures: np.ndarray, num_draws: int = NUM_DRAWS, seed: int = SEED
 ) -> np.ndarray:
     """
-    Scores of pictures drawn anew, float64 (ratios, draws); nan where a draw has nothing that a score is about.
+    Scores of pictures drawn anew, float64 (ratios, draws); nan where a draw has nothing that a score is about, and
+    for a score that fewer than `MIN_PICTURES` have a part in.
 
     Args:
         ratios: scores, of any models, of the same samples.
@@ -42,14 +44,12 @@ def draw_scores(
     """
     _, pictures = np.unique(pictures, return_inverse=True)
     num_pictures = int(pictures.max()) + 1
-    sums = np.stack(
-        [
-            np.bincount(pictures[ratio.samples], weights=values, minlength=num_pictures)
-            for ratio in ratios
-            for values in (ratio.numerators, ratio.denominators)
-        ],
-        axis=1,
-    )  # (pictures, 2 * ratios)
+    columns = [
+        np.bincount(pictures[ratio.samples], weights=values, minlength=num_pictures)
+        for ratio in ratios
+        for values in (ratio.numerators, ratio.denominators)
+    ]
+    sums = np.stack(columns, axis=1)  # (pictures, 2 * ratios)
     generator = np.random.default_rng(seed)
     parts = []
     for start in range(0, num_draws, step := max(1, DRAWN_AT_ONCE // num_pictures)):
@@ -59,7 +59,9 @@ def draw_scores(
         times = np.bincount(places, minlength=count * num_pictures).reshape(count, num_pictures)
         parts.append(times.astype(np.float64) @ sums)
     numerators, denominators = np.concatenate(parts).T.reshape(len(ratios), 2, num_draws).swapaxes(0, 1)
-    return np.divide(numerators, denominators, out=np.full_like(numerators, np.nan), where=denominators > 0)
+    is_sure = np.count_nonzero(sums[:, 1::2], axis=0) >= MIN_PICTURES
+    is_number = (denominators > 0) & is_sure[:, None]
+    return np.divide(numerators, denominators, out=np.full_like(numerators, np.nan), where=is_number)
 
 
 def interval(drawn: np.ndarray) -> tuple[float, float] | None:

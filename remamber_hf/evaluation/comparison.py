@@ -30,13 +30,13 @@ ALL = "all"  # scores
 WHOLE = "all"  # of a split
 # What must be the same where scores are compared, and how an error calls it.
 COUNTED_ALIKE = {
-    "name": "protocol",
     "size": "size that is counted at",
     "resize": "resize of logits",
     "threshold": "threshold",
     "mask_overlap": "overlap of polygons",
     "precision": "precision",
     "epsilon": "epsilon",
+    "name": "protocol",
 }
 
 
@@ -232,7 +232,7 @@ def check_same_samples(runs: list[SavedResults], split: str) -> None:
         ours, theirs = first.splits[split], run.splits[split]
         if ours.ids != theirs.ids or not np.array_equal(ours.pictures, theirs.pictures):
             raise ValueError(
-                f"{first.folder} has {len(ours.ids)} sentences of {split} and {run.folder} {len(theirs.ids)}, and they "
+                f"{first.folder} has {len(ours.ids)} sentences of {split}, {run.folder} {len(theirs.ids)}, and they "
                 "are not the same; evaluate both on the same data with the same options."
             )
 

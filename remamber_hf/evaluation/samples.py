@@ -11,8 +11,8 @@ from ..synthetic.grammar import KINDS, expression_kind
 from .evaluator import Count, Sample, Split
 
 
-LENGTHS = {"1 word": 1, "2 to 5": 5, "6 to 10": 10}  # words at most
-LONGER = "over 10"
+LENGTHS = {"1": 1, "2-5": 5, "6-10": 10}  # words at most
+LONGER = ">10"
 # COCO's, in pixels at the picture's size: an object is of the first that it is smaller than.
 SIZES = {"small": 32**2, "medium": 96**2}
 LARGEST = "large"
@@ -87,8 +87,10 @@ def categories_of(split: Split) -> list[str | None]:
 
 def category_of(category: str | list[str] | None) -> str | None:
     """The category of an object, or that of several if all are of one."""
-    if not category or isinstance(category, str):
-        return category or None
+    if not category:
+        return None
+    if isinstance(category, str):
+        return category
     return category[0] if len(set(category)) == 1 else SEVERAL
 
 

@@ -141,4 +141,4 @@ def is_close(scores: dict[str, float | None], others: dict[str, float | None]) -
     if scores.keys() != others.keys():
         return False
     pairs = [(value, others[name]) for name, value in scores.items()]
-    return all(a == b if None in (a, b) else math.isclose(a, b, abs_tol=TOLERANCE) for a, b in pairs)
+    return all(a is b if a is None or b is None else math.isclose(a, b, abs_tol=TOLERANCE) for a, b in pairs)

@@ -9,13 +9,13 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from evaluation_runs import count_as_published, overlapping_refer, run, true_masks
+from evaluation_runs import count_as_published, make_sample, overlapping_refer, run, true_masks
 from PIL import Image
 from refer_fixture import TinyRefer
 
 from remamber_hf.data.published import PUBLISHED_COUNTS, KindCount
 from remamber_hf.evaluation import evaluator, results
-from remamber_hf.evaluation.evaluator import Evaluator, Found, Sample, Split
+from remamber_hf.evaluation.evaluator import Evaluator, Found, Split
 from remamber_hf.evaluation.protocols import PROTOCOLS
 from remamber_hf.evaluation.published import OWN, PUBLISHED_RESULTS
 from remamber_hf.evaluation.referring_iou.scores import generalized_iou
@@ -66,7 +66,7 @@ def test_figures_of_grefcoco_stand_beside_as_many_sentences_of_each_kind(monkeyp
         {"ann_id": [[] if kind == "none" else [1, 2] for kind in kinds]}
         | {"segmentation": [[] if kind == "none" else [{"polygons": [], "rles": []}] * 2 for kind in kinds]}
     )
-    samples = [Sample(index, index, str(index % 2), None, "cats") for index in range(len(kinds))]
+    samples = [make_sample(index, str(index % 2)) for index in range(len(kinds))]
     split = Split("val", rows, samples, [])
     counts = {"refs": None, "images": 2, "sentences": 7, "none": 3, "one": 0, "many": 4}
     monkeypatch.setitem(PUBLISHED_COUNTS[("grefcoco", "unc")], "val", KindCount(**{**counts, **change}))
@@ -108,9 +108,9 @@ def test_sheets_hold_the_worst_and_the_best_with_the_predictions_that_were_count
 
 
 def test_a_sheet_has_a_tile_for_each_object_and_draws_ties():
-    table = datasets.Dataset.from_dict({"ann_id": [row // 2 for row in range(40)]})  # two refs of each object
-    samples = [Sample(row, row, f"{row // 4}.jpg", None, text) for row in range(40) for text in ("a", "b")]
-    split = evaluator.Split("val", table, samples, [])
+    # Two refs of each object, with two sentences each.
+    samples = [make_sample(row, f"{row // 4}.jpg", text, row // 2) for row in range(40) for text in ("a", "b")]
+    split = evaluator.Split("val", datasets.Dataset.from_dict({}), samples, [])
     chosen = results.choose_for_sheet(split, np.zeros(80), 8)
     assert len({samples[index].row // 2 for index in chosen}) == 8 and max(chosen) > 20
     assert chosen == results.choose_for_sheet(split, np.zeros(80), 8)
