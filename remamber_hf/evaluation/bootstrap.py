@@ -22,10 +22,9 @@ DRAWN_AT_ONCE = 2**22  # pictures
 ROUNDING = 1e-12  # a difference below this is that of one sum and the same in another order
 
 
-class Difference(NamedTuple):
-    """A difference of scores: `low` to `high` is its interval at `LEVEL`; `p_value` that it is 0, two-sided."""
+class Bounds(NamedTuple):
+    """How sure a difference is: from `low` to `high` at `LEVEL`; `p_value` that there is none, two-sided."""
 
-    value: float
     low: float
     high: float
     p_value: float
@@ -73,19 +72,18 @@ def interval(drawn: np.ndarray) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def difference(values: tuple[float, float], drawn: tuple[np.ndarray, np.ndarray]) -> Difference | None:
+def bound_difference(first: np.ndarray, second: np.ndarray) -> Bounds | None:
     """
-    By how much the second of two scores is above the first; None if no draw has both.
+    How sure it is by how much the second of two scores is above the first; None if no draw has both.
 
     Args:
-        values: the two scores. drawn: what was drawn of each, in the same order, (draws,).
+        first, second: what was drawn of each, by the same draws, (draws,).
     """
-    differences = drawn[1] - drawn[0]
+    differences = second - first
     differences = differences[~np.isnan(differences)]
     differences[abs(differences) < ROUNDING] = 0
     bounds = interval(differences)
     if bounds is None:
         return None
     fewest = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
-    p_value = min(1.0, 2 * (fewest + 1) / (len(differences) + 1))
-    return Difference(values[1] - values[0], *bounds, p_value)
+    return Bounds(*bounds, min(1.0, 2 * (fewest + 1) / (len(differences) + 1)))

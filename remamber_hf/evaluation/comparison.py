@@ -11,7 +11,7 @@ from statistics import mean, stdev
 
 import numpy as np
 
-from .bootstrap import LEVEL, NUM_DRAWS, SEED, difference, draw_scores
+from .bootstrap import LEVEL, NUM_DRAWS, SEED, bound_difference, draw_scores
 from .referring_iou.scores import Ratio
 from .report import SCORE_TITLES, UNKNOWN, percent
 from .samples import split_by
@@ -199,12 +199,12 @@ def difference_cells(ratios: list[list[Ratio]], drawn: list[list[np.ndarray]]) -
     """
     values = [[ratio.value for ratio in group] for group in ratios]
     first, second = (np.mean(group, axis=0) for group in drawn)
-    found = difference((mean(values[0]), mean(values[1])), (first, second))
-    cells = [spread(group) for group in values]
-    if found is None or np.isnan(found.value):
-        return [*cells, UNKNOWN, UNKNOWN, UNKNOWN]
-    interval = f"[{signed(found.low)}, {signed(found.high)}]"
-    return [*cells, signed(found.value), interval, f"{found.p_value:.4f}"]
+    gain = mean(values[1]) - mean(values[0])
+    found = bound_difference(first, second)
+    cells = [*(spread(group) for group in values), UNKNOWN if np.isnan(gain) else signed(gain)]
+    if found is None:
+        return [*cells, UNKNOWN, UNKNOWN]
+    return [*cells, f"[{signed(found.low)}, {signed(found.high)}]", f"{found.p_value:.4f}"]
 
 
 def check_counted_alike(runs: list[SavedResults]) -> None:

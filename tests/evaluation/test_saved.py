@@ -151,9 +151,7 @@ DAMAGES = {
     "a column is missing": lambda folder: change_table(
         folder / "samples.parquet", lambda table: table.drop_columns(["nothing_found"])
     ),
-    "an empty cell": lambda folder: change_table(
-        folder / "samples.parquet", lambda table: null_first(table, "union")
-    ),
+    "an empty cell": lambda folder: change_table(folder / "samples.parquet", lambda table: null_first(table, "union")),
     "rows are missing": lambda folder: change_table(folder / "samples.parquet", lambda table: table.slice(1)),
 }
 
@@ -179,9 +177,7 @@ MASK_DAMAGES = {
         folder / "masks.parquet",
         lambda table: table.set_column(table.column_names.index("counts"), "counts", pa.array(["é"] * len(table))),
     ),
-    "no counts": lambda folder: change_table(
-        folder / "masks.parquet", lambda table: table.drop_columns(["counts"])
-    ),
+    "no counts": lambda folder: change_table(folder / "masks.parquet", lambda table: table.drop_columns(["counts"])),
     "an empty cell": lambda folder: change_table(folder / "masks.parquet", lambda table: null_first(table, "counts")),
 }
 

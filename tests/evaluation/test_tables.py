@@ -13,8 +13,10 @@ import pytest
 from remamber_hf.evaluation.tables import TABLE_FORMATS, Table, write_csv, write_latex, write_markdown
 
 
-STRANGE = r"a|b & 50% $x_1$ #2 {c} ~^\ <d> ±–−≥× ""quoted"", comma"
-TABLE = Table(["model", "data", "oIoU"], [[["ours", STRANGE, "50.10 ± 0.20"]], [["theirs", "two\nlines\x1b[31m", "–"]]])
+STRANGE = r"a|b & 50% $x_1$ #2 {c} ~^\ <d> ±–−≥× " "quoted" ", comma"
+TABLE = Table(
+    ["model", "data", "oIoU"], [[["ours", STRANGE, "50.10 ± 0.20"]], [["theirs", "two\nlines\x1b[31m", "–"]]]
+)
 
 
 def test_csv_gives_back_what_stands_in_the_table():

@@ -1,0 +1,289 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""Saved results beside each other, against pandas and loops; and what cannot be compared."""
+
+import csv
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from evaluation_runs import MODEL, count_as_published, overlapping_refer, run
+from PIL import Image
+from typer.testing import CliRunner
+
+from remamber_hf.cli.compare import compare as compare_command
+from remamber_hf.cli.main import app
+from remamber_hf.cli.table import table as table_command
+from remamber_hf.evaluation.comparison import compare, make_paper_table, read_entries
+from remamber_hf.evaluation.tables import write_csv
+from remamber_hf.synthetic.dataset import synthesize
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("many") / "shapes"
+    synthesize(folder, 480, 11, num_workers=1, progress=False, style="plain", no_target=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, data_dir):
+    """The bundled model: as it is, and twice with masks of fewer pixels, which stand for seeds of a worse one."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    run(folder / "a", data_dir=data_dir, splits="val,testA", save_masks="rle", by="length")
+    for name, share in (("b", 0.8), ("c", 0.7)):
+        shutil.copytree(folder / "a", folder / name)
+        worsen(folder / name, share)
+    return folder
+
+
+def worsen(folder, share: float) -> None:
+    """Have a model find less of every object in every second picture."""
+    samples = pq.read_table(folder / "samples.parquet").to_pandas()
+    is_worse = samples.picture % 2 == 1
+    samples.loc[is_worse, "intersection"] = (samples.intersection[is_worse] * share).astype(int)
+    samples["iou"] = samples.intersection / samples.union
+    schema = pq.read_schema(folder / "samples.parquet")
+    samples.to_parquet(folder / "samples.parquet", schema=schema)
+    results = json.loads((folder / "results.json").read_text())
+    for name, split in results["splits"].items():
+        rows = samples[samples.split == name]
+        split["scores"] = {
+            "oiou": rows.intersection.sum() / rows.union.sum(),
+            "miou": rows.iou.mean(),
+            **{f"precision@{x}": (rows.iou >= x).mean() for x in (0.5, 0.6, 0.7, 0.8, 0.9)},
+        }
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def rows_of(table) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(write_csv(table))))
+
+
+def test_a_difference_is_that_of_the_scores_and_its_interval_that_of_a_loop(evaluated):
+    entries = read_entries([f"good={evaluated / 'a'}", f"bad={evaluated / 'b'}"])
+    (row,) = [
+        row
+        for row in rows_of(compare(entries, ["oiou", "miou"], by=(), num_draws=200, seed=3))
+        if (row["split"], row["score"]) == ("val", "oIoU")
+    ]
+    good, bad = (pq.read_table(evaluated / name / "samples.parquet").to_pandas() for name in "ab")
+    good, bad = good[good.split == "val"], bad[bad.split == "val"]
+
+    def oiou(rows: pd.DataFrame) -> float:
+        return 100 * rows.intersection.sum() / rows.union.sum()
+
+    assert row["good"] == f"{oiou(good):.2f}" and row["its score"] == f"{oiou(bad):.2f}" and row["model"] == "bad"
+    assert row["difference"] == f"{oiou(bad) - oiou(good):+.2f}"
+    generator, differences = np.random.default_rng(3), []
+    num_pictures = good.picture.nunique()
+    by_picture = [[rows[rows.picture == place] for place in range(num_pictures)] for rows in (good, bad)]
+    for _ in range(200):
+        places = generator.integers(num_pictures, size=num_pictures)
+        first, second = (oiou(pd.concat([rows[place] for place in places])) for rows in by_picture)
+        differences.append(second - first)
+    low, high = np.quantile(differences, [0.025, 0.975])
+    assert row["95% interval"] == f"[{low:+.2f}, {high:+.2f}]" and high < 0
+    assert float(row["p"]) == pytest.approx(2 / 201, abs=1e-4)
+
+
+def test_seeds_count_by_their_mean_and_show_their_deviation(evaluated):
+    folders = [str(evaluated / name) for name in "abc"]
+    table = compare(read_entries([folders[0], f"worse={folders[1]},{folders[2]}"]), ["miou"], by=(), num_draws=100)
+    row = rows_of(table)[0]
+    scores = [json.loads((evaluated / name / "results.json").read_text())["splits"]["val"]["scores"] for name in "abc"]
+    first, *others = (100 * each["miou"] for each in scores)
+    assert row["its score"] == f"{np.mean(others):.2f} ± {np.std(others, ddof=1):.2f}"
+    assert row["difference"] == f"{np.mean(others) - first:+.2f}"
+
+
+def test_parts_are_compared_with_their_own_samples(evaluated):
+    table = compare(
+        read_entries([f"good={evaluated / 'a'}", f"bad={evaluated / 'b'}"]), ["miou"], by=("kind", "length")
+    )
+    good, bad = (pq.read_table(evaluated / name / "samples.parquet").to_pandas() for name in "ab")
+    parts = {(row["split"], row["part"]): row for row in rows_of(table)}
+    for split in ("val", "testA"):
+        for column in ("kind", "length"):
+            for part, rows in good[good.split == split].groupby(column):
+                row = parts[split, part]
+                expected = 100 * (bad.loc[rows.index].iou.mean() - rows.iou.mean())
+                assert float(row["difference"]) == pytest.approx(expected, abs=0.006)
+                is_sure = rows.picture.nunique() >= 20
+                assert (row["95% interval"] != "–") == (row["p"] != "–") == is_sure
+
+
+def test_the_papers_table_has_a_row_per_model_and_a_column_per_split(evaluated):
+    folders = [str(evaluated / name) for name in "abc"]
+    table = make_paper_table(
+        read_entries([f"good={folders[0]}", f"worse={folders[1]},{folders[2]}"]), ["miou", "oiou"]
+    )
+    assert table.header == ["model", "protocol", "source", "score", "shapes (unc) val", "shapes (unc) testA"]
+    scores = [json.loads((evaluated / name / "results.json").read_text())["splits"] for name in "abc"]
+    first, second = table.groups[0]
+    expected = [f"{100 * scores[0][split]['scores']['miou']:.2f}" for split in ("val", "testA")]
+    assert first == ["good", "full", "measured", "mIoU", *expected]
+    assert second[0] == "worse" and second[4].count("±") == 1 and table.groups[1][0][3] == "oIoU"
+
+
+def test_published_rows_stand_first_with_source_and_protocol(tmp_path, monkeypatch):
+    count_as_published(monkeypatch)
+    run(tmp_path / "out", data_dir=overlapping_refer(tmp_path / "data"), protocol="published")
+    table = make_paper_table(read_entries([f"ours={tmp_path / 'out'}"]), ["oiou"])
+    (rows,) = table.groups
+    assert rows[0] == ["ReMamber (ECCV 2024)", "published", "a paper's full text", "oIoU", "74.54", "76.74", "70.89"]
+    assert rows[-1][:4] == ["ours", "published", "measured", "oIoU"] and len(rows) > 10
+    assert (
+        make_paper_table(read_entries([str(tmp_path / "out")]), ["oiou"], has_published=False).rows[0][0] == "shapes"
+    )
+
+
+def test_models_on_other_data_sets_have_empty_cells(evaluated, data_dir, tmp_path):
+    run(tmp_path / "grefs", data_dir=data_dir, splits="val", generalized=True)
+    table = make_paper_table(read_entries([f"plain={evaluated / 'a'}", f"general={tmp_path / 'grefs'}"]))
+    assert [row[0] for row in table.rows].count("general") == 4
+    assert len({tuple(row[4:]) for row in table.rows}) > 2
+    assert table.header[4:] == ["shapes (unc) val", "shapes (unc) testA"]
+
+
+def test_names_are_those_of_models_or_folders_and_may_be_given(evaluated):
+    a, b = evaluated / "a", evaluated / "b"
+    assert [entry.name for entry in read_entries([str(a)])] == ["shapes"]
+    assert [entry.name for entry in read_entries([str(a), str(b)])] == [str(a), str(b)]
+    assert [entry.name for entry in read_entries([f"one={a}", str(b)])] == ["one", str(b)]
+    (entry,) = read_entries([f"all={evaluated}/[bc]"])
+    assert [results.folder.name for results in entry.results] == ["b", "c"]
+
+
+def test_a_folder_may_have_any_name(evaluated, tmp_path):
+    strange = shutil.copytree(evaluated / "a", tmp_path / "x=1,y=2 [ü]*")
+    (entry,) = read_entries([str(strange)])
+    assert entry.results[0].folder == strange
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{a}"], "there is one model; give two or more"),
+        (["{a}", "{a}"], "comes twice; give names"),
+        (["x={a}", "x={b}"], "'x' comes twice"),
+        (["x={a},{a}", "y={b}"], "comes twice in"),
+        (["={a}", "{b}"], "has no name or no folder"),
+        (["x=", "{b}"], "has no name or no folder"),
+        (["{a}", "nowhere"], "nowhere/results.json is missing; give a folder that"),
+        (["{a}", "{a}*nothing"], "stands for no folder"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_a_line(evaluated, arguments, message):
+    folders = {name: evaluated / name for name in "ab"}
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
+        compare(read_entries([argument.format(**folders) for argument in arguments]))
+
+
+def test_results_that_were_counted_in_two_ways_are_not_compared(evaluated, data_dir, tmp_path):
+    for name, options in {
+        "nearest": {"resize": "nearest"},
+        "lavt": {"protocol": "lavt"},
+        "few": {"max_samples": 10},
+        "other": {"splits": "testB"},
+    }.items():
+        run(tmp_path / name, data_dir=data_dir, **{"splits": "val", **options})
+    a = f"a={evaluated / 'a'}"
+    for name, message in {
+        "nearest": "counted in two ways: resize of logits bilinear and nearest; evaluate both under one protocol",
+        "lavt": "counted in two ways: size that is counted at",
+        "few": "are not the same; evaluate both on the same data with the same options",
+        "other": "have no split of shapes (unc) in common",
+    }.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            compare(read_entries([a, f"b={tmp_path / name}"]))
+
+
+def test_a_score_that_is_not_there_is_named(evaluated):
+    entries = read_entries([f"x={evaluated / 'a'}", f"y={evaluated / 'b'}"])
+    with pytest.raises(ValueError, match="no score 'giou'; choose --scores from oiou, miou"):
+        compare(entries, ["giou"])
+    assert {row["score"] for row in rows_of(compare(entries, ["all"], by=()))} == {
+        *("oIoU", "mIoU", "P@0.5", "P@0.6", "P@0.7", "P@0.8", "P@0.9")
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------- commands
+
+
+def invoke(*arguments) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_commands_print_what_they_write(evaluated, tmp_path):
+    models = (f"x={evaluated / 'a'}", f"y={evaluated / 'b'}")
+    for command, options in (("compare", ["--num_draws", 100]), ("table", [])):
+        for format in ("markdown", "latex", "csv"):
+            printed = invoke(command, *models, *options, "--format", format)
+            path = tmp_path / "made" / f"{command}.{format}"
+            assert invoke(command, *models, *options, "--format", format, "--output", path) == f"written: {path}\n"
+            assert path.read_text() == printed and printed
+
+
+def test_the_sheet_shows_where_two_models_differ_most(evaluated, data_dir, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    output = invoke(
+        *("compare", f"x={evaluated / 'a'}", f"y={evaluated / 'b'}", "--by", "none", "--num_draws", 100),
+        *("--sheet", sheet, "--data_dir", data_dir, "--num_samples", 2),
+    )
+    assert "difference" in output
+    picture = Image.open(sheet)
+    assert picture.width > 3 * 320 and picture.height > 4 * 320
+
+
+def test_a_sheet_needs_the_masks_and_the_data_that_was_evaluated(evaluated, data_dir, tmp_path):
+    models = [f"x={evaluated / 'a'}", f"y={evaluated / 'b'}"]
+    other = tmp_path / "other"
+    synthesize(other, 12, 1, num_workers=1, progress=False, style="plain")
+    with pytest.raises(ValueError, match="does not hold .*; give --data_dir as it was evaluated"):
+        compare_command(models, num_draws=100, sheet=tmp_path / "sheet.png", data_dir=other)
+    run(tmp_path / "bare", data_dir=data_dir, splits="val")
+    with pytest.raises(FileNotFoundError, match="holds no masks"):
+        compare_command(
+            [models[0], f"z={tmp_path / 'bare'}"], num_draws=100, sheet=tmp_path / "s.png", data_dir=data_dir
+        )
+    assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"format": "html"}, "--format is 'html'; choose one of markdown, latex, csv"),
+        ({"by": "colour"}, "--by is 'colour'; choose from target_kind, kind, length, size, category, or none"),
+        ({"num_draws": 10}, "--num_draws is 10; give at least 100"),
+        ({"seed": -1}, "--seed is -1; give at least 0"),
+        ({"sheet": "."}, "is a folder; give the name of a file"),
+    ],
+)
+def test_options_that_cannot_be_are_named(evaluated, options, message, tmp_path):
+    if "sheet" in options:
+        options = {"sheet": tmp_path}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        compare_command([f"x={evaluated / 'a'}", f"y={evaluated / 'b'}"], **options)
+
+
+def test_the_table_command_refuses_a_folder_for_its_file(evaluated, tmp_path):
+    with pytest.raises(ValueError, match="is a folder; give the name of a file"):
+        table_command([str(evaluated / "a")], output=tmp_path)
+
+
+def test_the_command_that_was_typed_stands_in_the_results(data_dir, tmp_path):
+    output = tmp_path / "a b"
+    words = ["evaluate", MODEL, "--data_dir", data_dir, "--splits", "val", "--max_samples", 2, "--num_workers", 0]
+    invoke(*words, "--output_dir", output)
+    typed = json.loads((output / "results.json").read_text())["command"]
+    assert typed.startswith("remamber evaluate ") and typed.endswith(f"--output_dir '{output}'")
