@@ -20,7 +20,7 @@ from transformers.utils import logging
 from ..data.collator import ReMamberCollator
 from ..data.rle import decode_mask
 from ..files import make_whole_file, weights_as_umask_says
-from ..inference.cost import count_forward, find_remamber, model_parts
+from ..inference.cost import find_remamber, model_parts
 from ..losses_remamber import presence_loss, segmentation_loss
 from ..processing_remamber import ReMamberProcessor
 from .arguments import ReMamberTrainingArguments
@@ -38,6 +38,7 @@ from .checkpoints import (
 from .drawn_sentences import DrawnSentences
 from .ema import AVERAGE, AVERAGED_MODEL, WeightAverage
 from .evaluation_metrics import ALWAYS_ONE, EvaluationCollator, compute_metrics, count_samples
+from .flops import BatchFlops
 from .given import (
     check_device,
     check_epoch,
@@ -133,7 +134,7 @@ class ReferringSegmentationTrainer(Trainer):
         self.group_sampler: PictureGroupSampler | None = None
         self.average: WeightAverage | None = None
         self.nonfinite_steps = self._count_nonfinite_steps()
-        self.flops: dict[tuple, int] = {}  # of a forward pass, by the shapes of the batch
+        self.flops = BatchFlops()
         self.is_staging = False
         self.checkpoint: str | None = None  # that training was resumed from
         self.grad_norm: float | None = None
@@ -309,15 +310,11 @@ class ReferringSegmentationTrainer(Trainer):
         return batches, sum(len(batch.get("labels", ())) for batch in batches)
 
     def floating_point_ops(self, inputs) -> int:
-        """Operations of forward and backward pass, which takes twice as many; 0 where weights are in parts."""
+        """Operations of forward and backward pass of a batch, see `BatchFlops`; 0 where weights are in parts."""
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             return 0
-        shapes = tuple(tuple(inputs[name].shape) for name in ("pixel_values", "input_ids"))
-        if shapes not in self.flops:
-            batch = {name: value for name, value in inputs.items() if name not in (*NOT_FOR_THE_MODEL, "labels")}
-            with self.compute_loss_context_manager():
-                self.flops[shapes] = count_forward(self.model, self._prepare_inputs(batch))
-        return 3 * self.flops[shapes]
+        batch = {name: value for name, value in inputs.items() if name not in (*NOT_FOR_THE_MODEL, "labels")}
+        return self.flops.count(self.model, batch)
 
     def weighted_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return segmentation_loss(logits, labels, self.args.dice_weight, self.args.cross_entropy_weight)
