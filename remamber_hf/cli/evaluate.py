@@ -3,6 +3,7 @@
 """The command `remamber evaluate`."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,22 +12,34 @@ import typer
 from accelerate import PartialState
 from transformers.utils import logging
 
-from ..data.mixture import load_one
+from ..data.mixture import is_refer, load_one
+from ..data.refer_config import SENTENCES
 from ..evaluation.evaluator import Evaluator
-from ..evaluation.protocols import OURS, PROTOCOLS
+from ..evaluation.masks import MASK_FORMATS
+from ..evaluation.protocols import OURS, PROTOCOLS, Protocol
 from ..evaluation.report import write_report
 from ..evaluation.results import evaluate_splits, read_splits, write_results
+from ..evaluation.samples import ON_REQUEST
 from ..evaluation.scoring import NothingRule, configuration_of
 from ..files import check_new_folder
 from ..inference.devices import DTYPES, find_device
 from ..inference.environment import describe_environment
 from ..inference.image_backend import image_backend, with_pil
-from ..inference.loading import load_model
+from ..inference.loading import hash_weights, load_model
 from ..post_processing_remamber import LOGIT_INTERPOLATIONS, PRESENCE_THRESHOLD, check_threshold
-from .options import Device, Generalized, Sentences
+from .options import Device, Generalized, command_line
 
 
-def check_arguments(output_dir: Path | None, resize: str | None, protocol: str | None, dtype: str, **numbers) -> None:
+def check_arguments(
+    output_dir: Path | None,
+    resize: str | None,
+    protocol: str | None,
+    dtype: str,
+    sentences: str | None,
+    save_masks: str | None,
+    by: list[str],
+    **numbers,
+) -> None:
     """
     Refuse what cannot be done before anything is loaded.
 
@@ -39,6 +52,8 @@ def check_arguments(output_dir: Path | None, resize: str | None, protocol: str |
     """
     choices: list[tuple[str, str | None, Iterable[str]]]
     choices = [("resize", resize, LOGIT_INTERPOLATIONS), ("protocol", protocol, PROTOCOLS), ("dtype", dtype, DTYPES)]
+    choices += [("sentences", sentences, SENTENCES), ("save_masks", save_masks, MASK_FORMATS)]
+    choices += [("by", column, ON_REQUEST) for column in by]
     for name, value, known in choices:
         if value is not None and value not in known:
             raise ValueError(f"--{name} is {value!r}; choose one of {', '.join(known)}.")
@@ -53,6 +68,16 @@ def check_arguments(output_dir: Path | None, resize: str | None, protocol: str |
             raise ValueError(f"--{name} is {value}; give at least {least}.")
     if output_dir is not None:
         check_new_folder(output_dir)
+    elif save_masks is not None:
+        raise ValueError(f"--save_masks {save_masks} needs a folder to write to; give --output_dir.")
+
+
+def choose_protocol(name: str | None, resize: str | None, dtype: str) -> Protocol:
+    """The protocol of this name; without one, that of this package, which other settings take its name from."""
+    if name is not None:
+        return PROTOCOLS[name]
+    is_ours = resize in (None, OURS.resize) and dtype == "float32"
+    return OURS if is_ours else replace(OURS, name=None, resize=resize or OURS.resize)
 
 
 def choose_rule(
@@ -105,8 +130,8 @@ Resize = Annotated[
 ProtocolName = Annotated[
     str | None,
     typer.Option(
-        help=f"Count as a released evaluation does: {', '.join(PROTOCOLS)}; published is ReMamber's.",
-        show_default="at the picture's size",
+        help=f"Count as a released evaluation does: {', '.join(PROTOCOLS)}; published is ReMamber's, full is ours.",
+        show_default="full, unless --resize or --dtype is another",
     ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch_size", "--batch-size", help="Sentences in a batch.")]
@@ -135,6 +160,25 @@ MinPixels = Annotated[
         show_default="1, with a model that predicts no presence",
     ),
 ]
+SentencesRead = Annotated[
+    str | None,
+    typer.Option(
+        help='Text of a REFER set: "sent", as it was cleaned, or "raw", as it was written.',
+        show_default="what the protocol's code reads",
+    ),
+]
+By = Annotated[str | None, typer.Option(help=f"More tables, names with commas between: {', '.join(ON_REQUEST)}.")]
+Intervals = Annotated[
+    bool, typer.Option("--intervals", help="Give each score the 95 % interval of a bootstrap over pictures.")
+]
+SaveMasks = Annotated[
+    str | None,
+    typer.Option(
+        "--save_masks",
+        "--save-masks",
+        help="Write the masks that are found too: rle, into masks.parquet, or png, into the folder masks.",
+    ),
+]
 MaxSamples = Annotated[
     int | None, typer.Option("--max_samples", "--max-samples", help="Only the first N sentences of each split.")
 ]
@@ -147,7 +191,7 @@ def evaluate(
     data_dir: DataDir = None,
     splits: Splits = None,
     generalized: Generalized = False,
-    sentences: Sentences = "sent",
+    sentences: SentencesRead = None,
     output_dir: OutputDir = None,
     resize: Resize = None,
     protocol: ProtocolName = None,
@@ -159,6 +203,10 @@ def evaluate(
     max_samples: MaxSamples = None,
     presence_threshold: PresenceThreshold = None,
     min_pixels: MinPixels = None,
+    by: By = None,
+    intervals: Intervals = False,
+    save_masks: SaveMasks = None,
+    context: typer.Context = None,  # type: ignore[assignment]  # Typer gives it, Python need not
 ) -> None:
     """
     Score a model on every split of a data set: the papers' table, beside the published figures.
@@ -171,24 +219,27 @@ def evaluate(
     numbers |= {"contact_sheet": (contact_sheet, 0), "max_samples": (max_samples, 1), "min_pixels": (min_pixels, 1)}
     if presence_threshold is not None:
         check_threshold(presence_threshold, "--presence_threshold")
-    check_arguments(output_dir, resize, protocol, dtype, **numbers)
+    columns = [] if by is None else [name.strip() for name in by.split(",")]
+    check_arguments(output_dir, resize, protocol, dtype, sentences, save_masks, columns, **numbers)
+    rules = choose_protocol(protocol, resize, dtype)
     state = PartialState(cpu=find_device(device).type == "cpu")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     loaded, processor = load_model(model, "cpu", "float32")
     network: Any = loaded  # transformers' decorator hides `self` of `to`
+    if sentences is None:
+        sentences = rules.sentences if is_refer(dataset, data_dir) else "sent"
     with state.main_process_first():
         source = load_one(dataset, split_by, data_dir, generalized=generalized, sentences=sentences)
     chosen = read_splits(source, splits, max_samples, batch_size)
     is_generalized = chosen[0].is_generalized
-    if protocol not in (None, "rela") and is_generalized:
+    if is_generalized and not rules.takes_generalized:
         raise ValueError(f"--protocol {protocol} knows no generalised data set; take rela, or leave it out.")
     nothing = choose_rule(presence_threshold, min_pixels, network.config.predicts_presence, is_generalized)
-    if protocol is not None:  # those codes resize pictures so
+    if rules.image_backend == "PIL":
         processor = with_pil(processor)
-    rules = OURS if protocol is None else PROTOCOLS[protocol]
     network = network.to(on_this_process(device, state))
-    evaluator = Evaluator(network, processor, resize, dtype, num_workers, rules, nothing)
+    evaluator = Evaluator(network, processor, dtype, num_workers, rules, nothing)
     if state.is_main_process:
         typer.echo(f"pictures are prepared by {image_backend(processor)}")
     about = {
@@ -198,20 +249,23 @@ def evaluate(
         "sentences": source.sentences,
         "metric": configuration_of(source.name, is_generalized),
         "protocol": {
-            **evaluator.protocol.describe(),
+            **rules.describe(),
             **({"nothing_found": nothing.describe()} if is_generalized or network.config.predicts_presence else {}),
             "dtype": dtype,
             "image_backend": image_backend(processor),
         },
         "max_samples": max_samples,
         "versions": describe_environment()["versions"],
+        "command": command_line(context),
+        "weights_sha256": hash_weights(network) if state.is_main_process else None,
     }
-    evaluation = evaluate_splits(evaluator, chosen, source, contact_sheet if output_dir is not None else 0)
+    num_drawn = contact_sheet if output_dir is not None else 0
+    evaluation = evaluate_splits(evaluator, chosen, source, num_drawn, columns, intervals, save_masks is not None)
     if state.is_main_process:
         results = {**about, "splits": evaluation.splits}
         typer.echo(write_report(results))
         if output_dir is not None:
-            write_results(output_dir, results, evaluation.tables, evaluation.sheets)
+            write_results(output_dir, results, evaluation, save_masks)
             typer.echo(f"written: {output_dir}")
     state.destroy_process_group()
 

@@ -51,6 +51,16 @@ COMMANDS = {
         "evaluate",
         "Score a model on every split of a data set: the papers' table, beside the published figures.",
     ),
+    "compare": Command(
+        "compare",
+        "compare",
+        "Compare saved results: differences of scores with their intervals, by a paired bootstrap over pictures.",
+    ),
+    "table": Command(
+        "table",
+        "table",
+        "Make a paper's table of saved results and published ones: Markdown, LaTeX or CSV.",
+    ),
     "env": Command(
         "env",
         "env",
@@ -81,6 +91,7 @@ DATA_COMMANDS = {
         "Write Parquet with pictures and masks inside, for `push_to_hub` and for `load_dataset` without this package.",
     ),
 }
+ARGUMENTS = "remamber_hf.arguments"  # what was typed behind `remamber`, among the facts that a context holds
 READS_ALL = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 # Of safetensors (too large, full, over the quota) and of torch.save.
 FAILED_WRITE = ("(os error 27)", "(os error 28)", "(os error 122)", "PytorchStreamWriter failed", "unexpected pos")
@@ -96,6 +107,7 @@ class LazyGroup(TyperGroup):
     table: dict[str, Command]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        ctx.meta.setdefault(ARGUMENTS, list(args))  # the group above a group comes first
         name, command, rest = super().resolve_command(ctx, args)
         known = self.table.get(name or "")
         return name, command if known is None else load(known), rest

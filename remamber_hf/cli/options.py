@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options that several commands have, and where they print tables."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 
 from ..inference.devices import DEVICES, DTYPES
+from .main import ARGUMENTS
 
 
 DEVICE_NAMES = ("auto", *DEVICES)
@@ -26,6 +28,12 @@ def make_console() -> Console:
 def complete(*values: str):
     """A shell completion of these values."""
     return lambda incomplete: [value for value in values if value.startswith(incomplete)]
+
+
+def command_line(context: typer.Context | None) -> str | None:
+    """What was typed, where a command runs with this context; None where it is called from Python."""
+    arguments = None if context is None else context.meta.get(ARGUMENTS)
+    return None if arguments is None else shlex.join(["remamber", *arguments])
 
 
 DataDir = Annotated[

@@ -58,7 +58,7 @@ row["image"], row["mask"], row["sentences"]
 
 - `image`: the picture. `height`, `width`: its size in pixels.
 - `mask`: PNG of the same size with 1 bit per pixel, 1 for the object. {overlap}
-- `sentences`: the expressions.
+- `sentences`: the expressions. `sentence_ids`: the id of each.
 - `segmentation`: one entry per object, `polygons` ([x1, y1, x2, y2, …] in pixels) and `rles` (COCO's counts).
 - `bbox`: x, y, width, height in pixels. `category`: name of the kind of object.
 - `ref_id`, `ann_id`, `image_id`, `split`: as in the source.

@@ -27,6 +27,7 @@ A picture with an EXIF rotation is turned upright, so its mask and polygons are 
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
 import os
 import re
@@ -79,8 +80,8 @@ def load_referring_folder(
         expand_sentences: one row per sentence (evaluation) instead of one row per line (training).
 
     Returns a data set, or one per split if `split` is None, with the columns of `load_refer`. `ref_id` and `ann_id`
-    count the lines and `image_id` the pictures, from 1; `bbox` is that of the mask. If any line means nothing,
-    `ann_id`, `category` and `bbox` are lists in all rows.
+    count the lines, `sentence_ids` the expressions and `image_id` the pictures, from 1 over all splits; `bbox` is that
+    of the mask. If any line means nothing, `ann_id`, `category` and `bbox` are lists in all rows.
 
     Raises FileNotFoundError without a metadata file, and ValueError, with the line, for whatever is wrong in it.
     """
@@ -115,6 +116,7 @@ class FolderReader:
         self.records = read_metadata(metadata)
         self.is_generalized = any(record.get(NO_TARGET_COLUMN) is True for _, record in self.records)
         self.image_ids: dict[str, int] = {}
+        self.num_sentences = 0
 
     def rows_by_split(self) -> dict[str, list[dict]]:
         """Return the rows of every split that the metadata file names, in the papers' order."""
@@ -127,6 +129,9 @@ class FolderReader:
             except Defect as defect:
                 self._report(defect, line)
                 continue
+            first = self.num_sentences + 1
+            self.num_sentences += len(row["sentences"])
+            row["sentence_ids"] = list(range(first, first + len(row["sentences"])))
             rows.setdefault(row["split"], []).append(row)
         return {split: rows[split] for split in papers_order(rows)}
 
@@ -232,16 +237,37 @@ def rows_from_columns(
             unless the data set was made in this process, by `Dataset.from_dict`, `load_refer` or the like.
 
     Returns the same kind of object. In the second case `ref_id`, `ann_id` and `image_id` count the rows from 1, and
-    `split` is the name of the split; with a column `no_target`, `ann_id`, `category` and `bbox` are lists.
+    `split` is the name of the split; with a column `no_target`, `ann_id`, `category` and `bbox` are lists. There, and
+    where a split has no column `sentence_ids`, as an older export, the sentences are numbered from 1 over all splits.
 
     Raises ValueError for a missing column, and with the row for whatever is wrong in it.
     """
     if isinstance(data, datasets.DatasetDict):
         splits = papers_order(map(str, data))
-        return datasets.DatasetDict({split: _convert_split(data[split], split, folder) for split in splits})
+        return _number_sentences({split: _convert_split(data[split], split, folder) for split in splits})
     if not isinstance(data, datasets.Dataset):
         raise ValueError(f"{type(data).__name__} came; give a Dataset or DatasetDict, which streaming=False loads.")
-    return _convert_split(data, str(data.split or "train"), folder)
+    split = str(data.split or "train")
+    return _number_sentences({split: _convert_split(data, split, folder)})[split]
+
+
+def _number_sentences(splits: dict[str, datasets.Dataset]) -> datasets.DatasetDict:
+    """Number the sentences from 1 over all splits, unless each split has numbers."""
+    if all("sentence_ids" in rows.column_names for rows in splits.values()):
+        return datasets.DatasetDict(splits)
+    next_id, numbered = 1, datasets.DatasetDict()
+    for split, rows in splits.items():
+        if "sentence_ids" in rows.column_names:
+            rows = rows.remove_columns("sentence_ids")
+        stored = rows.with_format(None).cast_column("image", datasets.Image(decode=False))
+        bounds = list(itertools.accumulate(map(len, stored["sentences"]), initial=next_id))
+        ids = [list(range(*pair)) for pair in itertools.pairwise(bounds)]
+        next_id = bounds[-1]
+        with writable_cache():
+            stored = stored.add_column("sentence_ids", ids, feature=refer_features()["sentence_ids"])
+        numbered[split] = stored.select_columns(list(refer_features())).cast_column("image", datasets.Image())
+        numbered[split].set_format(**{**rows.format, "columns": [*rows.format["columns"], "sentence_ids"]})
+    return numbered
 
 
 def _convert_split(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
@@ -274,9 +300,11 @@ def _find_bad_text(data: datasets.Dataset) -> int | None:
 def _convert(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
     where = f"split {split}"
     wanted = refer_features()
-    if set(wanted) <= set(data.column_names):
+    needed = [name for name in wanted if name != "sentence_ids"]  # which may be missing
+    if set(needed) <= set(data.column_names):
         _tell_ignored(data.column_names, [*wanted, "mask"], where)
-        data, wanted = data.select_columns(list(wanted)), refer_features(is_generalized(data))
+        wanted = _kept(refer_features(is_generalized(data)), data.column_names)
+        data = data.select_columns(list(wanted))
         data = data if data.features == wanted else data.cast(wanted)
         return _check_rows(data, split, folder)
     expressions, masks = ("expression", "sentences"), ("mask", "polygon", "rle")
@@ -296,9 +324,13 @@ def _convert(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
         with_indices=True,
         fn_kwargs={"split": split, "masks": masks, "folder": folder, "takes_lists": takes_lists},
         remove_columns=data.column_names,
-        features=refer_features(takes_lists),
+        features=_kept(refer_features(takes_lists), needed),
         desc=f"Checking {where}",
     )
+
+
+def _kept(features: datasets.Features, names) -> datasets.Features:
+    return datasets.Features({name: feature for name, feature in features.items() if name in names})
 
 
 def _check_rows(data: datasets.Dataset, split: str, folder) -> datasets.Dataset:
@@ -332,6 +364,10 @@ def _check_row(row: dict, index: int, split: str, folder) -> dict[str, str | Non
             came = f"height and width are {row['height']} and {row['width']}"
             raise Defect("picture of another size", f"{came}, the picture is {height}×{width}")
         _check_expressions(row["sentences"])
+        ids, num_sentences = row.get("sentence_ids", row["sentences"]), len(row["sentences"])
+        if ids is None or len(ids) != num_sentences or None in ids:
+            came = f"sentence_ids is {describe(ids)}"
+            raise Defect("malformed entry", f"{came}, one integer for each of {num_sentences} sentences is needed")
         if not is_split_name(row["split"]):
             raise Defect("malformed entry", f"split is {describe(row['split'])}, {SPLIT_NAME} is needed")
         is_one_of_several = is_generalized_row(row)

@@ -108,11 +108,16 @@ def load_sources(
         return [load_hub_source(dataset)]
     if not os.path.isdir(data_dir):
         raise FileNotFoundError(f"--data_dir {shorten(str(data_dir))} is no folder; give the one that holds the data.")
-    if dataset is None and find_metadata(data_dir) is not None:
+    if not is_refer(dataset, data_dir):
         refuse_refer_options(split_by, generalized, on_error, sentences)
         return [DataSource(os.path.basename(os.path.abspath(data_dir)), load_referring_folder(data_dir))]
     files = choose_files(data_dir, dataset, split_by, generalized)
     return [load_refer_source(data_dir, file, on_error, sentences) for file in files]
+
+
+def is_refer(dataset: str | None, data_dir: str | os.PathLike | None) -> bool:
+    """Whether a run that is told these reads REFER sets, and not the Hub, Parquet or one's own folder."""
+    return data_dir is not None and (dataset is not None or find_metadata(data_dir) is None)
 
 
 def load_one(

@@ -10,7 +10,8 @@ The folder may be called phrasecut. Each phrase is a row.
 
 - The splits are the files. The published "val" is the files val and miniv together.
 - `image_id` is Visual Genome's. `ref_id` counts the phrases of a file from 1, and from 10,000,001 in val, 20,000,001
-  in test, 30,000,001 in miniv. `ann_id` is 1000 × ref_id + 1, + 2 and so on: the file numbers no instances.
+  in test, 30,000,001 in miniv; it is also the id of its sentence. `ann_id` is 1000 × ref_id + 1, + 2 and so on: the
+  file numbers no instances.
 - A mask is drawn by Pillow as in the published evaluation, pixel for pixel, and stored as an RLE: coordinates cut to
   integers, outlines included, polygons under 2 points left out (and counted). `bbox` is as it is published.
 """
@@ -62,7 +63,7 @@ class PhraseCutFiles:
             tasks = _read_dicts(path, "a list of phrases")
             self.refs += [{**task, "ref_id": first + number, "split": split} for number, task in enumerate(tasks)]
         for ref in self.refs:
-            ref["sentences"] = [{"sent": ref.get("phrase"), "raw": ref.get("phrase")}]
+            ref["sentences"] = [{"sent_id": ref["ref_id"], "sent": ref.get("phrase"), "raw": ref.get("phrase")}]
 
     @property
     def all_instances(self) -> list[Instances]:

@@ -31,6 +31,8 @@ What is handled by rule:
 - A polygon under 3 points covers nothing: it is left out and counted. (pycocotools would read 4 numbers as a box.)
 - What an annotation has outside the picture is cut off.
 - A sentence id that came before is counted, and its sentence kept: sentences are read from their refs, never by id.
+- `sentence_ids` are the `sent_id` of the file. A sentence without one, as all of aRefCOCO, has the least number from 1
+  up that no sentence of the file has, counted over all splits in the order of the file; of PhraseCut, its `ref_id`.
 
 What is reported, with data set, ref id and file names: a ref or annotation without a needed field, a ref id that came
 before, an id that stands twice in images, annotations or categories, an unknown one, an annotation of another picture,
@@ -125,9 +127,10 @@ def load_refer(
         cache_dir: folder of the Arrow cache; by default that of `datasets`.
 
     Returns a data set, or one per split if `split` is None. A row has `image` (decoded when it is read), `sentences`,
-    `ref_id`, `ann_id`, `image_id`, `category`, `bbox` (x, y, width, height in pixels), `height`, `width`, `split` and
-    `segmentation` (one entry per object; see `row_mask`). Where sentences may mean nothing or several objects, as in
-    gRefCOCO, `ann_id`, `category` and `bbox` are lists with one entry per object, and empty if they mean nothing.
+    `sentence_ids` (one for each), `ref_id`, `ann_id`, `image_id`, `category`, `bbox` (x, y, width, height in pixels),
+    `height`, `width`, `split` and `segmentation` (one entry per object; see `row_mask`). Where sentences may mean
+    nothing or several objects, as in gRefCOCO, `ann_id`, `category` and `bbox` are lists with one entry per object,
+    and empty if they mean nothing.
 
     Raises ValueError for an unknown name or a defect in the files, FileNotFoundError for a missing file, and OSError
     where the cache cannot be written.

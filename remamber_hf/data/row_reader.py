@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections import Counter
@@ -18,7 +19,7 @@ from .arefcoco import ARefCocoFiles
 from .coco import check_segmentation
 from .phrasecut import SMALL_OUTLINE, PhraseCutFiles, draw_outlines
 from .picture_files import encode_png, ends_well, is_rotated
-from .reading import Defect, are_within, integer_of, text_of
+from .reading import Defect, are_within, integer_of, is_integer, text_of
 from .refer_config import ReferConfig
 from .refs import Instances, Meaning, ReferFiles
 from .rows import SPLIT_NAME, TARGET_KINDS, is_split_name, papers_order
@@ -31,6 +32,7 @@ SMALL_POLYGON = "polygon under 3 points"
 CROWD = "crowd in a generalised ref"
 REPEATED_SENTENCE_ID = "repeated sentence id"
 MAX_SPLITS = 100
+SENTENCE_ID = "id of the row"  # in a sentence, beside what its file has
 Files = ReferFiles | ARefCocoFiles | PhraseCutFiles
 FORMATS: dict[str, type[Files]] = {"arefcoco": ARefCocoFiles, "phrasecut": PhraseCutFiles}  # all others are REFER's
 
@@ -44,6 +46,7 @@ class RowReader:
         self.refs = self.files.refs
         if not self.refs:
             raise ValueError(f"{shorten(str(config.refs_path))} holds no ref. Get the file again.")
+        number_sentences(self.refs)
         if len({split for ref in self.refs if isinstance(split := ref.get("split"), str)}) > MAX_SPLITS:
             raise ValueError(
                 f"{shorten(str(config.refs_path))} names more than {MAX_SPLITS} splits. Get the file again."
@@ -121,10 +124,12 @@ class RowReader:
             annotations = [self._entry(instances, "annotations", ann_id) for ann_id in meaning.ann_ids]
         annotations = self._without_crowds(annotations)
         objects = [self._object(instances, annotation, image_id, height, width) for annotation in annotations]
+        entries = self._with_text(ref, meaning.sentences)
         one_or_all = list if self.files.is_generalized else next
         return {
             "image": picture,
-            "sentences": self._sentences(ref, meaning.sentences),
+            "sentences": [entry[self.config.sentences] for entry in entries],
+            "sentence_ids": [entry[SENTENCE_ID] for entry in entries],
             "ref_id": ref["ref_id"],
             "ann_id": one_or_all(annotation["id"] for annotation in annotations),
             "image_id": image_id,
@@ -156,19 +161,20 @@ class RowReader:
             self.left_out[CROWD] += len(annotations) - len(kept)
         return kept
 
-    def _sentences(self, ref: dict, entries: list[dict]) -> list[str]:
-        sentences = []
+    def _with_text(self, ref: dict, entries: list[dict]) -> list[dict]:
+        """The sentences that say something."""
+        kept = []
         for number, entry in enumerate(entries, start=1):
             sentence = text_of(entry, self.config.sentences)
             where = f"sentence {describe(entry.get('sent_id', number))}"
             if sentence.strip():
-                sentences.append(sentence)
+                kept.append(entry)
                 self._notice_id(entry)
             else:
                 self._report(Defect("empty sentence", where), ref)
-        if not sentences:
+        if not kept:
             raise Defect("no sentence", "none of its sentences has text")
-        return sentences
+        return kept
 
     def _notice_id(self, entry: dict) -> None:
         sentence_id = _hashable(entry.get("sent_id"))
@@ -252,6 +258,26 @@ class RowReader:
         except PILLOW_ERRORS as error:
             raise Defect("unreadable picture", f"{shorten(str(path))}: {shorten(str(error))}") from None
         return {"path": None if is_turned else str(path), "bytes": content}
+
+
+def number_sentences(refs: list[dict]) -> None:
+    """Put the id of its row into every sentence of a file: its `sent_id`, or the least number that is nobody's.
+
+    The numbers go up from 1 in the order of the file, over all splits and also over what is left out, so that they
+    are the same at every reading.
+    """
+    of_file = [ref for ref in refs if isinstance(ref.get("sentences"), list)]
+    entries = [entry for ref in of_file for entry in ref["sentences"] if isinstance(entry, dict)]
+    taken = {entry["sent_id"] for entry in entries if is_integer(entry.get("sent_id"))}
+    free = (number for number in itertools.count(1) if number not in taken)
+    for ref in of_file:
+        # Copies: a pickle can have one dict in several places.
+        ref["sentences"] = [
+            {**entry, SENTENCE_ID: entry["sent_id"] if is_integer(entry.get("sent_id")) else next(free)}
+            if isinstance(entry, dict)
+            else entry
+            for entry in ref["sentences"]
+        ]
 
 
 def _split(ref: dict) -> str:

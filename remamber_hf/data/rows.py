@@ -22,6 +22,7 @@ from .rle import count_covering, decode_rle
 
 MASK_OVERLAPS = ("published", "union")
 TARGET_KINDS = ("none", "one", "many")
+SENTENCE_COLUMNS = ("sentences", "sentence_ids")  # one entry for each sentence of a row
 SPLIT_ORDER = ("train", "trainval", "val", "validation", "dev")  # then tests, then all others
 MAX_SPLIT_LETTERS = 50  # a split names files
 SPLIT_NAME = f"a word of at most {MAX_SPLIT_LETTERS} letters"
@@ -45,6 +46,7 @@ def refer_features(generalized: bool = False) -> datasets.Features:
         {
             "image": datasets.Image(),
             "sentences": [text],
+            "sentence_ids": [integer],
             "ref_id": integer,
             "ann_id": [integer] if generalized else integer,
             "image_id": integer,
@@ -78,7 +80,10 @@ def writable_cache(cache_dir: str | os.PathLike | None = None) -> Iterator[None]
 
 
 def one_row_per_sentence(data: datasets.Dataset | datasets.DatasetDict) -> datasets.Dataset | datasets.DatasetDict:
-    """Repeat each row for its sentences; only the splits that are asked for are written to the cache a second time."""
+    """Repeat each row for its sentences; only the splits that are asked for are written to the cache a second time.
+
+    Raises ValueError for a row with more or fewer `sentence_ids` than sentences.
+    """
     if isinstance(data, datasets.DatasetDict):
         return datasets.DatasetDict({split: one_row_per_sentence(rows) for split, rows in data.items()})
     plain = data.with_format(None).cast_column("image", datasets.Image(decode=False))  # a transform comes afterwards
@@ -88,11 +93,25 @@ def one_row_per_sentence(data: datasets.Dataset | datasets.DatasetDict) -> datas
 
 
 def _repeat_for_sentences(rows: dict[str, list]) -> dict[str, list]:
+    for sentences, ids in zip(rows["sentences"], rows.get("sentence_ids", rows["sentences"])):
+        check_sentence_ids(sentences, ids)
     repeated = {
         name: [value for value, sentences in zip(column, rows["sentences"]) for _ in sentences]
         for name, column in rows.items()
     }
-    return {**repeated, "sentences": [[sentence] for sentences in rows["sentences"] for sentence in sentences]}
+    one_each = {
+        name: [[value] for values in rows[name] for value in values] for name in SENTENCE_COLUMNS if name in rows
+    }
+    return {**repeated, **one_each}
+
+
+def check_sentence_ids(sentences, ids) -> None:
+    """ValueError unless a row has one id for each of its sentences."""
+    if ids is None or len(ids) != len(sentences):
+        raise ValueError(
+            f"a row has {len(sentences)} sentences, and its sentence_ids are {describe(ids)}; change both together, "
+            "or remove the column sentence_ids."
+        )
 
 
 def row_mask(row: dict, mask_overlap: str = "published") -> np.ndarray:

@@ -10,8 +10,9 @@ scores of them, and `results.py` tables. The batches are the same for any number
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..data.rle import decode_mask, encode_mask
-from ..data.rows import TARGET_KINDS, is_generalized
+from ..data.rows import TARGET_KINDS, is_generalized, row_mask
 from ..inference.devices import DTYPES
 from ..inference.visualization import Sample as Tile
 from ..inference.visualization import draw_sheet
@@ -49,11 +50,15 @@ class Sample:
     """
     A sentence of a split.
 
-    row: where its object is in the split. picture: what sentences of one picture share. image_file: None if unknown.
+    row: where its object is in the split. ann_id: an id, or where sentences may mean nothing or several, a list.
+    picture: what sentences of one picture share. image_file: None if unknown.
     """
 
     row: int
     ref_id: int
+    ann_id: int | list[int]
+    image_id: int
+    sentence_id: int
     picture: str
     image_file: str | None
     sentence: str
@@ -81,7 +86,7 @@ def list_samples(rows: datasets.Dataset, split: str, max_samples: int | None) ->
         FileNotFoundError: if a picture is missing.
         ValueError: if there is no sentence.
     """
-    columns = ["image", "sentences", "ref_id", "image_id", "height", "width"]
+    columns = ["image", "sentences", "sentence_ids", "ref_id", "ann_id", "image_id"]
     samples = []
     for index, row in enumerate(rows.select_columns(columns).cast_column("image", datasets.Image(decode=False))):
         path = row["image"]["path"]
@@ -91,7 +96,11 @@ def list_samples(rows: datasets.Dataset, split: str, max_samples: int | None) ->
         content = row["image"]["bytes"]
         picture = path if content is None else hashlib.sha256(content).hexdigest()
         image_file = None if path is None else os.path.basename(path)
-        samples += [Sample(index, row["ref_id"], picture, image_file, sentence) for sentence in row["sentences"]]
+        ids = (row["ref_id"], row["ann_id"], row["image_id"])
+        samples += [
+            Sample(index, *ids, sentence_id, picture, image_file, sentence)
+            for sentence_id, sentence in zip(row["sentence_ids"], row["sentences"], strict=True)
+        ]
         if max_samples is not None and len(samples) >= max_samples:
             break
     if not samples:
@@ -148,8 +157,22 @@ class Found(NamedTuple):
     presence: float | None = None
 
 
+@dataclass(frozen=True)
+class Count:
+    """
+    What was counted of a split.
+
+    tally: of its samples. object_areas: pixels of what each means at its picture's size, int64 (samples,). masks:
+    those found, as RLEs at the size that was counted at and as they came; empty unless they are kept.
+    """
+
+    tally: Tally
+    object_areas: np.ndarray
+    masks: list[dict]
+
+
 class EvaluationBatches(Dataset):
-    """number of a batch → (indices of its samples, model inputs with each picture once, true masks as RLE)."""
+    """number of a batch → (indices of its samples, model inputs with each picture once, true masks as RLE, areas)."""
 
     def __init__(self, split: Split, numbers: list[int], processor: ReMamberProcessor, protocol: Protocol):
         self.protocol = protocol
@@ -162,17 +185,21 @@ class EvaluationBatches(Dataset):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, number: int) -> tuple[list[int], dict[str, torch.Tensor], list[dict]]:
+    def __getitem__(self, number: int) -> tuple[list[int], dict[str, torch.Tensor], list[dict], list[int]]:
         indices = self.batches[number]
-        images, sentences, masks = [], [], {}
+        images, sentences, masks, areas = [], [], {}, {}
         for _, samples in groupby((self.samples[index] for index in indices), key=lambda sample: sample.picture):
             group = list(samples)
             images.append(self.pictures[group[0].row]["image"])
             sentences.append([sample.sentence for sample in group])
             for row in {sample.row for sample in group}:
-                masks[row] = encode_mask(self.protocol.truth_of(self.masks[row]))
+                truth = self.protocol.truth_of(self.masks[row])
+                masks[row] = encode_mask(truth)
+                is_whole = self.protocol.side is None
+                areas[row] = int((truth if is_whole else row_mask(self.masks[row], self.protocol.mask_overlap)).sum())
         inputs = self.processor(images=images, text=sentences, return_tensors="pt")
-        return indices, dict(inputs), [masks[self.samples[index].row] for index in indices]
+        rows = [self.samples[index].row for index in indices]
+        return indices, dict(inputs), [masks[row] for row in rows], [areas[row] for row in rows]
 
 
 class Evaluator:
@@ -182,7 +209,6 @@ class Evaluator:
         self,
         model: ReMamberForImageSegmentation,
         processor: ReMamberProcessor,
-        resize: str | None = None,
         dtype: str = "float32",
         num_workers: int = 0,
         protocol: Protocol = OURS,
@@ -190,7 +216,7 @@ class Evaluator:
     ):
         self.model = model
         self.processor = processor
-        self.protocol = protocol if resize is None else replace(protocol, resize=resize)
+        self.protocol = protocol
         self.nothing = nothing
         self.dtype = DTYPES[dtype]
         self.num_workers = num_workers
@@ -210,14 +236,14 @@ class Evaluator:
             )
             yield Found(mask.cpu().numpy(), probability)
 
-    def segment(self, split: Split, numbers: list[int]) -> Iterator[tuple[int, Found, np.ndarray]]:
-        """Index, prediction and true mask of every sample in the batches of these numbers."""
+    def segment(self, split: Split, numbers: list[int]) -> Iterator[tuple[int, Found, np.ndarray, int]]:
+        """Index, prediction, true mask and the object's area of every sample in the batches of these numbers."""
         batches = EvaluationBatches(split, numbers, self.processor, self.protocol)
-        for indices, inputs, truths in DataLoader(batches, batch_size=None, num_workers=self.num_workers):
+        for indices, inputs, truths, areas in DataLoader(batches, batch_size=None, num_workers=self.num_workers):
             predictions = self.predict(inputs, [tuple(truth["size"]) for truth in truths])
-            yield from zip(indices, predictions, map(decode_mask, truths))
+            yield from zip(indices, predictions, map(decode_mask, truths), areas)
 
-    def count(self, split: Split, dataset: str) -> Tally:
+    def count(self, split: Split, dataset: str, keeps_masks: bool = False) -> Count:
         """What is counted of every sample of a split of `dataset`; the same in every process."""
         state = PartialState()
         numbers = list(range(state.process_index, len(split.batches), state.num_processes))
@@ -228,13 +254,14 @@ class Evaluator:
             unit=" sentences",
             disable=None if state.is_main_process else True,
         ) as bar:
-            for index, found, truth in self.segment(split, numbers):
-                counts.append((index, *count_pixels(found.mask, truth), found.presence))
+            for index, found, truth, area in self.segment(split, numbers):
+                kept = [encode_mask(found.mask)] if keeps_masks else []
+                counts.append((index, *count_pixels(found.mask, truth), area, found.presence, kept))
                 bar.update()
-        columns = list(zip(*sorted(gather_object(counts))))
+        columns = list(zip(*sorted(gather_object(counts), key=itemgetter(0))))
         pixels = np.array(columns[1:4], dtype=np.int64).T
-        presence = None if None in columns[4] else np.array(columns[4], dtype=np.float32)
-        return Tally(
+        presence = None if None in columns[5] else np.array(columns[5], dtype=np.float32)
+        tally = Tally(
             configuration=configuration_of(dataset, split.is_generalized),
             pixels=pixels,
             nothing_found=self.nothing.find(pixels, presence),
@@ -242,12 +269,13 @@ class Evaluator:
             target_kinds=split.target_kinds,
             ref_ids=np.array([sample.ref_id for sample in split.samples]),
         )
+        return Count(tally, np.array(columns[4], dtype=np.int64), list(chain.from_iterable(columns[6])))
 
     def draw(self, split: Split, tally: Tally, chosen: list[int]) -> Image.Image:
         """A sheet of the chosen samples, in this order: the true mask, and the prediction beside it."""
         numbers = [number for number, batch in enumerate(split.batches) if not set(batch).isdisjoint(chosen)]
         ious, tiles = tally.ious(), {}
-        for index, found, truth in self.segment(split, numbers):
+        for index, found, truth, _ in self.segment(split, numbers):
             if index in chosen:
                 title = describe_found(ious[index], found.presence, tally.nothing_found[index])
                 tiles[index] = make_tiles(split, index, found.mask, truth, title)

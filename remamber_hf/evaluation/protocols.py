@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How released evaluations count, and this package: at which size, with which threshold and overlap."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -18,12 +18,14 @@ THRESHOLD = 0.5
 @dataclass(frozen=True)
 class Protocol:
     """
-    How a published code counts, or this package where `name` is None. Facts were read in those codes.
+    How a published code counts, or this package: "full". Facts were read in those codes.
 
-    resize: how logits get the size that is counted at. side: of the square that the truth is squashed to, or None for
-    the picture's own size. mask_overlap: see `row_mask`. truth: where it is squashed, "mask" (nearest) or "polygons".
-    threshold: an object is where the probability is above it. epsilon: what is added to unions of single samples.
-    is_strict: whether precision counts IoU > X, where X is in float32, instead of IoU ≥ X.
+    name: None for settings that have none. resize: how logits get the size that is counted at. side: of the square
+    that the truth is squashed to, or None for the picture's own size. mask_overlap: see `row_mask`. truth: where it is
+    squashed, "mask" (nearest) or "polygons". threshold: an object is where the probability is above it. epsilon: what
+    is added to unions of single samples. is_strict: whether precision counts IoU > X, where X is in float32, instead
+    of IoU ≥ X. sentences: which text of a REFER set is read. image_backend: what prepares pictures, None for what is
+    installed. takes_generalized: whether that code knows sets in which a sentence may mean nothing or several.
     """
 
     name: str | None = None
@@ -34,6 +36,9 @@ class Protocol:
     threshold: float = THRESHOLD
     epsilon: float = 0.0
     is_strict: bool = False
+    sentences: str = "sent"
+    image_backend: str | None = "PIL"
+    takes_generalized: bool = False
 
     def truth_of(self, row: dict) -> np.ndarray:
         """The true mask of a row, bool, at the size that is counted at."""
@@ -53,16 +58,27 @@ class Protocol:
             "threshold": self.threshold,
             "mask_overlap": self.mask_overlap,
             "precision": "IoU > X" if self.is_strict else "IoU ≥ X",
+            "epsilon": self.epsilon,
         }
 
 
-OURS = Protocol()
+OURS = Protocol("full", image_backend=None, takes_generalized=True)
+EPSILON = 1e-6
 PROTOCOLS = {
-    "published": Protocol("published", "nearest"),
-    "lavt": Protocol("lavt", side=480),
-    "rela": Protocol("rela", side=480, mask_overlap="union", truth="polygons"),
-    "cris": Protocol("cris", mask_overlap="union", threshold=0.35, epsilon=1e-6, is_strict=True),
+    "full": OURS,
+    "published": Protocol("published", "nearest", epsilon=EPSILON),
+    "lavt": Protocol("lavt", side=480, sentences="raw"),
+    "rela": Protocol(
+        "rela", side=480, mask_overlap="union", truth="polygons", sentences="raw", takes_generalized=True
+    ),
+    "cris": Protocol("cris", mask_overlap="union", threshold=0.35, epsilon=EPSILON, is_strict=True),
 }
+
+
+def protocol_of(described: dict) -> Protocol:
+    """The protocol of which `Protocol.describe` says this, as far as scores depend on it."""
+    known = PROTOCOLS.get(described["name"] or "", OURS)
+    return replace(known, name=described["name"], epsilon=described["epsilon"])
 
 
 def squashed_union(row: dict, side: int) -> np.ndarray:

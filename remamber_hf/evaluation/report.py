@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results of an evaluation as the papers' table, in Markdown."""
 
+from typing import Any
+
+from .bootstrap import LEVEL, NUM_DRAWS
 from .referring_iou.scores import PRECISION_THRESHOLDS, TARGET_PRECISION_THRESHOLDS
+from .tables import Table, write_markdown
 
 
 SCORE_TITLES = {
@@ -18,11 +22,21 @@ SCORE_TITLES = {
     "t_acc": "T-acc",
     **{f"target_precision@{threshold}": f"Pr@{threshold}" for threshold in TARGET_PRECISION_THRESHOLDS},
 }
+# What results.json calls the parts of a split → what stands above their table, and above the column of their names.
+PART_TITLES = {
+    "target_kinds": ("By objects that are meant", "kind"),
+    "kinds": ("By kind of expression", "kind"),
+    "lengths": ("By length of the expression", "words"),
+    "sizes": ("By size of what is meant", "size"),
+    "categories": ("By category of what is meant", "category"),
+}
+NO_NAME = "no name"  # of the protocol
+UNKNOWN = "–"
 
 
 def write_report(results: dict) -> str:
     """
-    The scores of every split with the published ones below them, then those of every kind of target and of expression.
+    The scores of every split with the published ones below them, then those of the parts that the splits come in.
 
     Args:
         results: what `remamber evaluate` writes as JSON; scores are fractions, None where there is none.
@@ -32,26 +46,32 @@ def write_report(results: dict) -> str:
     """
     splits = results["splits"]
     titles = {name: title for name, title in SCORE_TITLES.items() if name in next(iter(splits.values()))["scores"]}
-    protocol = results["protocol"]["name"] or "default"
-    rows: list[list[str]] = []
-    target_rows: list[list[str]] = []
-    kind_rows: list[list[str]] = []
+    protocol = results["protocol"]["name"] or NO_NAME
+    groups: list[list[list[str]]] = []
     for split, result in splits.items():
-        scores = _cells(result["scores"], titles)
-        rows.append([split, "this model", protocol, *scores, f"{result['num_sentences']}"])
+        rows = [[split, "this model", protocol, *_cells(result, titles), f"{result['num_sentences']}"]]
         for published in result["published"]:
-            rows.append([split, published["model"], published["protocol"], *_cells(published["scores"], titles), ""])
-        for part_rows, parts in ((target_rows, result["target_kinds"]), (kind_rows, result["kinds"])):
-            for kind, part in parts.items():
-                part_rows.append([split, kind, *_cells(part["scores"], titles), f"{part['num_sentences']}"])
+            rows.append([split, published["model"], published["protocol"], *_cells(published, titles), ""])
+        groups.append(rows)
     data = results["dataset"] + (f" ({results['split_by']})" if results["split_by"] else "")
-    lines = [f"# {results['model']} on {data}", "", _describe(results), ""]
-    lines += _table(["split", "model", "protocol", *titles.values(), "sentences"], rows, num_left=3)
-    for title, part_rows in (("By objects that are meant", target_rows), ("By kind of expression", kind_rows)):
-        if part_rows:
-            lines += ["", f"## {title}", ""]
-            lines += _table(["split", "kind", *titles.values(), "sentences"], part_rows)
-    return "\n".join(lines) + "\n"
+    text = f"# {results['model']} on {data}\n\n{_describe(results)}\n\n"
+    text += write_markdown(Table(["split", "model", "protocol", *titles.values(), "sentences"], groups, num_left=3))
+    for name, (title, header) in PART_TITLES.items():
+        groups = [
+            [
+                [split, part, *_cells(scores, titles), f"{scores['num_sentences']}"]
+                for part, scores in result[name].items()
+            ]
+            for split, result in splits.items()
+        ]
+        if any(groups):
+            text += f"\n## {title}\n\n"
+            text += write_markdown(Table(["split", header, *titles.values(), "sentences"], groups))
+    sources = {row["model"]: row["source"] for result in splits.values() for row in result["published"]}
+    if sources:
+        text += "\n## Sources of published figures\n\n"
+        text += "".join(f"- {model}: {source}\n" for model, source in sources.items())
+    return text
 
 
 def _describe(results: dict) -> str:
@@ -65,33 +85,32 @@ def _describe(results: dict) -> str:
         f"object where the probability is above {protocol['threshold']}",
         f"computed in {protocol['dtype']}",
     ]
+    if results["sentences"]:
+        words.append(f"text of the data set: {results['sentences']}")
     if "nothing_found" in protocol:
         ((measure, bound),) = protocol["nothing_found"].items()
         words.append(
             f"nothing found where the {'presence' if measure == 'presence_below' else 'number of pixels'} is "
             f"below {bound}"
         )
-    if protocol["name"]:
-        words.append(f"protocol: {protocol['name']}")
+    words.append(f"protocol: {protocol['name'] or NO_NAME}")
     if results["max_samples"]:
         words.append(f"only the first {results['max_samples']} sentences of each split")
+    if any("intervals" in split for split in results["splits"].values()):
+        words.append(f"in brackets the interval at {LEVEL:.0%} of a bootstrap over pictures, {NUM_DRAWS:,} draws")
     return "; ".join(words) + "."
 
 
-def _cells(scores: dict[str, float | None], titles: dict[str, str]) -> list[str]:
-    values = [scores.get(name) for name in titles]
-    return ["–" if value is None else f"{100 * value:.2f}" for value in values]
+def percent(value: float | None) -> str:
+    """A fraction as a cell in per cent."""
+    return UNKNOWN if value is None else f"{100 * value:.2f}"
 
 
-def _table(header: list[str], rows: list[list[str]], num_left: int = 2) -> list[str]:
-    """Lines of a Markdown table that is aligned as plain text too; the first `num_left` columns to the left."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    rules = ["-" * width if column < num_left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    aligned = [
-        [
-            cell.ljust(width) if column < num_left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        ]
-        for row in [header, *rows]
-    ]
-    return ["| " + " | ".join(cells) + " |" for cells in [aligned[0], rules, *aligned[1:]]]
+def _cells(described: dict[str, Any], titles: dict[str, str]) -> list[str]:
+    """Scores in per cent, each with its interval if there are intervals."""
+    cells = []
+    for name in titles:
+        cell = percent(described["scores"].get(name))
+        bounds = described.get("intervals", {}).get(name)
+        cells.append(cell if bounds is None else f"{cell} [{percent(bounds[0])}, {percent(bounds[1])}]")
+    return cells

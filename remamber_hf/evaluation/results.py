@@ -3,7 +3,7 @@
 """Pixel counts of a split → scores, a row per sample, what stands beside them, and what is drawn."""
 
 import json
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,51 +17,85 @@ from ..data.mixture import DataSource
 from ..data.published import PUBLISHED_COUNTS
 from ..data.rows import TARGET_KINDS
 from ..files import make_whole_folder
-from ..synthetic.grammar import KINDS, expression_kind
-from .evaluator import Evaluator, Sample, Split, choose_splits, list_samples, make_batches
+from .bootstrap import draw_scores, interval
+from .evaluator import Evaluator, Split, choose_splits, list_samples, make_batches
+from .masks import MASK_FORMATS
 from .protocols import OURS, Protocol
 from .published import PUBLISHED_RESULTS, PublishedResult
 from .report import write_report
+from .samples import make_table, split_by
+from .saved import RESULTS, SAMPLES
 from .scoring import Tally
 
 
 SHEET_SEED = 0
 
 
-def kinds_of(samples: list[Sample]) -> list[str] | None:
-    """The kind of every expression if all are in the grammar of synthetic scenes, else None."""
-    try:
-        return [expression_kind(sample.sentence) for sample in samples]
-    except ValueError:
-        return None
+# Column of samples.parquet → what results.json calls the parts that a split has by it.
+PART_NAMES = {
+    "target_kind": "target_kinds",
+    "kind": "kinds",
+    "length": "lengths",
+    "size": "sizes",
+    "category": "categories",
+}
 
 
 def describe_split(
     split: Split,
     tally: Tally,
-    kinds: list[str] | None,
+    table: pa.Table,
     published: list[PublishedResult],
     protocol: Protocol = OURS,
+    by: Container[str] = (),
+    has_intervals: bool = False,
 ) -> dict:
-    """What the JSON file says of a split."""
+    """
+    What the JSON file says of a split.
 
-    def describe_parts(known: Iterable[str], found: np.ndarray) -> dict[str, dict]:
-        parts = {kind: tally.part(found == kind) for kind in known if (found == kind).any()}
-        return {
-            kind: {"num_sentences": len(part.pixels), "scores": part.scores(protocol)} for kind, part in parts.items()
-        }
-
+    Args:
+        table: what `make_table` made of it. by: of `ON_REQUEST`, by what else it comes in parts. has_intervals:
+            whether scores get the interval of a bootstrap.
+    """
+    asked = {*by, "kind", *(["target_kind"] if split.is_generalized else [])}
+    chosen = {("", ""): np.ones(len(table), dtype=bool)}
+    for column in asked.intersection(PART_NAMES):
+        for part, is_of in split_by(column, table[column].to_pylist()).items():
+            chosen[column, part] = is_of
+    described = {
+        key: {"num_sentences": int(is_of.sum()), "scores": tally.part(is_of).scores(protocol)}
+        for key, is_of in chosen.items()
+    }
+    if has_intervals:
+        add_intervals(described, chosen, tally, table["picture"].to_numpy(), protocol)
+    parts = {
+        name: {part: each for (of, part), each in described.items() if of == column}
+        for column, name in PART_NAMES.items()
+    }
     return {
-        "num_sentences": len(split.samples),
+        **described["", ""],
         "num_objects": count_objects(split),
         "num_pictures": len({sample.picture for sample in split.samples}),
-        "scores": tally.scores(protocol),
-        "kinds": describe_parts(KINDS, np.array(kinds)) if kinds else {},
-        "target_kinds": describe_parts(TARGET_KINDS, tally.target_kinds) if split.is_generalized else {},
+        **parts,
         "published": [
-            {"model": result.model, "protocol": result.protocol, "scores": result.scores} for result in published
+            {"model": result.model, "protocol": result.protocol, "source": result.source, "scores": result.scores}
+            for result in published
         ],
     }
+
+
+def add_intervals(
+    described: dict[tuple[str, str], dict],
+    chosen: dict[tuple[str, str], np.ndarray],
+    tally: Tally,
+    pictures: np.ndarray,
+    protocol: Protocol,
+) -> None:
+    """Give the scores of a split and of its parts their intervals, fractions: from the same draws of its pictures."""
+    ratios = {key: tally.ratios_of(is_of, protocol) for key, is_of in chosen.items()}
+    drawn = iter(draw_scores([ratio for each in ratios.values() for ratio in each.values()], pictures))
+    for key, each in ratios.items():
+        described[key]["intervals"] = {name: interval(next(drawn)) for name in each}
 
 
 def count_objects(split: Split) -> int:
@@ -110,32 +144,16 @@ def choose_for_sheet(split: Split, order: np.ndarray, count: int) -> list[int]:
     return list(chosen.values())
 
 
-def make_table(split: Split, tally: Tally, kinds: list[str] | None) -> pa.Table:
-    """One row per sample."""
-    samples = split.samples
-    return pa.table(
-        {
-            "split": [split.name] * len(samples),
-            "ref_id": pa.array([sample.ref_id for sample in samples], pa.int64()),
-            "image_file": pa.array([sample.image_file for sample in samples], pa.string()),
-            "sentence": pa.array([sample.sentence for sample in samples], pa.string()),
-            "kind": pa.array([None] * len(samples) if kinds is None else kinds, pa.string()),
-            "target_kind": pa.array(tally.target_kinds, pa.string()),
-            "intersection": tally.pixels[:, 0],
-            "union": tally.pixels[:, 1],
-            "true_area": tally.pixels[:, 2],
-            "presence": pa.array([None] * len(samples) if tally.presence is None else tally.presence, pa.float32()),
-            "iou": tally.ious(),
-        }
-    )
-
-
 @dataclass
 class Evaluation:
-    """What came out: what the JSON file says of each split, a table of the samples of each, sheets by name."""
+    """
+    What came out: what the JSON file says of each split, a table of the samples of each, the masks found in each if
+    they are kept, sheets by name.
+    """
 
     splits: dict[str, dict] = field(default_factory=dict)
     tables: list[pa.Table] = field(default_factory=list)
+    masks: list[list[dict]] = field(default_factory=list)
     sheets: dict[str, Image.Image] = field(default_factory=dict)
 
 
@@ -148,7 +166,15 @@ def read_splits(source: DataSource, names: str | None, max_samples: int | None, 
     return chosen
 
 
-def evaluate_splits(evaluator: Evaluator, splits: list[Split], source: DataSource, num_drawn: int) -> Evaluation:
+def evaluate_splits(
+    evaluator: Evaluator,
+    splits: list[Split],
+    source: DataSource,
+    num_drawn: int,
+    by: Container[str] = (),
+    has_intervals: bool = False,
+    keeps_masks: bool = False,
+) -> Evaluation:
     """
     Evaluate one split after another.
 
@@ -156,28 +182,38 @@ def evaluate_splits(evaluator: Evaluator, splits: list[Split], source: DataSourc
 
     Args:
         num_drawn: of the worst and of the best samples of each split; 0 draws none.
+        by, has_intervals: see `describe_split`.
+        keeps_masks: whether to keep the masks that are found.
     """
     evaluation = Evaluation()
     for split in splits:
-        tally = evaluator.count(split, source.name)
+        count = evaluator.count(split, source.name, keeps_masks)
         if not PartialState().is_main_process:
             continue
-        kinds = kinds_of(split.samples)
+        tally = count.tally
         ious = tally.ious()
         published = published_beside(source.name, source.split_by, split, tally.scores())
-        evaluation.splits[split.name] = describe_split(split, tally, kinds, published, evaluator.protocol)
-        evaluation.tables.append(make_table(split, tally, kinds))
+        table = make_table(split, count, evaluator.processor.tokenizer)
+        evaluation.splits[split.name] = describe_split(
+            split, tally, table, published, evaluator.protocol, by, has_intervals
+        )
+        evaluation.tables.append(table)
+        evaluation.masks.append(count.masks)
         for name, order in (("worst", ious), ("best", -ious)) if num_drawn else ():
             chosen = choose_for_sheet(split, order, num_drawn)
             evaluation.sheets[f"{split.name}_{name}"] = evaluator.draw(split, tally, chosen)
     return evaluation
 
 
-def write_results(output_dir: Path, results: dict, tables: list[pa.Table], sheets: dict[str, Image.Image]) -> None:
-    """Write the folder whole or not at all."""
+def write_results(output_dir: Path, results: dict, evaluation: Evaluation, mask_format: str | None = None) -> None:
+    """Write the folder whole or not at all; `mask_format`, of `MASK_FORMATS`, is that of masks that were kept."""
     with make_whole_folder(output_dir) as unfinished:
         (unfinished / "results.md").write_text(write_report(results), encoding="utf-8")
-        (unfinished / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        pq.write_table(pa.concat_tables(tables), unfinished / "samples.parquet")
-        for name, sheet in sheets.items():
+        (unfinished / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        samples = pa.concat_tables(evaluation.tables)
+        pq.write_table(samples, unfinished / SAMPLES)
+        if mask_format is not None:
+            masks = [mask for masks in evaluation.masks for mask in masks]
+            MASK_FORMATS[mask_format](unfinished, samples, masks)
+        for name, sheet in evaluation.sheets.items():
             sheet.save(unfinished / f"{name}.png")

@@ -10,10 +10,11 @@ import numpy as np
 from .protocols import OURS, Protocol
 from .referring_iou.scores import (
     PRECISION_THRESHOLDS,
-    generalized_iou,
-    r_refcoco_iou,
-    ref_zom_iou,
-    referring_iou,
+    Ratio,
+    generalized_ratios,
+    r_refcoco_ratios,
+    ref_zom_ratios,
+    referring_ratios,
     sample_ious,
 )
 
@@ -101,20 +102,31 @@ class Tally:
         blanks = self.configuration != "generalized"
         return sample_ious(intersections, unions, areas, **self.flags, blanks=blanks)
 
+    def ratios(self, protocol: Protocol = OURS) -> dict[str, Ratio]:
+        """The papers' scores as ratios of sums over samples."""
+        intersections, unions, areas = self.pixels.T
+        if self.configuration == "r_refcoco":
+            return r_refcoco_ratios(intersections, unions, areas, self.ref_ids, **self.flags)
+        if self.configuration != "default":
+            compute = ref_zom_ratios if self.configuration == "ref_zom" else generalized_ratios
+            return compute(intersections, unions, areas, **self.flags)
+        intersections, unions = self._as_one_gets_them()
+        ratios = referring_ratios(intersections, unions)
+        if protocol.epsilon:
+            ious = intersections / (unions + protocol.epsilon)
+            ratios["miou"] = ratios["miou"]._replace(numerators=ious)
+            for threshold in PRECISION_THRESHOLDS if protocol.is_strict else ():
+                is_above = ious > np.float64(np.float32(threshold))
+                ratios[f"precision@{threshold}"] = ratios["miou"]._replace(numerators=is_above)
+        return ratios
+
+    def ratios_of(self, is_chosen: np.ndarray, protocol: Protocol = OURS) -> dict[str, Ratio]:
+        """Those of some samples; `samples` in them counts all."""
+        places = np.flatnonzero(is_chosen)
+        ratios = self.part(is_chosen).ratios(protocol)
+        return {name: ratio._replace(samples=places[ratio.samples]) for name, ratio in ratios.items()}
+
     def scores(self, protocol: Protocol = OURS) -> dict[str, float | None]:
         """The papers' scores, fractions; None where no sample counts."""
-        intersections, unions, areas = self.pixels.T
-        if self.configuration == "default":
-            intersections, unions = self._as_one_gets_them()
-            scores = referring_iou(intersections, unions)
-        elif self.configuration == "r_refcoco":
-            scores = r_refcoco_iou(intersections, unions, areas, self.ref_ids, **self.flags)
-        else:
-            compute = ref_zom_iou if self.configuration == "ref_zom" else generalized_iou
-            scores = compute(intersections, unions, areas, **self.flags)
-        if protocol.epsilon or protocol.is_strict:
-            ious = intersections / (unions + protocol.epsilon)
-            scores["miou"] = float(np.mean(ious))
-            for threshold in PRECISION_THRESHOLDS:
-                scores[f"precision@{threshold}"] = float(np.mean(ious > np.float64(np.float32(threshold))))
+        scores = {name: ratio.value for name, ratio in self.ratios(protocol).items()}
         return {name: None if np.isnan(value) else value for name, value in scores.items()}

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model with its processor, or as a pipeline, ready for inference; where the bundled model lies."""
 
+import hashlib
 import json
 import reprlib
 from collections.abc import Sequence
@@ -204,3 +205,13 @@ def check_tokenizer(name: str | Path, tokenizer: CLIPTokenizer) -> None:
     """ValueError for what transformers makes without a word where it gets no files: a tokenizer of two tokens."""
     if len(tokenizer) <= len({tokenizer.bos_token, tokenizer.eos_token}):
         raise ValueError(f"the tokenizer {str(name)!r} cannot be loaded: its files are neither here nor on the Hub.")
+
+
+def hash_weights(model: torch.nn.Module) -> str:
+    """SHA-256 of names, types, shapes and values of the weights as they are in memory, whatever files they are from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {str(values.dtype).removeprefix('torch.')} {list(values.shape)}\n".encode())
+        digest.update(values.view(torch.uint8).numpy() if values.ndim else values.view(1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..data.rows import SENTENCE_COLUMNS, check_sentence_ids
+
 
 class DrawnSentences(Dataset):
     """
@@ -36,4 +38,6 @@ class DrawnSentences(Dataset):
         if isinstance(sentences, str) or sentences is None or not len(sentences):
             return row  # for a collator of another kind, or for ours to refuse
         draws = np.random.default_rng((self.seed, int(self.epoch), index))
-        return {**row, "sentences": [row["sentences"][draws.integers(len(row["sentences"]))]]}
+        check_sentence_ids(sentences, row.get("sentence_ids", sentences))
+        drawn = draws.integers(len(sentences))
+        return {**row, **{name: [row[name][drawn]] for name in SENTENCE_COLUMNS if name in row}}

@@ -75,6 +75,7 @@ def test_every_way_to_give_a_mask_gives_its_row(folder):
     assert rows[1] == {
         **shared,
         "sentences": ["a triangle", "the small one"],
+        "sentence_ids": [2, 3],
         "ref_id": 2,
         "ann_id": 2,
         "image_id": 1,
@@ -85,6 +86,7 @@ def test_every_way_to_give_a_mask_gives_its_row(folder):
     assert rows[2] == {
         **shared,
         "sentences": ["it"],
+        "sentence_ids": [4],
         "ref_id": 3,
         "ann_id": 3,
         "image_id": 2,

@@ -28,6 +28,7 @@ def test_a_row_holds_every_field_of_its_object(tiny, root, load):
     assert row.pop("image").size == (width, height)
     assert row == {
         "sentences": ["the left one 1", "person 1"],
+        "sentence_ids": [0, 1],
         "ref_id": 1001,
         "ann_id": 101,
         "image_id": 1,

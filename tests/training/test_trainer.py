@@ -157,7 +157,8 @@ def test_sentences_are_drawn_from_seed_epoch_and_row_alone(start):
         torch.manual_seed(epoch)
         (sentence,) = first[several]["sentences"]
         assert second[several]["sentences"] == [sentence]
-        assert {**first[several], "sentences": None} == {**rows[several], "sentences": None}
+        drawn = {"sentences": None, "sentence_ids": None}
+        assert {**first[several], **drawn} == {**rows[several], **drawn}
         draws.add(sentence)
     assert draws == set(rows[several]["sentences"])
     assert first[several]["sentences"] != DrawnSentences(rows, 1)[several]["sentences"] or len(draws) > 1

@@ -8,13 +8,36 @@ where nothing was meant and nothing found).
 Where a sentence may mean nothing, two flags can stand beside the counts: `nothing_meant`, whether the data says so of
 a sample, by default where the reference has no pixel; and `nothing_found`, whether the model does, by default where
 the prediction has no pixel. Of a model with a head that says so, count masks as they came, and give the flags.
+
+Every score is a ratio of two sums. Functions called `..._ratios` give what is summed, for who draws samples anew or
+sums over some of them; those called `..._iou` the scores.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 
 PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 TARGET_PRECISION_THRESHOLDS = (0.7, 0.8, 0.9)  # of gRefCOCO
+
+
+class Ratio(NamedTuple):
+    """A score as a ratio of sums: numbers, one each per unit, and `samples`, which sample a unit is of.
+
+    A unit is a sample that the score is about, or a ref; that is of the first of its samples that the score is about.
+    """
+
+    numerators: np.ndarray
+    denominators: np.ndarray
+    samples: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """The score; nan without a unit, 0 if the denominators are."""
+        if not self.samples.size:
+            return float("nan")
+        return float(_divide(self.numerators.sum(), self.denominators.sum()))
 
 
 def count_pixels(prediction, reference) -> tuple[int, int, int]:
@@ -65,7 +88,13 @@ def referring_iou(intersections, unions) -> dict[str, float]:
     Returns `miou` (mean IoU of the samples), `oiou` (all intersections over all unions) and `precision@X` for X in
     0.5, 0.6 … 0.9 (share of the samples with IoU ≥ X), all in [0, 1].
     """
-    return _referring_iou(*_check_counts(intersections, unions))
+    return _values(referring_ratios(intersections, unions))
+
+
+def referring_ratios(intersections, unions) -> dict[str, Ratio]:
+    """Return the sums behind the scores of `referring_iou`, which has the same arguments."""
+    intersections, unions = _check_counts(intersections, unions)
+    return _referring_ratios(intersections, unions, np.arange(len(unions)))
 
 
 def generalized_iou(
@@ -86,16 +115,25 @@ def generalized_iou(
     others of which something is) and `target_precision@X` for X in 0.7, 0.8, 0.9 (share of the others with IoU ≥ X),
     all in [0, 1]; a score without a sample of its kind is nan.
     """
+    return _values(generalized_ratios(intersections, unions, reference_areas, nothing_found, nothing_meant))
+
+
+def generalized_ratios(
+    intersections, unions, reference_areas, nothing_found=None, nothing_meant=None
+) -> dict[str, Ratio]:
+    """Return the sums behind the scores of `generalized_iou`, which has the same arguments."""
     intersections, unions, _, is_found, is_meant = _read_generalized(
         intersections, unions, reference_areas, nothing_found, nothing_meant
     )
     ious = _generalized_ious(intersections, unions, is_found, is_meant)
+    samples = np.arange(len(ious))
+    of_nothing, of_something = np.flatnonzero(~is_meant), np.flatnonzero(is_meant)
     return {
-        "giou": float(np.mean(ious)),
-        "ciou": float(_divide(intersections.sum(), unions.sum())),
-        "n_acc": _share(~is_found[~is_meant]),
-        "t_acc": _share(is_found[is_meant]),
-        **{f"target_precision@{x}": _share(ious[is_meant] >= x) for x in TARGET_PRECISION_THRESHOLDS},
+        "giou": _mean(ious, samples),
+        "ciou": Ratio(intersections, unions, samples),
+        "n_acc": _mean(~is_found[of_nothing], of_nothing),
+        "t_acc": _mean(is_found[of_something], of_something),
+        **{f"target_precision@{x}": _mean(ious[of_something] >= x, of_something) for x in TARGET_PRECISION_THRESHOLDS},
     }
 
 
@@ -110,10 +148,19 @@ def ref_zom_iou(intersections, unions, reference_areas, nothing_found=None, noth
     Returns `miou`, `oiou` and `precision@X` of `referring_iou` over the samples that mean something, and `acc` (share
     of the others of which nothing is found), all in [0, 1]; a score without a sample of its kind is nan.
     """
+    return _values(ref_zom_ratios(intersections, unions, reference_areas, nothing_found, nothing_meant))
+
+
+def ref_zom_ratios(intersections, unions, reference_areas, nothing_found=None, nothing_meant=None) -> dict[str, Ratio]:
+    """Return the sums behind the scores of `ref_zom_iou`, which has the same arguments."""
     intersections, unions, _, is_found, is_meant = _blank(
         intersections, unions, reference_areas, nothing_found, nothing_meant
     )
-    return {**_referring_iou(intersections[is_meant], unions[is_meant]), "acc": _share(~is_found[~is_meant])}
+    of_nothing, of_something = np.flatnonzero(~is_meant), np.flatnonzero(is_meant)
+    return {
+        **_referring_ratios(intersections[of_something], unions[of_something], of_something),
+        "acc": _mean(~is_found[of_nothing], of_nothing),
+    }
 
 
 def r_refcoco_iou(
@@ -132,6 +179,13 @@ def r_refcoco_iou(
     not the IoU of a sentence but the sum of those of its ref up to it, as the released code does. All are in [0, 1],
     and nan where there is nothing to take a mean of.
     """
+    return _values(r_refcoco_ratios(intersections, unions, reference_areas, ref_ids, nothing_found, nothing_meant))
+
+
+def r_refcoco_ratios(
+    intersections, unions, reference_areas, ref_ids, nothing_found=None, nothing_meant=None
+) -> dict[str, Ratio]:
+    """Return the sums behind the scores of `r_refcoco_iou`, which has the same arguments."""
     intersections, unions, _, is_found, is_meant = _blank(
         intersections, unions, reference_areas, nothing_found, nothing_meant
     )
@@ -149,25 +203,36 @@ def r_refcoco_iou(
     ious_of_refs = sum_by_ref(np.where(is_meant, ious, 0))[has_true] / num_true[has_true]
     right_of_refs = sum_by_ref(~is_found & ~is_meant)[has_false] / num_false[has_false]
     robust_of_refs = _divide(sum_by_ref(intersections)[has_true], sum_by_ref(unions)[has_true])
+    first_true, first_false = (
+        np.flatnonzero(is_of)[np.unique(refs[is_of], return_index=True)[1]] for is_of in (is_meant, ~is_meant)
+    )
     in_order = np.flatnonzero(is_meant)[np.argsort(refs[is_meant], kind="stable")]
     ious_by_ref = np.split(ious[in_order], np.cumsum(num_true.astype(np.int64))[:-1])
     sums = np.concatenate([np.cumsum(ious_of_ref) for ious_of_ref in ious_by_ref])
     return {
-        **_referring_iou(intersections[is_meant], unions[is_meant]),
-        "miou": _share(ious_of_refs),
-        "mrr": _share(right_of_refs),
-        "riou": _share(robust_of_refs),
-        **{f"released_precision@{x}": _share(sums >= x) for x in PRECISION_THRESHOLDS},
+        **_referring_ratios(intersections[is_meant], unions[is_meant], np.flatnonzero(is_meant)),
+        "miou": _mean(ious_of_refs, first_true),
+        "mrr": _mean(right_of_refs, first_false),
+        "riou": _mean(robust_of_refs, first_true),
+        **{f"released_precision@{x}": _mean(sums >= x, in_order) for x in PRECISION_THRESHOLDS},
     }
 
 
-def _referring_iou(intersections: np.ndarray, unions: np.ndarray) -> dict[str, float]:
+def _referring_ratios(intersections: np.ndarray, unions: np.ndarray, samples: np.ndarray) -> dict[str, Ratio]:
     ious = _divide(intersections, unions)
     return {
-        "miou": _share(ious),
-        "oiou": float(_divide(intersections.sum(), unions.sum())) if ious.size else float("nan"),
-        **{f"precision@{threshold}": _share(ious >= threshold) for threshold in PRECISION_THRESHOLDS},
+        "miou": _mean(ious, samples),
+        "oiou": Ratio(intersections, unions, samples),
+        **{f"precision@{threshold}": _mean(ious >= threshold, samples) for threshold in PRECISION_THRESHOLDS},
     }
+
+
+def _mean(values: np.ndarray, samples: np.ndarray) -> Ratio:
+    return Ratio(values, np.ones(len(samples), dtype=np.int64), samples)
+
+
+def _values(ratios: dict[str, Ratio]) -> dict[str, float]:
+    return {name: ratio.value for name, ratio in ratios.items()}
 
 
 def _read_generalized(intersections, unions, reference_areas, nothing_found, nothing_meant) -> list[np.ndarray]:
@@ -258,8 +323,3 @@ def _check_counts(intersections, unions, reference_areas=None) -> list[np.ndarra
 def _divide(intersections, unions):
     """Divide in float64; an empty union gives 0."""
     return np.where(unions > 0, intersections / np.maximum(unions, 1), 0.0)
-
-
-def _share(values: np.ndarray) -> float:
-    """The mean; nan of nothing."""
-    return float(np.mean(values)) if values.size else float("nan")
