@@ -38,6 +38,7 @@ NAVIGATION = {
         "docs/fusion",
         "docs/idioms",
         "docs/evaluation",
+        "docs/profile",
         "remamber_hf/evaluation/referring_iou/README",
     ],
     "Machine": ["docs/backends", "docs/gpu", "benchmarks/README"],

@@ -87,8 +87,8 @@ def register_backward(scan_op: CustomOpDef, backward_op: CustomOpDef) -> None:
 # --------------------------------------------------------------------------------------------------------- arithmetic
 
 Shape = Sequence[int]
-# Of a step of a channel: for each state 9 of the recurrence, decay, input and output (Mamba's issue 110, and so VMamba,
-# arXiv 2401.10166, appendix); and a multiplication and an addition for the skip.
+# Of a step of a channel: for each state 9 of the recurrence, decay, input and output (Mamba's issue 110, and so
+# VMamba, arXiv 2401.10166, appendix); and a multiplication and an addition for the skip.
 RECURRENCE_FLOPS, SKIP_FLOPS = 9, 2
 
 

@@ -128,7 +128,9 @@ class Arithmetic:
     def flops(self, module: nn.Module) -> int:
         """Of a module with what is in it. One that is no call of its own, such as a list, has the calls in it."""
         inside = self._inside(module, self.counts)
-        return sum(count for name, count in inside.items() if not any(name.startswith(f"{other}.") for other in inside))
+        return sum(
+            count for name, count in inside.items() if not any(name.startswith(f"{other}.") for other in inside)
+        )
 
     def macs(self, module: nn.Module) -> int:
         """Likewise."""
@@ -139,7 +141,7 @@ class Arithmetic:
 
 
 def recurrence_flops(scan: Any, counts: dict[Any, int]) -> int:
-    """The recurrence's share in what a scan module calls: with it an operator has the skip, and of a map the time step."""
+    """Of the operations that a scan module calls, those of the recurrence: skips and time steps are in them too."""
     rank, recurrence = scan.dt_proj_weight.shape[-1], RECURRENCE_FLOPS * scan.A_log.shape[-1]
     total = 0
     for operator, flops in counts.items():

@@ -159,8 +159,8 @@ def measure_model(config: PreTrainedConfig, workload: Workload, device: torch.de
     Time and memory of a model with random weights, whose values do not matter; for a process that did nothing else.
 
     Returns:
-        "milliseconds" of a pass, → "q1", "median", "q3"; "pictures_per_second"; "peak_mib", maybe None; and how it ran:
-        "threads", "scan_backend".
+        "milliseconds" of a pass, → "q1", "median", "q3"; "pictures_per_second"; "peak_mib", maybe None; and how it
+        ran: "threads", "scan_backend".
     """
     logging.set_verbosity_error()
     keep_freed_memory()

@@ -63,6 +63,7 @@ from .saved_state import (
     settings_of,
     word,
 )
+from .start import freeze_parts
 from .step_hooks import StepHooks
 from .sync_batch_norm import synchronize_batch_norm
 
@@ -147,14 +148,7 @@ class ReferringSegmentationTrainer(Trainer):
 
     def _prepare_to_train(self, model: nn.Module):
         """What the arguments ask of a model, before its first step."""
-        parts = model_parts(model)
-        lacking = set(self.args.freeze) - set(parts)
-        if lacking:
-            raise ValueError(f"freeze names {', '.join(lacking)}, which this model does not have; leave it out.")
-        if set(self.args.freeze) == set(parts):
-            raise ValueError("freeze names every part; leave out what is to be trained.")
-        for part in self.args.freeze:
-            parts[part].requires_grad_(False)
+        freeze_parts(model, self.args.freeze)
         if self.args.sync_batch_norm and self.args.world_size > 1:
             synchronize_batch_norm(model)
 
