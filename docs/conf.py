@@ -39,6 +39,7 @@ NAVIGATION = {
         "docs/idioms",
         "docs/evaluation",
         "docs/paper",
+        "docs/profile",
         "remamber_hf/evaluation/referring_iou/README",
     ],
     "Machine": ["docs/backends", "docs/gpu", "benchmarks/README"],

@@ -12,6 +12,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import set_seed
 
+from .inference.cost import count_parameters
 from .inference.image_backend import image_backend
 from .processing_remamber import ReMamberProcessor
 from .training.arguments import DataArguments, ReMamberTrainingArguments
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
             is_resumed=trainer.checkpoint is not None,
             steps=trainer.state.global_step,
             epochs=trainer.state.epoch,
-            num_parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+            num_parameters=count_parameters([trainer.model])[0],
         )
         write_model_card(config, processor, run, training_arguments)
         print(f"written: {training_arguments.output_dir}")

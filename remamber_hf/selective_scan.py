@@ -382,8 +382,7 @@ class ScanBackend:
     `why_not` says why it cannot run on a device, or returns an empty string; it fetches nothing. `device_type` is the
     device that it is for, `None` for any; `is_float64` says whether it computes float64 in float64; `automatic` has
     the operations for which "auto" may take it. `other_devices` are types of devices for which it is too. `fetch` gets
-    what it runs before its first call, from wherever that is, and says why it is not to be had. `is_counted` says
-    whether PyTorch's `FlopCounterMode` counts its recurrence: it does where that is an operator of ours.
+    what it runs before its first call, from wherever that is, and says why it is not to be had.
     """
 
     selective_scan: Callable[..., torch.Tensor]
@@ -394,7 +393,6 @@ class ScanBackend:
     automatic: tuple[str, ...] = ("selective_scan", "cross_selective_scan")
     other_devices: tuple[str, ...] = ()
     fetch: Callable[[], str] = lambda: ""
-    is_counted: bool = True
 
 
 def _why_not_mamba_ssm(device: torch.device) -> str:
@@ -434,7 +432,6 @@ BACKENDS = {
         _why_not_mamba_ssm,
         "cuda",
         is_float64=False,
-        is_counted=False,
     ),
     # The same kernel without a compiler. Whoever installs `kernels` says so that code may come from the Hub.
     "kernels": ScanBackend(
@@ -445,12 +442,9 @@ BACKENDS = {
         is_float64=False,
         other_devices=("xpu",),
         fetch=lambda: _fetch_mamba_ssm()[1],
-        is_counted=False,
     ),
     "torch": ScanBackend(selective_scan_torch, cross_selective_scan_torch, lambda device: ""),
-    "reference": ScanBackend(
-        selective_scan_reference, cross_selective_scan_reference, lambda device: "", is_counted=False
-    ),
+    "reference": ScanBackend(selective_scan_reference, cross_selective_scan_reference, lambda device: ""),
 }
 
 

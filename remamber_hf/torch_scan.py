@@ -87,6 +87,9 @@ def register_backward(scan_op: CustomOpDef, backward_op: CustomOpDef) -> None:
 # --------------------------------------------------------------------------------------------------------- arithmetic
 
 Shape = Sequence[int]
+# Of a step of a channel: for each state 9 of the recurrence, decay, input and output (Mamba's issue 110, and so
+# VMamba, arXiv 2401.10166, appendix); and a multiplication and an addition for the skip.
+RECURRENCE_FLOPS, SKIP_FLOPS = 9, 2
 
 
 def register_flops(scan_op: CustomOpDef, backward_op: CustomOpDef, formula: Callable[..., int]) -> None:
@@ -108,13 +111,8 @@ def register_flops(scan_op: CustomOpDef, backward_op: CustomOpDef, formula: Call
 
 
 def selective_scan_flops(u: Shape, delta: Shape, A: Shape, *others: Any) -> int:
-    """
-    Operations of `selective_scan`, by the shapes of its arguments; a multiplication and an addition are two.
-
-    A step of a channel takes 9 for each state, decay, input and output (Mamba's issue 110, and so VMamba, arXiv
-    2401.10166, appendix), and 2 for the skip.
-    """
-    return math.prod(u) * (9 * A[-1] + 2)
+    """Operations of `selective_scan`, by the shapes of its arguments; a multiplication and an addition are two."""
+    return math.prod(u) * (RECURRENCE_FLOPS * A[-1] + SKIP_FLOPS)
 
 
 def cross_selective_scan_flops(x: Shape, projections: Shape, dt_proj_weight: Shape, *others: Any) -> int:
@@ -125,7 +123,7 @@ def cross_selective_scan_flops(x: Shape, projections: Shape, dt_proj_weight: Sha
     """
     num_directions, channels, rank = dt_proj_weight
     state_size = (projections[-1] - rank) // 2
-    return math.prod(x[:3]) * channels * num_directions * (2 * rank + 9 * state_size + 2)
+    return math.prod(x[:3]) * channels * num_directions * (2 * rank + RECURRENCE_FLOPS * state_size + SKIP_FLOPS)
 
 
 # --------------------------------------------------------------------------------------------------------- in blocks

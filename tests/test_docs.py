@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""The pages in docs/: the index names each, links lead somewhere; the snippets of six of them run.
+"""The pages in docs/: the index names each, links lead somewhere; the snippets of seven of them run.
 
 The snippets of the other pages run in the tests of what they are about.
 """
@@ -74,6 +74,14 @@ def test_the_snippets_about_nothing_one_or_many_run(clone):
     assert namespace["model"].config.predicts_presence and namespace["loss"].isfinite()
     assert [tuple(mask.shape) for mask in namespace["masks"]] == [(480, 480)] * 2
     assert (clone / "build" / "tells.png").is_file()
+
+
+def test_the_snippets_about_efficiency_run(clone):
+    namespace = run_page("profile.md")
+    whole = namespace["parts"]["whole"]
+    assert whole["trained"] < whole["parameters"]
+    assert (clone / "build" / "efficiency.tex").read_text(encoding="utf-8").count(r"\toprule") == 2
+    assert (clone / "build" / "efficiency.csv").is_file()
 
 
 def test_the_snippets_about_conversion_run(clone):

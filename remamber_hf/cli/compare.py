@@ -13,7 +13,8 @@ from ..evaluation.comparison import read_entries
 from ..evaluation.contrast import draw_contrast
 from ..evaluation.samples import PARTS
 from ..files import save_picture
-from .table import Format, Models, Output, Scores, check_format, check_output, names_of, write
+from .options import Output, check_output
+from .table import Format, Models, Scores, check_format, names_of, write
 
 
 By = Annotated[str, typer.Option(help=f"Parts of a split, names with commas between: {', '.join(PARTS)}; or none.")]

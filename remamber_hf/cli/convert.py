@@ -2,23 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `remamber convert`."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..convert_checkpoint import CLIP_TOKENIZER, convert_checkpoint
-
-
-def read_size(text: str | None) -> int | list[int] | None:
-    """SIDE or HEIGHTxWIDTH as numbers."""
-    if text is None:
-        return None
-    if not re.fullmatch(r"\d{1,6}(x\d{1,6})?", text):
-        raise ValueError(f"--image_size is {text!r}; give a side or a height and width in pixels, as 224 or 480x640.")
-    sides = [int(side) for side in text.split("x")]
-    return sides[0] if len(sides) == 1 else sides
+from .options import read_size
 
 
 def convert(
@@ -46,7 +36,10 @@ def convert(
 
     The kind is recognised from the tensors; nothing in the file is executed.
     """
-    places: dict[str, Any] = {"image_size": read_size(image_size), "class_token": class_token}
+    places: dict[str, Any] = {
+        "image_size": None if image_size is None else read_size(image_size),
+        "class_token": class_token,
+    }
     model = convert_checkpoint(checkpoint, output_dir, tokenizer, use_ema=ema, **places)
     head = getattr(model.config, "mask_head", None)
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6

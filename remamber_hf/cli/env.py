@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""The command `remamber env`: the facts of `inference/environment.py`, or of a model, as tables or JSON."""
+"""The command `remamber env`: the facts of `inference/environment.py`, as tables or JSON."""
 
 import json
 from typing import Annotated, Any
@@ -11,29 +11,13 @@ from rich.text import Text
 
 from ..inference.devices import DEVICES
 from ..inference.environment import describe_environment
-from .cost import show_cost
-from .options import Device, make_console
+from .options import make_console
 
 
 def env(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, as for a report of a bug.")] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Show parameters, FLOPs and time of a model instead, part by part: a folder, a Hub name, a "
-            "config.json or a training recipe. Weights are not read."
-        ),
-    ] = None,
-    image_size: Annotated[
-        int, typer.Option("--image_size", "--image-size", help="Side of the picture for --model, in pixels.")
-    ] = 480,
-    device: Device = "auto",
-    is_timed: Annotated[bool, typer.Option("--time/--no-time", help="Whether --model takes the time.")] = True,
 ) -> None:
     """Show versions, the scan backends that can run here, how to get the others, and what `auto` takes."""
-    if model is not None:
-        show_cost(model, image_size, device, is_timed, as_json)
-        return
     environment = describe_environment()
     if as_json:
         print(json.dumps(environment, indent=2))

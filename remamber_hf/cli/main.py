@@ -61,6 +61,11 @@ COMMANDS = {
         "table",
         "Make a paper's table of saved results and published ones: Markdown, LaTeX or CSV.",
     ),
+    "profile": Command(
+        "profile",
+        "profile",
+        "Show a model's parameters, FLOPs, latency and memory, at one size of the picture or several.",
+    ),
     "env": Command(
         "env",
         "env",

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options that several commands have, and where they print tables."""
 
+import os
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..files import make_whole_file
 from ..inference.devices import DEVICES, DTYPES
 from .main import ARGUMENTS
 
@@ -36,6 +39,39 @@ def command_line(context: typer.Context | None) -> str | None:
     return None if arguments is None else shlex.join(["remamber", *arguments])
 
 
+def read_size(text: str) -> int | list[int]:
+    """SIDE or HEIGHTxWIDTH as numbers."""
+    if not re.fullmatch(r"\d{1,6}(x\d{1,6})?", text, re.ASCII):
+        raise ValueError(f"--image_size is {text!r}; give a side or a height and width in pixels, as 224 or 480x640.")
+    sides = [int(side) for side in text.split("x")]
+    return sides[0] if len(sides) == 1 else sides
+
+
+def check_output(output: Path | None) -> None:
+    """ValueError or PermissionError where no file can be written: before hours of work, not after."""
+    if output is None:
+        return
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder; give the name of a file.")
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{above} is a file where a folder is needed; give another.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(f"{above} is a folder that this user may not write to; give another.")
+
+
+def write_text(text: str, output: Path | None) -> None:
+    """Print a text, or write it to a file that is there whole or not at all."""
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with make_whole_file(output) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    typer.echo(f"written: {output}")
+
+
+Output = Annotated[Path | None, typer.Option(help="File to write.", show_default="to the terminal")]
 DataDir = Annotated[
     Path,
     typer.Option("--data_dir", "--data-dir", help="Folder of the data sets and the pictures, or of your own data."),

@@ -9,7 +9,7 @@ import typer
 
 from ..evaluation.comparison import ALL, make_paper_table, read_entries
 from ..evaluation.tables import TABLE_FORMATS, Table
-from ..files import make_whole_file
+from .options import Output, check_output, write_text
 
 
 Models = Annotated[
@@ -23,7 +23,6 @@ Scores = Annotated[
     typer.Option(help=f"Such as oiou,miou; names of results.json, or {ALL}.", show_default="those that papers print"),
 ]
 Format = Annotated[str, typer.Option(help=f"One of {', '.join(TABLE_FORMATS)}; LaTeX needs the package booktabs.")]
-Output = Annotated[Path | None, typer.Option(help="File to write.", show_default="to the terminal")]
 
 
 def table(
@@ -53,23 +52,10 @@ def check_format(format: str) -> None:
         raise ValueError(f"--format is {format!r}; choose one of {', '.join(TABLE_FORMATS)}.")
 
 
-def check_output(output: Path | None) -> None:
-    """ValueError where no file can be written."""
-    if output is not None and output.is_dir():
-        raise ValueError(f"{output} is a folder; give the name of a file.")
-
-
 def names_of(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
 def write(table: Table, format: str, output: Path | None) -> None:
     """Print a table, or write it to a file that is there whole or not at all."""
-    text = TABLE_FORMATS[format](table)
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with make_whole_file(output) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-    typer.echo(f"written: {output}")
+    write_text(TABLE_FORMATS[format](table), output)

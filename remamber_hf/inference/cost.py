@@ -1,27 +1,35 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What a model costs: the parameters and the arithmetic of its parts, and the time that a picture takes.
+What a model costs on any machine: the parameters and the arithmetic of its parts.
 
-A multiplication and an addition are two operations. Counted are matrix products, convolutions, attention and scans, as
-PyTorch's `FlopCounterMode` has them with the formulas in `torch_scan.py`; other elementwise arithmetic is not.
+Counted are matrix products, convolutions, attention and scans, as PyTorch's `FlopCounterMode` has them with the
+formulas in `torch_scan.py`; other elementwise arithmetic, norms and resizes are not. In FLOPs a multiplication and an
+addition are two operations. In MACs they are one, and the nine operations of a scan's recurrence count whole: so does
+VMamba's code, with fvcore, for what its tables call FLOPs.
 """
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
 
-from ..configuration_remamber import ReMamberConfig, vision_config_of
-from ..modeling_remamber import ReMamberForImageSegmentation
-from ..selective_scan import BACKENDS, fastest_backend
+from ..configuration_remamber import ReMamberConfig, VMambaConfig, vision_config_of
+from ..configuration_vim import VimConfig
+from ..messages import describe
+from ..torch_scan import RECURRENCE_FLOPS, SKIP_FLOPS
+
+
+META = torch.device("meta")
+
+
+# ------------------------------------------------------------------------------------------------------------- parts
 
 
 def find_remamber(model: nn.Module) -> Any:
@@ -30,10 +38,13 @@ def find_remamber(model: nn.Module) -> Any:
     ValueError if there is none.
     """
     for module in model.modules():
-        if getattr(getattr(module, "config", None), "model_type", None) == ReMamberConfig.model_type:
-            if hasattr(module, "mask_head"):
-                return module
+        if model_type(module) == ReMamberConfig.model_type and hasattr(module, "mask_head"):
+            return module
     raise ValueError(f"The model is a {type(model).__name__}; give a ReMamberForImageSegmentation.")
+
+
+def model_type(module: nn.Module) -> str | None:
+    return getattr(getattr(module, "config", None), "model_type", None)
 
 
 def model_parts(model: nn.Module) -> dict[str, nn.Module]:
@@ -53,117 +64,206 @@ def model_parts(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def count_parts(model: nn.Module, image_size: int = 480) -> dict[str, dict[str, int]]:
+def find_parts(model: nn.Module) -> tuple[Any, dict[str, nn.Module]]:
     """
-    Parameters of each part, and operations for one picture with one expression, ready for JSON.
+    Configuration and parts of the ReMamber, VMamba or Vim that `model` is or holds; ValueError if there is none.
 
-    Nothing is computed, for PyTorch's meta device has shapes only. So the weights may be on it too, or anywhere, and
-    the count is the same on every machine and with every backend. On a CPU in float32 the Conv head does less than is
-    counted: it convolves before it resizes.
+    Those of a VMamba are its stem and stages, of a Vim embeddings, layers and norm; and the layers of a classifier.
+    """
+    models = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    types = [model_type(module) for module in models]
+    if ReMamberConfig.model_type in types:
+        return find_remamber(model).config, model_parts(model)
+    backbones = (VMambaConfig.model_type, VimConfig.model_type)
+    found: Any = next((module for module in models if model_type(module) in backbones), None)
+    if found is None:
+        raise ValueError(f"The model is a {type(model).__name__}; give a ReMamber, a VMamba or a Vim.")
+    parts: dict[str, nn.Module] = {}
+    for name, child in chain(found.base_model.named_children(), found.named_children()):
+        if name == "stages":
+            parts |= {f"stage{number}": stage for number, stage in enumerate(child, start=1)}
+        elif child is not found.base_model:
+            parts[name] = child
+    return found.config, parts
+
+
+# --------------------------------------------------------------------------------------------------------- parameters
+
+
+def count_parameters(modules: Iterable[nn.Module]) -> tuple[int, int]:
+    """Parameters of some modules, each once, and how many of them are trained."""
+    parameters = {parameter for module in modules for parameter in module.parameters()}
+    trained = (parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in parameters), sum(trained)
+
+
+# --------------------------------------------------------------------------------------------------------- arithmetic
+
+
+class Arithmetic:
+    """
+    The operations of one forward pass in evaluation, module by module.
+
+    It is made on the meta device, which has shapes and no values: so nothing is computed, the model may be anywhere,
+    and the count is the same on every machine and with every backend. It is of the layers as drawn: on a CPU in
+    float32 the Conv head convolves before it resizes, which is less. The pass leaves no trace in the model.
+    """
+
+    def __init__(self, model: nn.Module, inputs: dict[str, Any]):
+        tensors = chain(model.named_parameters(), model.named_buffers())
+        weights = {name: tensor.to(META) for name, tensor in tensors}
+        inputs = {name: value.to(META) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+        with torch.no_grad(), drawn(model), FlopCounterMode(display=False) as counter:
+            functional_call(model, weights, (), inputs)
+        root = type(model).__name__
+        counts = counter.get_flop_counts()
+        self.names = {module: f"{root}.{name}".rstrip(".") for name, module in model.named_modules()}
+        self.counts = {name: sum(counts[name].values()) for name in self.names.values() if name in counts}
+        self.recurrences = {
+            name: recurrence_flops(module, counts[name])
+            for module, name in self.names.items()
+            if hasattr(module, "A_log") and name in counts
+        }
+
+    def flops(self, module: nn.Module) -> int:
+        """Of a module with what is in it. One that is no call of its own, such as a list, has the calls in it."""
+        inside = self._inside(module, self.counts)
+        return sum(
+            count for name, count in inside.items() if not any(name.startswith(f"{other}.") for other in inside)
+        )
+
+    def macs(self, module: nn.Module) -> int:
+        """Likewise."""
+        return (self.flops(module) + sum(self._inside(module, self.recurrences).values())) // 2
+
+    def _inside(self, module: nn.Module, counts: dict[str, int]) -> dict[str, int]:
+        return {name: count for name, count in counts.items() if f"{name}.".startswith(f"{self.names[module]}.")}
+
+
+def recurrence_flops(scan: Any, counts: dict[Any, int]) -> int:
+    """Of the operations that a scan module calls, those of the recurrence: skips and time steps are in them too."""
+    rank, recurrence = scan.dt_proj_weight.shape[-1], RECURRENCE_FLOPS * scan.A_log.shape[-1]
+    total = 0
+    for operator, flops in counts.items():
+        if "selective_scan" in operator.__name__:
+            step = recurrence + SKIP_FLOPS + (2 * rank if "cross" in operator.__name__ else 0)
+            total += flops * recurrence // step
+    return total
+
+
+@contextmanager
+def drawn(model: nn.Module) -> Iterator[None]:
+    """`model` in evaluation mode, scans and convolutions as operations that are counted; then all is as before."""
+    before = [
+        (module, name, getattr(module, name), value)
+        for module in model.modules()
+        for name, value in (("training", False), ("scan_backend", "torch"), ("conv_backend", "torch"))
+        if hasattr(module, name)
+    ]
+    try:
+        for module, name, _, value in before:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value, _ in before:
+            setattr(module, name, value)
+
+
+def count_parts(
+    model: nn.Module, image_size: int | tuple[int, int] = 480, num_expressions: int = 1
+) -> dict[str, dict[str, int]]:
+    """
+    Parameters of each part, and operations for one picture with its expressions, ready for JSON; see `Arithmetic`.
 
     Args:
-        model: a [`ReMamberForImageSegmentation`], however it is wrapped.
-        image_size: side of the picture in pixels.
+        model: a ReMamber, a VMamba or a Vim, however it is wrapped.
+        image_size: side of the picture, or its height and width, in pixels.
+        num_expressions: about the picture; not read for a VMamba or a Vim.
 
     Returns:
-        "text_encoder", "backbone", "fusion", "mask_head", maybe "presence_head", and "whole", their sum, each →
-        "parameters", "flops".
+        of a ReMamber "text_encoder", "backbone", "fusion", "mask_head", maybe "presence_head", of others what
+        `find_parts` has, and "whole", their sum, each → "parameters", "trained" of them, "flops", "macs".
 
     Raises:
         ValueError: if it is another model, or there is no such picture.
     """
-    if not isinstance(image_size, int) or image_size < 1:
-        raise ValueError(f"image_size is {image_size!r}; give a number of pixels, at least 1.")
-    parts: dict[str, nn.Module] = {**model_parts(model), "whole": model}
-    device = torch.device("meta")
-    weights = {name: tensor.to(device) for name, tensor in chain(model.named_parameters(), model.named_buffers())}
-    inputs = make_inputs(find_remamber(model).config, image_size, device)
-    with torch.no_grad(), counting(model, device) as counter:
-        functional_call(model, weights, (), inputs)
-    names = {part: name for name, part in model.named_modules()}
-    return {
-        part: {
-            "parameters": sum(parameter.numel() for parameter in module.parameters()),
-            "flops": module_flops(counter, ".".join(filter(None, (type(model).__name__, names[module])))),
+    config, parts = find_parts(model)
+    counts = Arithmetic(model, make_inputs(config, image_size, META, num_expressions=num_expressions))
+    costs = {}
+    for name, part in {**parts, "whole": model}.items():
+        parameters, trained = count_parameters([part])
+        costs[name] = {
+            "parameters": parameters,
+            "trained": trained,
+            "flops": counts.flops(part),
+            "macs": counts.macs(part),
         }
-        for part, module in parts.items()
-    }
+    return costs
 
 
-def module_flops(counter: FlopCounterMode, name: str) -> int:
+def make_inputs(
+    config: Any,
+    image_size: int | tuple[int, int],
+    device: torch.device,
+    batch_size: int = 1,
+    num_expressions: int = 1,
+) -> dict[str, torch.Tensor]:
     """
-    Operations of the module that `counter` knows as `name`, and of what is in it.
+    Pictures of noise and, for a ReMamber, expressions about each, of as many tokens as the model reads.
 
-    One that is no call of its own, such as a list, takes what the outermost calls in it do.
+    Raises:
+        ValueError: if there is no such picture.
     """
-    counts = {
-        path: sum(flops.values())
-        for path, flops in counter.get_flop_counts().items()
-        if f"{path}.".startswith(f"{name}.")
-    }
-    return sum(flops for path, flops in counts.items() if not any(path.startswith(f"{other}.") for other in counts))
+    sides = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise ValueError(f"image_size is {describe(image_size)}; give a number of pixels, at least 1, or two.")
+    is_remamber = config.model_type == ReMamberConfig.model_type
+    num_channels = vision_config_of(config).num_channels if is_remamber else config.num_channels
+    generator = None if device.type == "meta" else torch.Generator(device).manual_seed(0)
+    pixel_values = torch.randn(batch_size, num_channels, *sides, device=device, generator=generator)
+    if not is_remamber:
+        return {"pixel_values": pixel_values}
+    tokens = torch.zeros(batch_size * num_expressions, config.text_length, dtype=torch.int64, device=device)
+    inputs = {"pixel_values": pixel_values, "input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    if num_expressions > 1:
+        inputs["image_index"] = torch.arange(batch_size, device=device).repeat_interleave(num_expressions)
+    return inputs
 
 
-def count_forward(model: nn.Module, inputs: dict[str, Any]) -> int:
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+def count_training_step(model: nn.Module, inputs: dict[str, Any]) -> int:
     """
-    Operations of a forward pass where the model and its `inputs` are.
+    Operations of a forward and a backward pass in which all is computed once, as without gradient checkpointing.
 
-    The pass is one of evaluation and leaves no trace in the model. PyTorch has no formula for attention on a CPU.
-    """
-    with torch.no_grad(), counting(model, next(model.parameters()).device) as counter:
-        model(**inputs, return_dict=True)
-    return counter.get_total_flops()
-
-
-@contextmanager
-def counting(model: nn.Module, device: torch.device) -> Iterator[FlopCounterMode]:
-    """Counts, `model` being in evaluation mode and its scans on backends that are counted; then all is as before."""
-    modes = [(module, module.training) for module in model.modules()]
-    found: list[Any] = [module for module in model.modules() if hasattr(module, "scan_backend")]  # SS2D, of any copy
-    scans = [(module, module.scan_backend) for module in found]
-    try:
-        model.eval()
-        for scan, name in scans:
-            scan.scan_backend = counted_backend(name, device)
-        with FlopCounterMode(display=False) as counter:
-            yield counter
-    finally:
-        for scan, name in scans:
-            scan.scan_backend = name
-        for module, mode in modes:
-            module.training = mode
-
-
-def counted_backend(name: str, device: torch.device) -> str:
-    """The backend called `name`, if what it stands for on `device` is counted; or else "torch", which is anywhere."""
-    operations = ("selective_scan", "cross_selective_scan")
-    meant = [fastest_backend(device.type, operation=each)[0] for each in operations] if name == "auto" else [name]
-    is_counted = all(BACKENDS[each].is_counted and not BACKENDS[each].why_not(device) for each in meant)
-    return name if is_counted else "torch"
-
-
-def make_inputs(config: ReMamberConfig, image_size: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """A grey picture and an expression of as many tokens as the model reads."""
-    tokens = torch.zeros(1, config.text_length, dtype=torch.int64, device=device)
-    pixel_values = torch.zeros(1, vision_config_of(config).num_channels, image_size, image_size, device=device)
-    return {"pixel_values": pixel_values, "input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-
-
-def time_picture(model: ReMamberForImageSegmentation, image_size: int = 480, num_runs: int = 5) -> float:
-    """
-    Time of a picture with an expression in ms, where the model is: median of `num_runs` passes after one to warm up.
+    A backward pass takes what the forward pass does once for the gradients of weights, and once for those of what they
+    are applied to. A part whose weights are frozen has none of the first, and where nothing before it is trained, none
+    of the second. Where a part is trained in part, as by adapters, the first is taken for the trained share of its
+    weights.
 
     Args:
-        model: in evaluation mode.
-        image_size: side of the picture in pixels.
+        model: is or holds a [`ReMamberForImageSegmentation`]; weights with `requires_grad` are trained.
+        inputs: of its forward pass, on any device.
+
+    Raises:
+        ValueError: if it is another model.
+        RuntimeError, TypeError: if code around the model wants the values of tensors, see `Arithmetic`.
     """
-    inputs = make_inputs(model.config, image_size, model.device)
-    times = []
-    with torch.inference_mode():
-        for _ in range(1 + num_runs):
-            start = time.perf_counter()
-            model(**inputs)
-            if model.device.type != "cpu":
-                torch.accelerator.synchronize()
-            times.append(1000 * (time.perf_counter() - start))
-    return median(times[1:])
+    counts, whole = Arithmetic(model, inputs), find_remamber(model)
+    backbone, fusions = whole.remamber.backbone, whole.remamber.fusions
+    groups: list[list[nn.Module]] = [[whole.remamber.text_encoder], [backbone.stem, backbone.stages[0].blocks]]
+    for index, (stage, fusion) in enumerate(zip(backbone.stages, fusions)):
+        groups += [[stage.blocks]] if index else []
+        groups += [[fusion], [stage.downsample]]
+    groups += [[whole.mask_head], [] if whole.presence_head is None else [whole.presence_head]]
+    backward, grouped, is_trained_before = 0, 0, False
+    for index, modules in enumerate(groups):
+        flops = sum(map(counts.flops, modules))
+        parameters, trained = count_parameters(modules)
+        is_fed = index > 1 and is_trained_before  # the first two read the text and the picture themselves
+        backward += flops * (is_fed or trained > 0) + (flops * trained // parameters if trained else 0)
+        grouped += flops
+        is_trained_before |= trained > 0
+    forward = counts.flops(model)
+    return forward + backward + 2 * (forward - grouped)  # around the parts is what a user put there, to be trained

@@ -5,6 +5,7 @@
 import hashlib
 import json
 import reprlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def load_model(
 
 def load_config(name: str | Path, *, revision: str = "main", token: str | bool | None = None) -> ReMamberConfig:
     """
-    Load the configuration of a model.
+    Load the configuration of a ReMamber.
 
     Args:
         name, revision, token: as `load_model` takes them; or the path of a config.json.
@@ -110,6 +111,18 @@ def load_config(name: str | Path, *, revision: str = "main", token: str | bool |
     Raises:
         ValueError: if there is none, or it is of another model, or of adapters.
     """
+    config: Any = load_config_of((ReMamberConfig,), name, revision=revision, token=token)
+    return config
+
+
+def load_config_of(
+    classes: Sequence[type[PreTrainedConfig]],
+    name: str | Path,
+    *,
+    revision: str = "main",
+    token: str | bool | None = None,
+) -> PreTrainedConfig:
+    """Likewise, of a model of one of several kinds."""
     name = find_model(name)
     place: dict[str, Any] = {"revision": revision, "token": token}
     try:
@@ -125,14 +138,16 @@ def load_config(name: str | Path, *, revision: str = "main", token: str | bool |
         if not fields:
             raise ValueError("it has no config.json, or an empty one.")
         model_type = fields.get("model_type")
-        config = ReMamberConfig.from_pretrained(name, **place) if model_type == ReMamberConfig.model_type else None
+        config_class = next((each for each in classes if each.model_type == model_type), None)
+        config = None if config_class is None else config_class.from_pretrained(name, **place)
         adapter = None if Path(name).is_file() else find_adapter_config_file(str(name), **place)
     except (
         Exception
     ) as error:  # of any kind: its fields go to code of many authors; tokenizers raises Exception itself
         raise ValueError(f"{name} is no model that can be loaded: {_one_line(error)}") from error
     if config is None:
-        raise ValueError(f"{name} is a model of type {reprlib.repr(model_type)}; give one of type 'remamber'.")
+        known = " or ".join(repr(each.model_type) for each in classes)
+        raise ValueError(f"{name} is a model of type {reprlib.repr(model_type)}; give one of type {known}.")
     if adapter is not None:
         raise ValueError(f"{name} holds adapters, which name another model; give the folder of the merged model.")
     return config

@@ -123,9 +123,10 @@ def find_recipe(argv: list[str]) -> str | None:
     return str(RECIPES / f"{argv[0]}.yaml")
 
 
-def read_model_arguments(recipe: str) -> ModelArguments:
+def read_model_arguments(recipe: str) -> tuple[ModelArguments, list[str]]:
     """
-    What a recipe says of the model; nothing else that it names need be here, or run on this machine.
+    What a recipe says of the model, and the parts that it freezes; nothing else that it names need be here, or run on
+    this machine.
 
     Raises:
         ValueError: if there is no such recipe, or it names no model, something unknown or of another type.
@@ -147,7 +148,8 @@ def read_model_arguments(recipe: str) -> ModelArguments:
         check_arguments({**given, "output_dir": ".", "do_train": True})
     except ValueError as error:
         raise ValueError(shorten(f"{path}: {error}", 500)) from None
-    return ModelArguments(**given)
+    frozen = values["freeze"] or []
+    return ModelArguments(**given), [frozen] if isinstance(frozen, str) else frozen
 
 
 def read_arguments(argv: list[str], recipe: str | None, written: set[str]):

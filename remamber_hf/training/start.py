@@ -2,18 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run starts from: the model to train on, its processor, and the rows to evaluate on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import datasets
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTokenizer, PreTrainedConfig
 
 from ..configuration_remamber import ReMamberConfig, VMambaConfig
 from ..data.mixture import DataSource, load_sources, mix_training_rows
 from ..data.rows import one_row_per_sentence
 from ..image_processing_remamber import ReMamberImageProcessorPil
+from ..inference.cost import model_parts
 from ..inference.loading import load_config, load_model, load_tokenizer
 from ..modeling_remamber import ReMamberForImageSegmentation
 from ..processing_remamber import ReMamberProcessor
@@ -22,13 +25,17 @@ from .recipe import did_you_mean
 from .tokenizer import train_tokenizer
 
 
-STORED = ("auto_map", "custom_pipelines", "use_cache")  # in a config.json, besides the fields
+STORED = ("auto_map", "custom_pipelines", "num_labels", "use_cache")  # in a config.json, besides the fields
 DEFAULT_IMAGE_SIZE = 480  # as published
 
 
-def check_fields(fields: dict, where: str = "model_config") -> None:
+def check_fields(
+    fields: dict, where: str = "model_config", config_class: type[PreTrainedConfig] = ReMamberConfig
+) -> None:
     """ValueError for a name that no config has: the configs themselves take any. `where` has the fields."""
-    known = {"": ReMamberConfig(), "vision_config": VMambaConfig(), "text_config": CLIPTextConfig()}
+    known: dict[str, PreTrainedConfig] = {"": config_class()}
+    if config_class is ReMamberConfig:
+        known |= {"vision_config": VMambaConfig(), "text_config": CLIPTextConfig()}
     for part, config in known.items():
         names = {*config.to_dict(), *STORED}
         given = fields.get(part, {}) if part else fields
@@ -144,6 +151,18 @@ def read_part(
         return config_class.from_pretrained(name).to_dict()
     except (OSError, ValueError, StrictDataclassError) as error:
         raise ValueError(f"{name} is no model to start from: {' '.join(str(error).split())}") from None
+
+
+def freeze_parts(model: nn.Module, names: Iterable[str]) -> None:
+    """Have the parts of a ReMamber that are named not be trained; ValueError if it lacks one, or all are named."""
+    parts = model_parts(model)
+    lacking = set(names) - set(parts)
+    if lacking:
+        raise ValueError(f"freeze names {', '.join(lacking)}, which this model does not have; leave it out.")
+    if set(names) == set(parts):
+        raise ValueError("freeze names every part; leave out what is to be trained.")
+    for name in names:
+        parts[name].requires_grad_(False)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from transformers.utils import logging
 from ..data.collator import ReMamberCollator
 from ..data.rle import decode_mask
 from ..files import make_whole_file, weights_as_umask_says
-from ..inference.cost import count_forward, find_remamber, model_parts
+from ..inference.cost import find_remamber, model_parts
 from ..inference.devices import peak_gpu_memory
 from ..losses_remamber import presence_loss, segmentation_loss
 from ..processing_remamber import ReMamberProcessor
@@ -39,6 +39,7 @@ from .checkpoints import (
 from .drawn_sentences import DrawnSentences
 from .ema import AVERAGE, AVERAGED_MODEL, WeightAverage
 from .evaluation_metrics import ALWAYS_ONE, EvaluationCollator, compute_metrics, count_samples
+from .flops import BatchFlops
 from .given import (
     check_device,
     check_epoch,
@@ -63,6 +64,7 @@ from .saved_state import (
     settings_of,
     word,
 )
+from .start import freeze_parts
 from .step_hooks import StepHooks
 from .sync_batch_norm import synchronize_batch_norm
 
@@ -134,7 +136,7 @@ class ReferringSegmentationTrainer(Trainer):
         self.group_sampler: PictureGroupSampler | None = None
         self.average: WeightAverage | None = None
         self.nonfinite_steps = self._count_nonfinite_steps()
-        self.flops: dict[tuple, int] = {}  # of a forward pass, by the shapes of the batch
+        self.flops = BatchFlops()
         self.is_staging = False
         self.checkpoint: str | None = None  # that training was resumed from
         self.grad_norm: float | None = None
@@ -147,14 +149,7 @@ class ReferringSegmentationTrainer(Trainer):
 
     def _prepare_to_train(self, model: nn.Module):
         """What the arguments ask of a model, before its first step."""
-        parts = model_parts(model)
-        lacking = set(self.args.freeze) - set(parts)
-        if lacking:
-            raise ValueError(f"freeze names {', '.join(lacking)}, which this model does not have; leave it out.")
-        if set(self.args.freeze) == set(parts):
-            raise ValueError("freeze names every part; leave out what is to be trained.")
-        for part in self.args.freeze:
-            parts[part].requires_grad_(False)
+        freeze_parts(model, self.args.freeze)
         if self.args.sync_batch_norm and self.args.world_size > 1:
             synchronize_batch_norm(model)
 
@@ -310,15 +305,11 @@ class ReferringSegmentationTrainer(Trainer):
         return batches, sum(len(batch.get("labels", ())) for batch in batches)
 
     def floating_point_ops(self, inputs) -> int:
-        """Operations of forward and backward pass, which takes twice as many; 0 where weights are in parts."""
+        """Operations of forward and backward pass of a batch, see `BatchFlops`; 0 where weights are in parts."""
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             return 0
-        shapes = tuple(tuple(inputs[name].shape) for name in ("pixel_values", "input_ids"))
-        if shapes not in self.flops:
-            batch = {name: value for name, value in inputs.items() if name not in (*NOT_FOR_THE_MODEL, "labels")}
-            with self.compute_loss_context_manager():
-                self.flops[shapes] = count_forward(self.model, self._prepare_inputs(batch))
-        return 3 * self.flops[shapes]
+        batch = {name: value for name, value in inputs.items() if name not in (*NOT_FOR_THE_MODEL, "labels")}
+        return self.flops.count(self.model, batch)
 
     def weighted_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return segmentation_loss(logits, labels, self.args.dice_weight, self.args.cross_entropy_weight)

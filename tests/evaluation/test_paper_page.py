@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""docs/paper.md, as its reader runs it: with fewer pictures, seeds and steps here, and as it stands where it is slow."""
+"""docs/paper.md, as its reader runs it: with fewer pictures, seeds and steps, and as it stands where it is slow."""
 
 import json
 import os

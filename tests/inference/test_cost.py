@@ -4,24 +4,36 @@
 
 import functools
 import re
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import MASK_HEADS, build, scan_backends, vision_config
+from tiny import MASK_HEADS, build, scan_backends, vim_config, vision_config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, VMambaModel, mask_heads_remamber
+from remamber_hf import (
+    ReMamberConfig,
+    ReMamberForImageSegmentation,
+    VimBackbone,
+    VMambaBackbone,
+    VMambaModel,
+    mask_heads_remamber,
+)
 from remamber_hf.fusion_remamber import FUSIONS
-from remamber_hf.inference.cost import count_forward, count_parts, make_inputs, model_parts, time_picture
+from remamber_hf.inference.cost import (
+    META,
+    count_parameters,
+    count_parts,
+    count_training_step,
+    make_inputs,
+    model_parts,
+)
 from remamber_hf.inference.loading import BUNDLED_MODEL
 
 
 PARTS = ["text_encoder", "backbone", "fusion", "mask_head"]
-META = torch.device("meta")
 build_small = functools.partial(build, num_fusion_blocks=1)
 
 
@@ -67,17 +79,15 @@ def test_the_count_is_that_of_a_pass_with_arithmetic(mask_head, backend, monkeyp
     model.set_attn_implementation("eager")
     expected = count_parts(model, 64)["whole"]["flops"]
     model.set_scan_backend(backend)
-    inputs = make_inputs(model.config, 64, model.device)
-    assert expected == count(model, **inputs) == count_forward(model, inputs)
+    assert expected == count(model, **make_inputs(model.config, 64, model.device))
 
 
 @pytest.mark.parametrize(("backend", "fusion"), [("reference", "norm_adaptation"), ("mamba_ssm", "in_context")])
 def test_a_backend_that_is_not_counted_changes_no_count(backend, fusion):
     model = build_small(fusion=fusion)
-    inputs = make_inputs(model.config, 32, model.device)
-    expected = count_parts(model, 32), count_forward(model, inputs)
+    expected = count_parts(model, 32)
     model.set_scan_backend(backend)
-    assert (count_parts(model, 32), count_forward(model, inputs)) == expected
+    assert count_parts(model, 32) == expected
 
 
 def test_counting_leaves_no_trace():
@@ -88,27 +98,56 @@ def test_counting_leaves_no_trace():
     modes = [module.training for module in model.modules()]
     state = torch.get_rng_state()
     count_parts(model, 32)
-    count_forward(model, make_inputs(model.config, 32, model.device))
+    count_training_step(model, make_inputs(model.config, 32, model.device))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert [module.training for module in model.modules()] == modes and torch.equal(state, torch.get_rng_state())
     scans = [module.scan_backend for module in model.modules() if hasattr(module, "scan_backend")]
     assert set(scans) == {"reference"}
 
 
-def test_a_wrapped_model_has_the_same_parts_and_another_model_is_refused():
-    class Wrapper(nn.Module):
-        def __init__(self, inner):
-            super().__init__()
-            self.inner = inner
+class Wrapper(nn.Module):
+    """A model inside another, which has a layer of its own behind it."""
 
-        def forward(self, **inputs):
-            return self.inner(**inputs)
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.layer = nn.Linear(3, 5)
 
+    def forward(self, **inputs):
+        self.layer(torch.zeros(2, 3, device=inputs["pixel_values"].device))
+        return self.inner(**inputs)
+
+
+def test_a_wrapped_model_has_the_same_parts():
     model = build_small()
-    assert count_parts(Wrapper(model), 32) == count_parts(model, 32)
+    parts, wrapped = count_parts(model, 32), count_parts(Wrapper(model), 32)
+    for costs, layer in ((parts["whole"], 20), (wrapped["whole"], 0)):
+        costs["parameters"] += layer
+        costs["trained"] += layer
+    parts["whole"]["flops"] += 2 * 2 * 3 * 5
+    parts["whole"]["macs"] += 2 * 3 * 5
+    assert wrapped == parts
     assert model_parts(Wrapper(model)) == model_parts(model)
+
+
+def test_a_model_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="The model is a VMambaModel; give a ReMamberForImageSegmentation."):
-        count_parts(VMambaModel(vision_config()))
+        model_parts(VMambaModel(vision_config()))
+    with pytest.raises(ValueError, match="The model is a Linear; give a ReMamber, a VMamba or a Vim."):
+        count_parts(nn.Linear(2, 2))
+
+
+def test_a_backbone_costs_what_it_computes_and_says_what_is_trained():
+    with META:
+        vmamba = VMambaBackbone(vision_config(out_features=["stage1"]))
+        vim = VimBackbone(vim_config(out_features=["stage1"]))
+    assert list(count_parts(vmamba, 64)) == ["stem", "stage1", "stage2", "stage3", "stage4", "whole"]
+    parts = count_parts(vim, 64)
+    assert list(parts) == ["embeddings", "layers", "norm", "whole"]
+    layers = parts["layers"]  # of three, the others lead to no map
+    assert layers["parameters"] == 3 * layers["trained"] > 0 == parts["norm"]["trained"]
+    vim.config.out_features = ["stage3"]
+    assert count_parts(vim, 64)["layers"]["flops"] == 3 * layers["flops"] > 0
 
 
 def test_four_times_the_pixels_take_four_times_the_arithmetic_of_the_picture_and_none_more_of_the_text():
@@ -121,7 +160,7 @@ def test_four_times_the_pixels_take_four_times_the_arithmetic_of_the_picture_and
 
 
 def test_the_page_has_the_figures_of_the_base_model():
-    page = (Path(__file__).parents[2] / "docs" / "backends.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "profile.md").read_text()
     rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) \| ([\d.]+) \|$", page, flags=re.MULTILINE)
     figures = {name: (float(parameters), float(flops)) for name, parameters, flops in rows}
     for fusion, mask_head in (("twister", "conv"), ("in_context", "mamba")):
@@ -133,12 +172,6 @@ def test_the_page_has_the_figures_of_the_base_model():
         assert measured["mask_head"] == figures[f"{mask_head.title()} head"]
 
 
-def test_the_time_is_the_median_of_the_passes_after_the_first(monkeypatch):
-    ticks = iter([0, 100, 100, 103, 200, 204, 300, 305])  # seconds
-    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
-    assert time_picture(build_small(), 32, num_runs=3) == 4000
-
-
 def test_a_model_of_the_code_in_a_saved_folder_has_the_same_cost(tmp_path):
     model = build_small()
     model.save_pretrained(tmp_path)
@@ -148,7 +181,91 @@ def test_a_model_of_the_code_in_a_saved_folder_has_the_same_cost(tmp_path):
     assert count_parts(copy, 64) == count_parts(model, 64)
 
 
-@pytest.mark.parametrize("image_size", [0, -1, 1.5, None])
+@pytest.mark.parametrize("image_size", [0, -1, 1.5, None, "64", (64,), (64, 0), (64, 64, 3)])
 def test_a_picture_that_there_cannot_be_is_refused(image_size):
-    with META, pytest.raises(ValueError, match="image_size is .*; give a number of pixels, at least 1"):
+    with META, pytest.raises(ValueError, match="image_size is .*; give a number of pixels, at least 1, or two"):
         count_parts(build_small(), image_size)
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+PICTURE = ["backbone.stem", "backbone.stages.0.blocks"]  # no text has come in yet
+
+
+def step(model, size: int = 64) -> int:
+    return count_training_step(model, make_inputs(model.config, size, model.device))
+
+
+def freeze(model, *parts: str) -> None:
+    for part in parts:
+        model_parts(model)[part].requires_grad_(False)
+
+
+@pytest.mark.parametrize("mask_head", MASK_HEADS)
+def test_a_step_that_trains_all_is_three_forward_passes(mask_head):
+    model = build_small(mask_head, predicts_presence=True)
+    forward = count_parts(model, 64)["whole"]["flops"]
+    assert step(model) == 3 * forward
+    inputs = make_inputs(model.config, 64, model.device, batch_size=2, num_expressions=3)
+    assert count_training_step(model, inputs) == 2 * 3 * count_parts(model, 64, num_expressions=3)["whole"]["flops"]
+
+
+def test_a_frozen_part_has_no_gradients_of_weights_and_none_at_all_where_nothing_before_it_is_trained():
+    model = build_small(predicts_presence=True)
+    parts = {part: costs["flops"] for part, costs in count_parts(model, 64).items()}
+    with META:  # the first two boxes of the backbone, alone
+        backbone = model.remamber.backbone.to(META)
+        stem = count(backbone.stem, torch.empty(1, 3, 64, 64))
+        start = stem + count(backbone.stages[0].blocks, torch.empty(1, 16, 16, 8))
+    whole = parts["whole"]
+    freeze(model, "text_encoder")
+    assert step(model) == 3 * whole - 2 * parts["text_encoder"]
+    freeze(model, "backbone")
+    frozen = 3 * whole - 2 * parts["text_encoder"] - parts["backbone"] - start
+    assert step(model) == frozen
+    freeze(model, "mask_head")
+    assert step(model) == frozen - parts["mask_head"]
+    freeze(model, "fusion")  # what is left is the presence head
+    assert step(model) == whole + 2 * parts["presence_head"]
+    model_parts(model)["text_encoder"].requires_grad_(True)
+    others = sum(parts[part] for part in ("fusion", "mask_head", "presence_head", "backbone")) - start
+    assert step(model) == whole + 2 * parts["text_encoder"] + others + parts["presence_head"]
+
+
+def test_gradient_checkpointing_changes_no_count():
+    model = build_small().train()
+    expected = step(model)
+    model.gradient_checkpointing_enable()
+    assert model.is_gradient_checkpointing and step(model) == expected
+
+
+def test_a_part_with_adapters_has_gradients_of_weights_by_their_share():
+    from peft import LoraConfig, get_peft_model
+
+    model = build_small()
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    parameters, trained = count_parameters([model_parts(adapted)["text_encoder"]])
+    assert 0 < trained < 0.05 * parameters
+    parts = {part: costs["flops"] for part, costs in count_parts(adapted, 64).items()}
+    start = [adapted.get_submodule(f"base_model.model.remamber.{name}") for name in PICTURE]
+    assert count_parameters(start)[1] == 0
+    forward_and_inputs = 2 * parts["whole"] + parts["text_encoder"] * trained // parameters
+    with META:
+        backbone = build_small().remamber.backbone
+        first = count(backbone.stem, torch.empty(1, 3, 64, 64))
+        first += count(backbone.stages[0].blocks, torch.empty(1, 16, 16, 8))
+    assert step(adapted) == forward_and_inputs - first
+
+
+def test_what_a_user_put_around_the_model_is_trained():
+    model = build_small()
+    freeze(model, *PARTS)
+    inputs = make_inputs(model.config, 64, model.device)
+    assert count_training_step(Wrapper(model), inputs) == count_parts(model, 64)["whole"]["flops"] + 3 * 2 * 2 * 3 * 5
+
+
+def test_quantities_of_a_step_do_not_depend_on_where_the_model_is():
+    model = build_small()
+    expected = step(model)
+    assert step(model.to(META)) == expected

@@ -1,56 +1,77 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `total_flos` counts is what a count of single layers gives."""
+"""`total_flos` is what `remamber profile` counts, over all pictures and expressions of a run, forward and backward."""
 
 import pytest
 import torch
-from runs import load_rows, make_trainer
-from torch import nn
+from runs import SIDE, make_trainer
+from transformers.utils import logging
 
-from remamber_hf import mask_heads_remamber
-from remamber_hf.inference.cost import count_forward
-from remamber_hf.modeling_vmamba import SS2D
+from remamber_hf import ReMamberForImageSegmentation
+from remamber_hf.inference.cost import count_parts
+
+
+@pytest.fixture
+def train(start, tmp_path):
+    """Trains; returns the Trainer, and how many pictures and expressions the model saw in each batch."""
+
+    def call(model=None, **arguments):
+        trainer = make_trainer(start, tmp_path, **{"max_steps": 2, **arguments})
+        if model is not None:
+            trainer.model = trainer.model_wrapped = model
+        seen = []
+
+        def count(module, args, inputs):
+            if not inputs["pixel_values"].is_meta:
+                seen.append((len(inputs["pixel_values"]), len(inputs["input_ids"])))
+
+        hook = trainer.model.register_forward_pre_hook(count, with_kwargs=True)
+        trainer.train()
+        hook.remove()
+        return trainer, seen
+
+    return call
+
+
+def forward_flops(trainer, seen) -> int:
+    """By the count of one picture with one expression, and with two: what a picture costs, and what an expression."""
+    first, second = (count_parts(trainer.model, SIDE, number)["whole"]["flops"] for number in (1, 2))
+    return sum(pictures * (2 * first - second) + texts * (second - first) for pictures, texts in seen)
 
 
 @pytest.mark.parametrize("mask_head", ["conv", "mamba"])
-def test_the_count_of_a_model_is_that_of_its_layers_and_leaves_no_trace(start, tmp_path, mask_head, monkeypatch):
-    # Hooks have the head convolve after it has resized, as it does in half precision.
-    monkeypatch.setattr(mask_heads_remamber, "is_cheaper_before_resize", lambda *args: False)
-    trainer = make_trainer(start, tmp_path, mask_head)
-    model = trainer.model.train()
-    model.remamber.backbone.eval()
-    batch = trainer.data_collator([load_rows(start, "train")[index] for index in range(4)])
-    for name in ("ref_ids", "labels"):
-        batch.pop(name)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    state = torch.get_rng_state()
-    count = count_forward(model, batch)
-    assert model.training and not model.remamber.backbone.training and torch.equal(state, torch.get_rng_state())
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    layers = []
-
-    def add(module, args, output):
-        if isinstance(module, SS2D):
-            pixels, (directions, channels, inner) = args[0].shape[:-1].numel(), module.x_proj_weight.shape
-            layers.append(2 * pixels * directions * channels * inner)  # x_proj
-            states = module.A_log.shape[1]
-            layers.append(pixels * directions * inner * (2 * (channels - 2 * states) + 9 * states + 2))
-        elif isinstance(module, nn.Linear):
-            layers.append(2 * output.numel() * module.in_features)
-        elif isinstance(module, nn.Conv2d):
-            layers.append(2 * output.numel() * module.weight[0].numel())
-
-    with torch.no_grad():
-        hooks = [module.register_forward_hook(add) for module in model.modules()]
-        model.eval()(**batch)
-    for hook in hooks:
-        hook.remove()
-    # What is no layer: the attention of the text encoder and the products of text and picture.
-    assert sum(layers) < count < 1.03 * sum(layers)
+def test_every_object_of_every_accumulated_batch_counts_three_forward_passes(train, mask_head):
+    trainer, seen = train(mask_head=mask_head, gradient_accumulation_steps=2, per_device_train_batch_size=3)
+    assert len(seen) == 4
+    assert trainer.state.total_flos == 3 * forward_flops(trainer, seen) > 0
 
 
-def test_the_state_of_a_run_has_the_count_of_its_steps(start, tmp_path):
-    trainer = make_trainer(start, tmp_path, max_steps=2)
-    trainer.train()
-    counts = list(trainer.flops.values())  # batches of as many pictures are counted once
-    assert trainer.state.total_flos == 3 * sum(counts * (2 // len(counts)))
+def test_expressions_that_share_a_picture_count_its_part_once(train):
+    trainer, seen = train(expressions_per_picture=4)
+    assert any(pictures < texts for pictures, texts in seen)
+    assert trainer.state.total_flos == 3 * forward_flops(trainer, seen)
+
+
+def test_what_is_frozen_counts_less_and_what_is_computed_twice_does_not_count_more(train):
+    trainer, seen = train(freeze=["text_encoder"], gradient_checkpointing=True)
+    text = count_parts(trainer.model, SIDE)["text_encoder"]["flops"]
+    texts = sum(texts for _, texts in seen)
+    assert trainer.state.total_flos == 3 * forward_flops(trainer, seen) - 2 * text * texts
+
+
+def test_a_model_that_wants_the_values_of_tensors_is_trained_and_not_counted(train, start, caplog):
+    class Careful(ReMamberForImageSegmentation):
+        def forward(self, pixel_values=None, **inputs):
+            if pixel_values.abs().max() > 1e9:
+                raise ValueError("this is no picture")
+            return super().forward(pixel_values, **inputs)
+
+    model = Careful.from_pretrained(start / "conv")
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    logging.enable_propagation()
+    trainer, seen = train(model)
+    logging.disable_propagation()
+    assert len(seen) == 2 and trainer.state.total_flos == 0
+    assert any(not torch.equal(before[name], weight) for name, weight in model.named_parameters())
+    (line,) = [record.getMessage() for record in caplog.records if "total_flos" in record.getMessage()]
+    assert line.startswith("total_flos leaves out batches, which cannot be counted: ")
