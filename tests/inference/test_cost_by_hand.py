@@ -203,7 +203,9 @@ def mamba_head() -> Cost:
         cost += linear(pixels, width, half, bias=False) + norm(half)  # before the resize, with which it commutes
         if level < 3:
             finer = 4 * pixels
-            cost += conv(finer, width, half, bias=False) + norm(half) + conv(finer, half, half, bias=False) + norm(half)
+            cost += (
+                conv(finer, width, half, bias=False) + norm(half) + conv(finer, half, half, bias=False) + norm(half)
+            )
     half = WIDTHS[0] // 2
     return total(cost, conv(PIXELS[0], half, half, bias=False), norm(half), conv(PIXELS[0], half, 1))
 
@@ -303,7 +305,7 @@ def test_expressions_about_one_picture_share_what_comes_before_the_text(num_expr
     ids=["tiny", "small", "base"],
 )
 def test_macs_are_what_vmambas_table_has_as_flops_but_for_its_norms(fields, parameters, published):
-    """VMamba, arXiv 2401.10166, table of ImageNet at 224 pixels; fvcore counts five operations for a value in a norm."""
+    """VMamba, arXiv 2401.10166, table of ImageNet at 224 pixels; fvcore has five operations for a value in a norm."""
     values = []
     with META:
         model = VMambaForImageClassification(VMambaConfig(num_labels=1000, **fields))
