@@ -2,12 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks share: turns, checks, the machine's description, tables, files."""
 
-import concurrent.futures
 import json
-import multiprocessing
 import os
 import platform
-import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -44,26 +41,6 @@ def largest_difference(actual: list[torch.Tensor], expected: list[torch.Tensor])
     """Largest difference of two lists of tensors, as a share of the largest value of each tensor."""
     pairs = zip(actual, expected, strict=True)
     return max(((a - e).abs().max() / e.abs().max()).item() for a, e in pairs)
-
-
-def reset_peak_memory() -> None:
-    """Set the recorded peak back to the present resident memory, where the system is a Linux."""
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
-
-
-def read_memory(name: str) -> int | None:
-    """A value of /proc/self/status in bytes, or `None` where the system is no Linux."""
-    status = Path("/proc/self/status")
-    return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", status.read_text()).group(1)) if status.exists() else None
-
-
-def in_fresh_process(function: Callable, *arguments: object):
-    """What `function` returns in a process that has done nothing else, as a peak of memory needs it."""
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 # ----------------------------------------------------------------------------------------------------------- reports

@@ -26,8 +26,6 @@ from common import (
     machine,
     output_dir,
     ratio,
-    read_memory,
-    reset_peak_memory,
     time_in_turns,
     write_report,
 )
@@ -36,6 +34,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from model import HEADS, MODEL_NAMES, QUICK_ROUNDS, QUICK_SIDE, SIDE, make_inputs, make_model
 
 from remamber_hf import keep_freed_memory
+from remamber_hf.inference.profiling import read_resident, reset_peak_resident
 
 
 SIDES = (240, 480, 720, 960, 1200, 1440)
@@ -59,13 +58,13 @@ def measure_size(kind: str, side: int, threads: int, is_quick: bool) -> dict:
     torch.set_num_threads(threads)
     keep_freed_memory()
     options = {"interpolate_pos_encoding": True} if kind == "clipseg" else {}
-    libraries = read_memory("VmRSS")
+    libraries = read_resident("VmRSS")
     model, inputs = make_model(kind, is_quick), make_inputs(side)
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     gc.collect()
-    reset_peak_memory()
+    reset_peak_resident()
     model(**inputs, **options)
-    memory = None if libraries is None else (read_memory("VmHWM") - libraries - weights) / 2**30
+    memory = None if libraries is None else (read_resident("VmHWM") - libraries - weights) / 2**30
     times = time_in_turns({"forward": partial(model, **inputs, **options)}, QUICK_ROUNDS if is_quick else MAX_ROUNDS)
     result = {"model": kind, "side": side, "milliseconds": times["forward"], "peak_gib": memory}
     print(result, flush=True)

@@ -25,12 +25,9 @@ import torch
 from common import (
     MAX_ROUNDS,
     describe,
-    in_fresh_process,
     machine,
     output_dir,
     ratio,
-    read_memory,
-    reset_peak_memory,
     time_in_turns,
     write_report,
 )
@@ -39,6 +36,7 @@ from rivals import plain_recurrence, published_layout
 
 from remamber_hf import ReMamberConfig, ReMamberForImageSegmentation, keep_freed_memory
 from remamber_hf.inference.loading import BUNDLED_MODEL
+from remamber_hf.inference.profiling import in_fresh_process, read_resident, reset_peak_resident
 
 
 HEADS = ("conv", "mamba")
@@ -114,10 +112,10 @@ def measure_memory(head: str, side: int, version: str, threads: int) -> float | 
     model, inputs = make_case(head, side)
     step = make_step(model, inputs, version)
     gc.collect()
-    reset_peak_memory()
-    before = read_memory("VmRSS")
+    reset_peak_resident()
+    before = read_resident("VmRSS")
     step()
-    return None if before is None else (read_memory("VmHWM") - before) / 2**20
+    return None if before is None else (read_resident("VmHWM") - before) / 2**20
 
 
 def markdown(report: dict) -> list[str]:

@@ -42,12 +42,9 @@ from common import (
     Bar,
     bar_table,
     describe,
-    in_fresh_process,
     machine,
     output_dir,
     ratio,
-    read_memory,
-    reset_peak_memory,
     time_in_turns,
     write_report,
 )
@@ -61,6 +58,7 @@ from remamber_hf import VimConfig, VimForImageClassification, bidirectional_scan
 from remamber_hf.bidirectional_scan import both_ways
 from remamber_hf.causal_conv import causal_conv1d_torch
 from remamber_hf.cpu_conv import causal_conv_both_ways
+from remamber_hf.inference.profiling import in_fresh_process, read_resident, reset_peak_resident
 
 
 TOLERANCE = 1e-4  # of the norm of the logits, or of all gradients
@@ -273,10 +271,10 @@ def measure_memory(kind: str, side: int, is_quick: bool, threads: int) -> float 
     options = {} if kind == "vim" else {"interpolate_pos_encoding": True}
     model(make_pictures(QUICK_SIDE), **options)  # loads what the first pass of a process loads
     gc.collect()
-    reset_peak_memory()
-    before = read_memory("VmRSS")
+    reset_peak_resident()
+    before = read_resident("VmRSS")
     model(pixel_values)
-    return None if before is None else (read_memory("VmHWM") - before) / 2**20
+    return None if before is None else (read_resident("VmHWM") - before) / 2**20
 
 
 @torch.inference_mode()

@@ -57,7 +57,7 @@ NAVIGATION = {
     ],
     "Project": ["remamber_hf/checkpoints/shapes/README", "CHANGELOG", "CONTRIBUTING", "SECURITY", "RELEASING"],
 }
-BENCHMARKS = ["scan", "scan_vim", "model", "sizes", "vim", "training", "data", "ablation"]  # below benchmarks/README
+BENCHMARKS = ["scan", "scan_vim", "model", "sizes", "vim", "training", "data", "ablation", "coverage"]  # below benchmarks/README
 
 project = "remamber_hf"
 author = "The remamber_hf authors"

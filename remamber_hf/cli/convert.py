@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..convert_checkpoint import CLIP_TOKENIZER, convert_checkpoint
+from ..inference.cost import count_parameters
 from .options import read_size
 
 
@@ -42,7 +43,7 @@ def convert(
     }
     model = convert_checkpoint(checkpoint, output_dir, tokenizer, use_ema=ema, **places)
     head = getattr(model.config, "mask_head", None)
-    size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    size = count_parameters([model])[0] / 1e6
     typer.echo(f"{type(model).__name__}{f' ({head} head)' if head else ''}, {size:.1f} M parameters → {output_dir}")
     if head and not (output_dir / "tokenizer.json").is_file():
         typer.echo("No tokenizer is in the folder, so AutoProcessor cannot load it: give one with --tokenizer.")

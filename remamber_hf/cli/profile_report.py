@@ -92,10 +92,11 @@ def describe(results: dict[str, Any]) -> list[str]:
     measured = results["measured"]
     if measured:
         threads = f", {count(measured['threads'], 'thread')}" if measured["device"] == "cpu" else ""
+        place = f"{DEVICES[measured['device']]} ({measured['device_name']}{threads})"
+        passes, pictures = count(measured["num_runs"], "pass"), count(measured["batch_size"], "picture")
         sentences.append(
-            f"Time: median [quartiles] of {count(measured['num_runs'], 'pass')} after {measured['num_warmup']}, "
-            f"batches of {count(measured['batch_size'], 'picture')}, {measured['dtype']}, on {DEVICES[measured['device']]} "
-            f"({measured['device_name']}{threads}), scan backend {measured['scan_backend']}, random weights"
+            f"Time: median [quartiles] of {passes} after {measured['num_warmup']}, batches of {pictures}, "
+            f"{measured['dtype']}, on {place}, scan backend {measured['scan_backend']}, random weights"
         )
         memory = "PyTorch's allocator" if measured["device"] == "cuda" else "resident memory of a process"
         sentences.append(f"Memory: the peak, weights included ({memory})")
@@ -151,7 +152,7 @@ def draw(table: Table) -> TerminalTable:
     drawn = TerminalTable()
     for column, title in enumerate(table.header):
         is_left = column < table.num_left
-        drawn.add_column(title, justify="left" if is_left else "right", no_wrap=is_left)
+        drawn.add_column(title, justify="left" if is_left else "right", no_wrap=is_left, overflow="fold")
     for rows in table.groups:
         for row in rows:
             drawn.add_row(*map(Text, row))

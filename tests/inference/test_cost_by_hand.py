@@ -305,7 +305,7 @@ def test_expressions_about_one_picture_share_what_comes_before_the_text(num_expr
     ids=["tiny", "small", "base"],
 )
 def test_macs_are_what_vmambas_table_has_as_flops_but_for_its_norms(fields, parameters, published):
-    """VMamba, arXiv 2401.10166, ImageNet at 224 pixels; fvcore counts five operations for a value in a norm."""
+    """VMamba, arXiv 2401.10166, table of ImageNet at 224 pixels; fvcore has five operations for a value in a norm."""
     values = []
     with META:
         model = VMambaForImageClassification(VMambaConfig(num_labels=1000, **fields))

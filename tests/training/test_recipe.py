@@ -52,7 +52,7 @@ def test_a_recipe_of_the_package_is_found_by_its_name(path, tmp_path, monkeypatc
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_what_a_recipe_says_of_the_model_is_read_alone(path, tmp_path):
     model = parse_arguments([str(path), "--output_dir", str(tmp_path / "out")])[0]
-    assert read_model_arguments(path.stem) == read_model_arguments(str(path)) == model
+    assert read_model_arguments(path.stem) == read_model_arguments(str(path)) == (model, [])
 
 
 @pytest.mark.parametrize(
