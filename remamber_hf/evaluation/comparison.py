@@ -346,5 +346,5 @@ def spread(values: Sequence[float]) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference of fractions in per cent, with its sign."""
-    return f"{100 * value:+.2f}"
+    """A difference of fractions in per cent, with its sign; one that is rounded to 0 has that of 0."""
+    return f"{round(100 * value, 2) + 0.0:+.2f}"

@@ -14,7 +14,7 @@ from ..messages import shorten
 from ..pictures import to_rgb
 from .comparison import Entry, check_same_samples
 from .evaluator import list_samples
-from .masks import read_masks
+from .masks import SavedMask, read_masks
 from .saved import SavedResults
 
 
@@ -58,7 +58,7 @@ def draw_contrast(
     for name in names_of_splits:
         check_same_samples([first, second], name)
     chosen = choose(first, second, names_of_splits, num_samples)
-    pairs = {}
+    pairs: dict[tuple[str, int], tuple[SavedMask, SavedMask]] = {}
     for name in {name for name, _ in chosen}:
         both = zip(read_masks(first.folder, name), read_masks(second.folder, name), strict=True)
         pairs |= {(name, row): pair for row, pair in enumerate(both) if (name, row) in chosen}

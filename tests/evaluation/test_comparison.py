@@ -22,7 +22,7 @@ from remamber_hf.cli.compare import compare as compare_command
 from remamber_hf.cli.main import app
 from remamber_hf.cli.table import table as table_command
 from remamber_hf.evaluation import contrast
-from remamber_hf.evaluation.comparison import compare, make_paper_table, read_entries
+from remamber_hf.evaluation.comparison import compare, make_paper_table, read_entries, signed
 from remamber_hf.evaluation.saved import read_results
 from remamber_hf.evaluation.tables import write_csv
 from remamber_hf.synthetic.dataset import synthesize
@@ -104,6 +104,11 @@ def test_seeds_count_by_their_mean_and_show_their_deviation(evaluated):
     first, *others = (100 * each["miou"] for each in scores)
     assert row["its score"] == f"{np.mean(others):.2f} ± {np.std(others, ddof=1):.2f}"
     assert row["difference"] == f"{np.mean(others) - first:+.2f}"
+
+
+@pytest.mark.parametrize("value, text", [(-1e-17, "+0.00"), (-0.00004, "+0.00"), (-0.0001, "-0.01"), (0.25, "+25.00")])
+def test_no_difference_has_one_sign(value, text):
+    assert signed(value) == text
 
 
 def test_parts_are_compared_with_their_own_samples(evaluated):
