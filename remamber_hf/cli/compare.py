@@ -10,7 +10,7 @@ import typer
 from ..evaluation.bootstrap import NUM_DRAWS, SEED
 from ..evaluation.comparison import compare as compare_entries
 from ..evaluation.comparison import read_entries
-from ..evaluation.contrast import draw_contrast
+from ..evaluation.contrast import draw_contrast, find_pair
 from ..evaluation.samples import PARTS
 from ..files import save_picture
 from .options import Output, check_output
@@ -68,7 +68,7 @@ def compare(
     if sheet is not None:
         first, second = entries[:2]
         names = (first.name, second.name)
-        picture = draw_contrast(first.results[0], second.results[0], names, data_dir, num_samples)
+        picture = draw_contrast(*find_pair(first, second), names, data_dir, num_samples)
     write(table, format, output)
     if picture is not None and sheet is not None:
         save_picture(picture, sheet)

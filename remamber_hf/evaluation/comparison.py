@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise, product
 from statistics import mean, stdev
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from .bootstrap import LEVEL, NUM_DRAWS, SEED, bound_difference, draw_scores
 from .referring_iou.scores import Ratio
 from .report import SCORE_TITLES, UNKNOWN, percent
-from .samples import split_by
+from .samples import ON_REQUEST, split_by
 from .saved import SavedResults, read_results
 from .tables import Table
 
@@ -92,18 +92,21 @@ def parse(argument: str) -> tuple[str | None, str]:
 
 
 def find_folders(text: str) -> list[str]:
-    """The folders that a text names; ValueError if it names none."""
+    """The folders that a text names; FileNotFoundError if it names none, ValueError if one twice."""
     if os.path.isdir(text):
         return [text]
     folders: list[str] = []
-    for part in text.split(","):
+    for part in map(os.path.expanduser, map(str.strip, text.split(","))):
+        if not part:
+            raise ValueError(f"{text!r} has a comma too many; give folders with one between them.")
         has_letters = glob.has_magic(part) and not os.path.isdir(part)
         folders += sorted(glob.glob(part)) if has_letters else [part]
     if not folders:
         raise FileNotFoundError(f"{text} stands for no folder; give one that `remamber evaluate --output_dir` wrote.")
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise ValueError(f"{folder or 'an empty name'} comes twice in {text!r}; give each folder once.")
+    places = [os.path.realpath(folder) for folder in folders]
+    for folder, place in zip(folders, places):
+        if places.count(place) > 1:
+            raise ValueError(f"{folder} comes twice in {text!r}; give each folder once.")
     return folders
 
 
@@ -166,11 +169,12 @@ def compare_on(
     for split in names:
         first = runs[0][0].splits[split]
         check_same_samples([run for group in runs for run in group], split)
-        parts = {WHOLE: np.ones(len(first.pictures), dtype=bool)}
+        parts = {("", WHOLE): np.ones(len(first.pictures), dtype=bool)}
         for column in by:
             if column == "target_kind" and first.tally.configuration == "default":
                 continue  # they all mean one
-            parts |= split_by(column, first.table[column].to_pylist())
+            found = split_by(column, first.table[column].to_pylist())
+            parts |= {(column, part): is_of for part, is_of in found.items()}
         ratios = {
             (part, score): [[ratios[score] for ratios in group] for group in of_runs]
             for part, is_of in parts.items()
@@ -185,7 +189,7 @@ def compare_on(
         rows = []
         for (part, score), pair in ratios.items():
             cells = difference_cells(pair, [[next(drawn) for _ in group] for group in pair])
-            rows.append([data, split, part, SCORE_TITLES[score], cells[0], other.name, *cells[1:]])
+            rows.append([data, split, name_part(*part), SCORE_TITLES[score], cells[0], other.name, *cells[1:]])
         groups.append(rows)
     return groups
 
@@ -226,15 +230,25 @@ def check_counted_alike(runs: list[SavedResults]) -> None:
 
 
 def check_same_samples(runs: list[SavedResults], split: str) -> None:
-    """ValueError unless the results are of the same sentences, in the same order."""
-    first = runs[0]
-    for run in runs[1:]:
-        ours, theirs = first.splits[split], run.splits[split]
-        if ours.ids != theirs.ids or not np.array_equal(ours.pictures, theirs.pictures):
+    """ValueError unless the results are of the same sentences of the same objects, in the same order."""
+    for first, run in pairwise(runs):
+        names = ["ref_id", "sentence_id", "picture", "target_kind"]
+        if run.about["protocol"]["mask_overlap"] == first.about["protocol"]["mask_overlap"]:
+            names.append("object_area")  # ids are those of every data set that counts from 1
+        if run.about["sentences"] == first.about["sentences"]:
+            names.append("sentence")
+        ours, theirs = (each.splits[split].table.select(names).to_pydict() for each in (first, run))
+        if ours != theirs:
+            counts = [len(each["ref_id"]) for each in (ours, theirs)]
             raise ValueError(
-                f"{first.folder} has {len(ours.ids)} sentences of {split}, {run.folder} {len(theirs.ids)}, and they "
+                f"{first.folder} has {counts[0]} sentences of {split}, {run.folder} {counts[1]}, and they "
                 "are not the same; evaluate both on the same data with the same options."
             )
+
+
+def name_part(column: str, part: str) -> str:
+    """What a part is called beside those of other columns."""
+    return f"{column} {part}" if column in ON_REQUEST else part
 
 
 def choose_scores(results: SavedResults, names: Sequence[str] | None) -> list[str]:
@@ -264,11 +278,20 @@ def make_paper_table(
     Args:
         entries: models. scores: as for `compare`. has_published: whether published figures stand beside; they do where
             the results have them, which is where a split has the counts of the published one.
+
+    Raises:
+        ValueError: if seeds of one model were counted in two ways, or a column is of two sets of samples.
     """
     all_results = [results for entry in entries for results in entry.results]
     columns = list(
         dict.fromkeys((results.data, split) for results in all_results for split in results.splits)
     )  # data set, split
+    for entry in entries:
+        for data in entry.data:
+            check_counted_alike(entry.on(data))
+    for (data, split), metric in product(columns, MAIN_SCORES):
+        runs = [each for each in all_results if each.data == data and split in each.splits]
+        check_same_samples([run for run in runs if run.about["metric"] == metric], split)
     chosen = list(dict.fromkeys(score for results in all_results for score in choose_scores(results, scores)))
     groups = []
     for score in chosen:
@@ -323,5 +346,5 @@ def spread(values: Sequence[float]) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference of fractions in per cent, with its sign."""
-    return f"{100 * value:+.2f}"
+    """A difference of fractions in per cent, with its sign; one that is rounded to 0 has that of 0."""
+    return f"{round(100 * value, 2) + 0.0:+.2f}"

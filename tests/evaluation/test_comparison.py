@@ -7,9 +7,11 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from evaluation_runs import MODEL, count_as_published, overlapping_refer, run
@@ -19,7 +21,9 @@ from typer.testing import CliRunner
 from remamber_hf.cli.compare import compare as compare_command
 from remamber_hf.cli.main import app
 from remamber_hf.cli.table import table as table_command
-from remamber_hf.evaluation.comparison import compare, make_paper_table, read_entries
+from remamber_hf.evaluation import contrast
+from remamber_hf.evaluation.comparison import compare, make_paper_table, read_entries, signed
+from remamber_hf.evaluation.saved import read_results
 from remamber_hf.evaluation.tables import write_csv
 from remamber_hf.synthetic.dataset import synthesize
 
@@ -102,6 +106,11 @@ def test_seeds_count_by_their_mean_and_show_their_deviation(evaluated):
     assert row["difference"] == f"{np.mean(others) - first:+.2f}"
 
 
+@pytest.mark.parametrize("value, text", [(-1e-17, "+0.00"), (-0.00004, "+0.00"), (-0.0001, "-0.01"), (0.25, "+25.00")])
+def test_no_difference_has_one_sign(value, text):
+    assert signed(value) == text
+
+
 def test_parts_are_compared_with_their_own_samples(evaluated):
     table = compare(
         read_entries([f"good={evaluated / 'a'}", f"bad={evaluated / 'b'}"]), ["miou"], by=("kind", "length")
@@ -111,7 +120,7 @@ def test_parts_are_compared_with_their_own_samples(evaluated):
     for split in ("val", "testA"):
         for column in ("kind", "length"):
             for part, rows in good[good.split == split].groupby(column):
-                row = parts[split, part]
+                row = parts[split, part if column == "kind" else f"{column} {part}"]
                 expected = 100 * (bad.loc[rows.index].iou.mean() - rows.iou.mean())
                 assert float(row["difference"]) == pytest.approx(expected, abs=0.006)
                 is_sure = rows.picture.nunique() >= 20
@@ -166,6 +175,12 @@ def test_a_folder_may_have_any_name(evaluated, tmp_path):
     assert entry.results[0].folder == strange
 
 
+def test_a_tilde_is_the_home_folder_and_a_space_behind_a_comma_none(evaluated, monkeypatch):
+    monkeypatch.setenv("HOME", str(evaluated))
+    (entry,) = read_entries(["seeds=~/a, ~/b"])
+    assert [results.folder for results in entry.results] == [evaluated / "a", evaluated / "b"]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -173,6 +188,8 @@ def test_a_folder_may_have_any_name(evaluated, tmp_path):
         (["{a}", "{a}"], "comes twice; give names"),
         (["x={a}", "x={b}"], "'x' comes twice"),
         (["x={a},{a}", "y={b}"], "comes twice in"),
+        (["x={a},{a}/../a/", "y={b}"], "comes twice in"),
+        (["x={a},", "y={b}"], "has a comma too many"),
         (["={a}", "{b}"], "has no name or no folder"),
         (["x=", "{b}"], "has no name or no folder"),
         (["{a}", "nowhere"], "nowhere/results.json is missing; give a folder that"),
@@ -202,6 +219,67 @@ def test_results_that_were_counted_in_two_ways_are_not_compared(evaluated, data_
     }.items():
         with pytest.raises(ValueError, match=re.escape(message)):
             compare(read_entries([a, f"b={tmp_path / name}"]))
+
+
+def change_samples(folder, **columns):
+    """Put other columns into samples.parquet, made of the rows as pandas has them."""
+    path = folder / "samples.parquet"
+    table = pq.read_table(path)
+    for name, change in columns.items():
+        values = pa.array(change(table.to_pandas()), table.schema.field(name).type)
+        table = table.set_column(table.column_names.index(name), name, values)
+    pq.write_table(table, path)
+    return folder
+
+
+def test_another_data_set_of_the_same_name_is_neither_compared_nor_beside(evaluated, tmp_path):
+    a = evaluated / "a"
+    others = {
+        "areas": {"object_area": lambda rows: rows.object_area + 1},
+        "texts": {"sentence": lambda rows: rows.sentence + "!"},
+        "ids": {"sentence_id": lambda rows: rows.sentence_id + 1},
+    }
+    for name, columns in others.items():
+        other = change_samples(shutil.copytree(a, tmp_path / name), **columns)
+        for arguments in ([f"x={a}", f"y={other}"], [f"x={a},{other}", f"y={evaluated / 'b'}"]):
+            entries = read_entries(arguments)
+            for make in (compare, make_paper_table):
+                with pytest.raises(ValueError, match="are not the same; evaluate both on the same data"):
+                    make(entries)
+
+
+def test_seeds_of_a_table_are_counted_alike_and_its_rows_on_the_same_samples(evaluated, data_dir, tmp_path):
+    run(tmp_path / "lavt", data_dir=data_dir, protocol="lavt", splits="val")
+    run(tmp_path / "few", data_dir=data_dir, max_samples=10, splits="val")
+    a = evaluated / "a"
+    with pytest.raises(ValueError, match="counted in two ways"):
+        make_paper_table(read_entries([f"x={a},{tmp_path / 'lavt'}"]))
+    with pytest.raises(ValueError, match="has 10 sentences of val"):
+        make_paper_table(read_entries([f"x={tmp_path / 'few'}", f"y={a}"]))
+    rows = make_paper_table(read_entries([f"x={a}", f"y={tmp_path / 'lavt'}"]), ["miou"]).rows
+    assert [row[1] for row in rows] == ["full", "lavt"]
+
+
+def test_a_category_may_be_called_as_a_split_or_as_another_part_is(evaluated, tmp_path):
+    def rename(rows):
+        return rows.category.replace({"star": "all", "square": "1", "circle": "size"})
+
+    entries = read_entries(
+        [
+            f"{name}={change_samples(shutil.copytree(evaluated / name, tmp_path / name), category=rename)}"
+            for name in "ab"
+        ]
+    )
+    samples = pq.read_table(evaluated / "a" / "samples.parquet").to_pandas()
+    rows = rows_of(compare(entries, ["miou"], by=("kind", "length", "category"), num_draws=100))
+    found = {row["part"]: float(row["a"]) for row in rows if row["split"] == "val"}
+    val = samples[samples.split == "val"]
+    expected = {
+        **{"all": val, "category all": val[val.category == "star"], "category 1": val[val.category == "square"]},
+        **{"length 1": val[val.length == "1"], "size": val[val.kind == "size"]},
+    }
+    for part, rows in expected.items():
+        assert found[part] == pytest.approx(100 * rows.iou.mean(), abs=0.006), part
 
 
 def test_a_score_that_is_not_there_is_named(evaluated):
@@ -243,6 +321,39 @@ def test_the_sheet_shows_where_two_models_differ_most(evaluated, data_dir, tmp_p
     assert "difference" in output
     picture = Image.open(sheet)
     assert picture.width > 3 * 320 and picture.height > 4 * 320
+
+
+def test_a_sheet_shows_each_pair_of_masks_on_its_own_picture_though_ids_repeat(
+    evaluated, data_dir, tmp_path, monkeypatch
+):
+    """As in data of several sources, where ref and sentence ids begin anew."""
+    folders = [shutil.copytree(evaluated / name, tmp_path / name) for name in "ab"]
+    for folder in folders:
+        change_samples(folder, ref_id=lambda rows: rows.ref_id % 3, sentence_id=lambda rows: 0 * rows.sentence_id)
+        masks = pq.read_table(folder / "masks.parquet")
+        samples = pq.read_table(folder / "samples.parquet")
+        for name in ("ref_id", "sentence_id"):
+            masks = masks.set_column(masks.column_names.index(name), name, samples[name])
+        pq.write_table(masks, folder / "masks.parquet")
+    list_as_before = contrast.list_samples
+
+    def list_samples(*arguments):
+        return [replace(each, ref_id=each.ref_id % 3, sentence_id=0) for each in list_as_before(*arguments)]
+
+    drawn = []
+    monkeypatch.setattr(contrast, "list_samples", list_samples)
+    monkeypatch.setattr(contrast, "draw_sheet", lambda tiles, columns: drawn.extend(tiles))
+    first, second = (read_results(folder) for folder in folders)
+    contrast.draw_contrast(first, second, ("a", "b"), data_dir, 3)
+    truths, befores, afters = drawn[::3], drawn[1::3], drawn[2::3]
+    assert len(truths) == 6
+    tables = [pq.read_table(folder / "samples.parquet").to_pandas() for folder in folders]
+    worst = (tables[1].iou - tables[0].iou).nsmallest(1).index[0]
+    assert truths[0].texts == [tables[0].sentence[worst]]
+    for truth, before, after in zip(truths, befores, afters):
+        iou = (truth.mask & before.mask).sum() / (truth.mask | before.mask).sum()
+        assert before.title == f"a, IoU {iou:.3f}"
+        assert (before.mask == after.mask).all()  # masks were copied, counts are what was made worse
 
 
 def test_a_sheet_needs_the_masks_and_the_data_that_was_evaluated(evaluated, data_dir, tmp_path):

@@ -17,7 +17,7 @@ from remamber_hf.data.published import PUBLISHED_COUNTS, KindCount
 from remamber_hf.evaluation import evaluator, results
 from remamber_hf.evaluation.evaluator import Evaluator, Found, Split
 from remamber_hf.evaluation.protocols import PROTOCOLS
-from remamber_hf.evaluation.published import OWN, PUBLISHED_RESULTS
+from remamber_hf.evaluation.published import LAVT, LAVT_SOURCE, OWN, PAPER, PUBLISHED_RESULTS
 from remamber_hf.evaluation.referring_iou.scores import generalized_iou
 from remamber_hf.evaluation.report import SCORE_TITLES
 from remamber_hf.evaluation.results import published_beside
@@ -81,6 +81,19 @@ def test_published_figures_belong_to_published_splits():
         for result in itertools.chain.from_iterable(splits.values()):
             assert all(0 < score < 1 for score in result.scores.values())
             assert result.protocol in (*PROTOCOLS, OWN) and result.scores.keys() <= SCORE_TITLES.keys()
+
+
+def test_a_figure_names_where_it_was_read():
+    sources = {
+        (name, result.model): result.source
+        for name, splits in PUBLISHED_RESULTS.items()
+        for result in itertools.chain.from_iterable(splits.values())
+    }
+    on_grefcoco = {model: source for ((name, _), model), source in sources.items() if name == "grefcoco"}
+    # The repository of ReLA has gIoU and cIoU alone; LAVT was run on these sets by others.
+    assert on_grefcoco["ReLA (CVPR 2023)"] == "the project's repository; N-acc and T-acc in a paper's full text"
+    quoted = [source for (name, model), source in sources.items() if model == LAVT and "refcocog" not in name[0]]
+    assert quoted.count(LAVT_SOURCE) == 2 and set(quoted) == {LAVT_SOURCE, PAPER, "SaFiRe's paper, table 3"}
 
 
 def test_sheets_hold_the_worst_and_the_best_with_the_predictions_that_were_counted(data_dir, tmp_path, monkeypatch):

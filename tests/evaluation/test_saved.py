@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from evaluation_runs import MODEL, run, true_masks
 from PIL import Image
+from pycocotools import mask as coco_mask
 from safetensors.numpy import load_file
 
 from remamber_hf.data.refer import load_refer
@@ -127,6 +128,18 @@ def damage_results(folder, **fields):
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
+def change_json(folder, change):
+    path = folder / "results.json"
+    about = json.loads(path.read_text())
+    change(about)
+    path.write_text(json.dumps(about))
+
+
+def retype(path, name: str, kind: pa.DataType):
+    """Write a column of a table in another type."""
+    change_table(path, lambda table: table.set_column(table.column_names.index(name), name, table[name].cast(kind)))
+
+
 def change_table(path, change):
     pq.write_table(change(pq.read_table(path)), path)
 
@@ -152,6 +165,62 @@ DAMAGES = {
         folder / "samples.parquet", lambda table: table.drop_columns(["nothing_found"])
     ),
     "an empty cell": lambda folder: change_table(folder / "samples.parquet", lambda table: null_first(table, "union")),
+    "numbers as text": lambda folder: retype(folder / "samples.parquet", "intersection", pa.string()),
+    "fractions of pixels": lambda folder: retype(folder / "samples.parquet", "union", pa.float64()),
+    "a flag as text": lambda folder: retype(folder / "samples.parquet", "nothing_found", pa.string()),
+    "numbers where parts are named": lambda folder: change_table(
+        folder / "samples.parquet",
+        lambda table: table.set_column(
+            table.column_names.index("category"), "category", pa.array([[1]] * len(table), pa.list_(pa.int64()))
+        ),
+    ),
+    "no category": lambda folder: change_table(
+        folder / "samples.parquet", lambda table: table.drop_columns(["category"])
+    ),
+    "two columns of one name": lambda folder: change_table(
+        folder / "samples.parquet", lambda table: table.append_column("union", table["union"])
+    ),
+    "no id of a ref": lambda folder: change_table(
+        folder / "samples.parquet", lambda table: null_first(table, "ref_id")
+    ),
+    "counts that are swapped": lambda folder: change_table(
+        folder / "samples.parquet",
+        lambda table: table.rename_columns(
+            [{"union": "intersection", "intersection": "union"}.get(name, name) for name in table.column_names]
+        ),
+    ),
+    "counts below 0": lambda folder: change_table(
+        folder / "samples.parquet",
+        lambda table: table.set_column(
+            table.column_names.index("intersection"), "intersection", pa.array([-1] * len(table))
+        ),
+    ),
+    "a score that is NaN": lambda folder: change_json(
+        folder, lambda about: about["splits"]["val"]["scores"].update(miou=float("nan"))
+    ),
+    "a score as text": lambda folder: change_json(
+        folder, lambda about: about["splits"]["val"]["scores"].update(miou="0.5")
+    ),
+    "no threshold": lambda folder: change_json(folder, lambda about: about["protocol"].pop("threshold")),
+    "no size": lambda folder: change_json(folder, lambda about: about["protocol"].pop("size")),
+    "no text that was read": lambda folder: change_json(folder, lambda about: about.pop("sentences")),
+    "a protocol without a name of text": lambda folder: change_json(
+        folder, lambda about: about["protocol"].update(name=["full"])
+    ),
+    "an epsilon of text": lambda folder: change_json(folder, lambda about: about["protocol"].update(epsilon="1")),
+    "a published figure of text": lambda folder: change_json(
+        folder,
+        lambda about: about["splits"]["val"]["published"].append(
+            {"model": "x", "protocol": "full", "source": "y", "scores": {"miou": "99"}}
+        ),
+    ),
+    "a published model that is a list": lambda folder: change_json(
+        folder,
+        lambda about: about["splits"]["val"]["published"].append(
+            {"model": ["x"], "protocol": "full", "source": "y", "scores": {"miou": 0.9}}
+        ),
+    ),
+    "who split it is a list": lambda folder: damage_results(folder, split_by=["unc"]),
     "rows are missing": lambda folder: change_table(folder / "samples.parquet", lambda table: table.slice(1)),
 }
 
@@ -188,6 +257,35 @@ def test_masks_that_are_damaged_are_refused_in_a_line(saved, tmp_path, damage):
     MASK_DAMAGES[damage](folder)
     with pytest.raises(ValueError, match="[Ee]valuate again"):
         list(read_masks(folder))
+
+
+def test_masks_larger_than_any_picture_are_refused_before_they_are_unfolded(saved, tmp_path, monkeypatch):
+    folder = shutil.copytree(saved["rle"], tmp_path / "rle")
+    side = 2**15
+    counts = coco_mask.frPyObjects({"size": [side, side], "counts": [side * side]}, side, side)["counts"].decode()
+    change_table(
+        folder / "masks.parquet",
+        lambda table: pa.table(
+            {
+                **{name: table[name] for name in table.column_names[:-3]},
+                **{name: pa.array([side] * len(table), pa.int32()) for name in ("height", "width")},
+                "counts": [counts] * len(table),
+            }
+        ),
+    )
+    with pytest.raises(ValueError, match="row 0 of .* is no mask of"):
+        next(read_masks(folder))
+    for bound in (100, 10_000):  # Pillow raises for more than twice as many pixels, and warns for more than as many
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", bound)
+        with pytest.raises(ValueError, match=r"000000\.png is no mask"):
+            next(read_masks(saved["png"]))
+
+
+def test_results_that_pandas_wrote_again_are_read(saved, tmp_path):
+    folder = shutil.copytree(saved["rle"], tmp_path / "copy")
+    samples = pq.read_table(folder / "samples.parquet").to_pandas()
+    samples.to_parquet(folder / "samples.parquet")
+    assert read_results(folder).splits.keys() == read_results(saved["rle"]).splits.keys()
 
 
 def test_a_picture_of_a_mask_that_is_missing_or_none_is_named(saved, tmp_path):

@@ -21,7 +21,25 @@ TABLE = Table(
 
 def test_csv_gives_back_what_stands_in_the_table():
     read = list(csv.reader(io.StringIO(write_csv(TABLE))))
-    assert read == [TABLE.header, *TABLE.rows]
+    assert read == [TABLE.header, TABLE.rows[0], ["theirs", r"two lines\x1b[31m", "–"]]
+
+
+def test_csv_holds_no_formula_and_leaves_numbers():
+    names = ["=cmd|' /C calc'!A0", "@SUM(A1)", "+1+1", "-2-3"]
+    cells = [*names, "+0.25", "-1.20", "[-1.20, +0.30]", "50.10 ± 0.20", "–"]
+    (_, read) = csv.reader(io.StringIO(write_csv(Table(["x"] * len(cells), [[cells]]))))
+    assert read == [*(f"'{name}" for name in names), *cells[4:]]
+
+
+def test_markdown_has_a_table_where_a_column_is_one_letter_wide():
+    rule = write_markdown(Table(["a", "b", "p"], [[["x", "y", "–"]]])).splitlines()[1]
+    assert all(re.fullmatch("-+:?", cell.strip()) for cell in rule.strip("|").split("|")) and rule.endswith("-: |")
+
+
+def test_latex_reads_no_cell_as_an_option_and_sets_a_minus_before_numbers():
+    rows = [["[ours]", "2-5", "-1.20"], ["*", "a-1", "[-0.10, +0.30]"]]
+    lines = write_latex(Table(["model", "part", "x"], [rows])).splitlines()
+    assert lines[4:6] == [r"{}[ours] & 2-5 & $-$1.20 \\", r"{}* & a-1 & [$-$0.10, +0.30] \\"]
 
 
 def test_markdown_has_a_line_per_row_and_as_many_cells_in_each():
