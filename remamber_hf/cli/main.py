@@ -75,11 +75,7 @@ DATA_COMMANDS = {
     "preview": Command(
         "data", "preview", "Write a contact sheet of random samples, each with its mask and its expressions."
     ),
-    "export": Command(
-        "data",
-        "export",
-        "Write Parquet with pictures and masks inside, for `push_to_hub` and for `load_dataset` without this package.",
-    ),
+    "export": Command("data", "export", "Write a data set anew: as Parquet or as a REFER folder."),
 }
 READS_ALL = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 # Of safetensors (too large, full, over the quota) and of torch.save.
