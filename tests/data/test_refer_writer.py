@@ -216,12 +216,13 @@ def test_the_genuine_fragment_of_g_ref_goes_through(tmp_path):
         assert other.annotations[ann_id]["area"] == pytest.approx(genuine.annotations[ann_id]["area"], rel=0.05)
 
 
-def test_a_written_set_is_written_again_byte_for_byte(tmp_path):
-    data = drawn(tmp_path / "source", True, style="rich", many=True, no_target=True)
+@pytest.mark.parametrize("generalized", [False, True])
+def test_a_written_set_is_written_again_byte_for_byte(tmp_path, generalized):
+    data = drawn(tmp_path / "source", generalized, style="rich", many=True, no_target=True)
     export_refer(data, tmp_path / "out", "mine")
     assert not any(str(tmp_path).encode() in path.read_bytes() for path in (tmp_path / "out").rglob("*.*"))
     export_refer(data, tmp_path / "again", "mine")
-    back = load_refer("mine", "unc", data_dir=tmp_path / "out", generalized=True)
+    back = load_refer("mine", "unc", data_dir=tmp_path / "out", generalized=generalized)
     export_refer(back, tmp_path / "back", "mine")
     files = [files_of(tmp_path / name) for name in ("out", "again", "back")]
     assert files[0] == files[1] == files[2]
