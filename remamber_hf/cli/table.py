@@ -9,7 +9,7 @@ import typer
 
 from ..evaluation.comparison import ALL, make_paper_table, read_entries
 from ..evaluation.tables import TABLE_FORMATS, Table
-from ..files import make_whole_file
+from ..files import STANDARD, make_whole_file
 
 
 Models = Annotated[
@@ -57,6 +57,8 @@ def check_output(output: Path | None) -> None:
     """ValueError where no file can be written."""
     if output is not None and output.is_dir():
         raise ValueError(f"{output} is a folder; give the name of a file.")
+    if output is not None and output.exists() and not output.is_file():  # a file would take the place of a device
+        raise ValueError(f"{output} is no regular file; give the name of one, or leave the option out to print.")
 
 
 def names_of(text: str) -> list[str]:
@@ -66,7 +68,7 @@ def names_of(text: str) -> list[str]:
 def write(table: Table, format: str, output: Path | None) -> None:
     """Print a table, or write it to a file that is there whole or not at all."""
     text = TABLE_FORMATS[format](table)
-    if output is None:
+    if output is None or output == STANDARD:
         typer.echo(text, nl=False)
         return
     output.parent.mkdir(parents=True, exist_ok=True)
