@@ -5,9 +5,11 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -211,7 +213,14 @@ def test_results_that_were_counted_in_two_ways_are_not_compared(evaluated, data_
     }.items():
         run(tmp_path / name, data_dir=data_dir, **{"splits": "val", **options})
     a = f"a={evaluated / 'a'}"
+    for name, value in (("threshold", 0.4), ("epsilon", 1e-12)):
+        folder = shutil.copytree(evaluated / "a", tmp_path / name)
+        about = json.loads((folder / "results.json").read_text())
+        about["protocol"][name] = value
+        (folder / "results.json").write_text(json.dumps(about))
     for name, message in {
+        "threshold": "counted in two ways: threshold 0.5 and 0.4",
+        "epsilon": "counted in two ways: epsilon 0.0 and 1e-12",
         "nearest": "counted in two ways: resize of logits bilinear and nearest; evaluate both under one protocol",
         "lavt": "counted in two ways: size that is counted at",
         "few": "are not the same; evaluate both on the same data with the same options",
@@ -310,6 +319,7 @@ def test_the_commands_print_what_they_write(evaluated, tmp_path):
             path = tmp_path / "made" / f"{command}.{format}"
             assert invoke(command, *models, *options, "--format", format, "--output", path) == f"written: {path}\n"
             assert path.read_text() == printed and printed
+            assert invoke(command, *models, *options, "--format", format, "--output", "-") == printed
 
 
 def test_the_sheet_shows_where_two_models_differ_most(evaluated, data_dir, tmp_path):
@@ -376,6 +386,8 @@ def test_a_sheet_needs_the_masks_and_the_data_that_was_evaluated(evaluated, data
         ({"format": "html"}, "--format is 'html'; choose one of markdown, latex, csv"),
         ({"by": "colour"}, "--by is 'colour'; choose from target_kind, kind, length, size, category, or none"),
         ({"num_draws": 10}, "--num_draws is 10; give at least 100"),
+        ({"num_draws": 10**9}, "--num_draws is 1000000000; give at most 1000000"),
+        ({"output": Path(os.devnull)}, "is no regular file; give the name of one, or leave the option out"),
         ({"seed": -1}, "--seed is -1; give at least 0"),
         ({"sheet": "."}, "is a folder; give the name of a file"),
     ],
