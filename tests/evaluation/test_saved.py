@@ -236,6 +236,10 @@ def test_results_that_are_damaged_are_refused_in_a_line(saved, tmp_path, damage)
 MASK_DAMAGES = {
     "no table": lambda folder: (folder / "masks.parquet").write_bytes(b"no"),
     "of other samples": lambda folder: change_table(folder / "masks.parquet", lambda table: table.slice(1)),
+    "of samples in another order": lambda folder: change_table(
+        folder / "masks.parquet",
+        lambda table: pa.concat_tables([table.slice(1, 1), table.slice(0, 1), table.slice(2)]),
+    ),
     "of another size": lambda folder: change_table(
         folder / "masks.parquet",
         lambda table: table.set_column(
