@@ -85,13 +85,12 @@ def categories_of(split: Split) -> list[str | None]:
     return [category_of(column[sample.row]) for sample in split.samples]
 
 
-def category_of(category: str | list[str] | None) -> str | None:
+def category_of(category: str | list[str | None] | None) -> str | None:
     """The category of an object, or that of several if all are of one."""
-    if not category:
-        return None
-    if isinstance(category, str):
-        return category
-    return category[0] if len(set(category)) == 1 else SEVERAL
+    named = dict.fromkeys([category] if category is None or isinstance(category, str) else category)
+    if len(named) > 1:
+        return SEVERAL
+    return next(iter(named), None) or None
 
 
 def kinds_of(samples: list[Sample]) -> list[str | None]:

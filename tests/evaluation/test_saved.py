@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from remamber_hf.data.refer import load_refer
 from remamber_hf.evaluation.masks import read_masks
+from remamber_hf.evaluation.samples import category_of, size_of
 from remamber_hf.evaluation.saved import read_results
 from remamber_hf.inference.loading import hash_weights, load_model
 from remamber_hf.inference.visualization import draw_overlay
@@ -55,6 +56,26 @@ def test_samples_say_what_each_sentence_is_about(saved, data_dir):
         assert sample["num_tokens"] == len(processor.tokenizer(sample["sentence"]).input_ids)
     pictures = {(sample["split"], sample["picture"]): sample["image_file"] for sample in samples}
     assert len(set(pictures.values())) == len(pictures) == len({(s["split"], s["image_id"]) for s in samples})
+
+
+def test_a_size_is_the_first_that_an_object_is_smaller_than_and_nothing_has_none():
+    areas = (0, 32**2 - 1, 32**2, 96**2 - 1, 96**2)
+    assert [size_of(area, "one") for area in areas] == ["small", "small", "medium", "medium", "large"]
+    assert [size_of(area, "none") for area in areas] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    "category, expected",
+    [
+        ("cat", "cat"),
+        (["cat", "cat"], "cat"),
+        (["cat", "dog"], "several"),
+        (["cat", ""], "several"),
+        *((unknown, None) for unknown in ("", None, [], [""], ["", ""], [None])),
+    ],
+)
+def test_a_category_is_that_of_all_that_is_meant(category, expected):
+    assert category_of(category) == expected
 
 
 def test_parts_add_up_to_their_split(saved):
@@ -236,6 +257,10 @@ def test_results_that_are_damaged_are_refused_in_a_line(saved, tmp_path, damage)
 MASK_DAMAGES = {
     "no table": lambda folder: (folder / "masks.parquet").write_bytes(b"no"),
     "of other samples": lambda folder: change_table(folder / "masks.parquet", lambda table: table.slice(1)),
+    "of samples in another order": lambda folder: change_table(
+        folder / "masks.parquet",
+        lambda table: pa.concat_tables([table.slice(1, 1), table.slice(0, 1), table.slice(2)]),
+    ),
     "of another size": lambda folder: change_table(
         folder / "masks.parquet",
         lambda table: table.set_column(
