@@ -5,7 +5,6 @@
 import json
 import sys
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,14 +22,14 @@ from ..inference.cost import META, count_parameters, count_parts, model_parts
 from ..inference.devices import DTYPES, find_device
 from ..inference.environment import describe_environment, device_name
 from ..inference.loading import BUNDLED, find_model, load_config_of
-from ..inference.profiling import NUM_WARMUP, Workload, build_model, in_fresh_process, measure_model
+from ..inference.profiling import NUM_WARMUP, Workload, build_model, in_fresh_process, machine_memory, measure_model
 from .options import Device, Output, check_output, complete, read_size, write_text
 from .profile_report import FORMATS
 
 
 CONFIGS = (ReMamberConfig, VMambaConfig, VimConfig)
 SIDES = (32, 8192)  # pixels
-DEFAULT_SIZES = {ReMamberConfig.model_type: 480, VMambaConfig.model_type: 224, VimConfig.model_type: 224}
+DEFAULT_SIDES = {ReMamberConfig.model_type: 480, VMambaConfig.model_type: 224}  # a Vim's configuration has its own
 MOST = {"batch_size": 2**16, "num_expressions": 2**10, "num_runs": 10**6, "num_threads": 2**10}
 SHORT_OF_MEMORY = ("out of memory", "allocate memory")  # as PyTorch says it
 
@@ -200,19 +199,21 @@ def read_recipe(name: str) -> Subject:
 
 def find_image_size(name: str | None, config: Any) -> tuple[int, int]:
     """The size that the processor beside a model gives pictures; without one, that of the published models."""
-    size: Any = DEFAULT_SIZES[config.model_type]
-    if isinstance(config, VimConfig):
-        size = config.image_size
-    elif isinstance(config, ReMamberConfig) and name is not None and not Path(name).is_file():
-        with suppress(OSError):  # there is no processor
-            given = ReMamberImageProcessorPil.get_image_processor_dict(str(find_model(name)))[0].get("size")
-            if (
-                isinstance(given, dict)
-                and isinstance(given.get("height"), int)
-                and isinstance(given.get("width"), int)
-            ):
-                size = (given["height"], given["width"])
+    size: Any = config.image_size if isinstance(config, VimConfig) else DEFAULT_SIDES[config.model_type]
+    if isinstance(config, ReMamberConfig) and name is not None and not Path(name).is_file():
+        size = processor_size(name) or size
     return tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+
+
+def processor_size(name: str) -> tuple[int, int] | None:
+    """None where there is no processor, or none of the kind that a ReMamber has."""
+    try:
+        size = ReMamberImageProcessorPil.get_image_processor_dict(str(find_model(name)))[0]["size"]
+        height, width = size["height"], size["width"]
+    except Exception:  # of any kind: what is in the file is anybody's, and another size is as good to measure
+        return None
+    are_sides = all(isinstance(side, int) and SIDES[0] <= side <= SIDES[1] for side in (height, width))
+    return (height, width) if are_sides else None
 
 
 # -------------------------------------------------------------------------------------------------------- its figures
@@ -222,44 +223,52 @@ def make_profile(
     name: str, subject: Subject, workloads: list[Workload], device: torch.device | None
 ) -> dict[str, Any]:
     """All that is known of a model, ready for JSON; without a device, no time and no memory."""
-    first, config = workloads[0], subject.config
+    config: Any = subject.config
     with META:
         model = build_model(config)
-    results: dict[str, Any] = {
-        "model": name,
-        "class": type(model).__name__,
-        **{
-            field: getattr(config, field) for field in ("fusion", "mask_head", "text_length") if hasattr(config, field)
-        },
-        "num_expressions": first.num_expressions,
+    results: dict[str, Any] = {"model": name, "class": type(model).__name__}
+    if isinstance(config, ReMamberConfig):
+        results |= {field: getattr(config, field) for field in ("fusion", "mask_head", "text_length")}
+    results |= {
+        "num_expressions": workloads[0].num_expressions,
         "versions": describe_environment()["versions"],
         "measured": None,
         "sizes": [],
     }
+    if device is not None:
+        check_fits(model)
     for workload in workloads:
         parts = count_parts(model, workload.image_size, workload.num_expressions)
         for part, trained in (subject.trained or {}).items():
             parts[part]["trained"] = trained
-        figures = {} if device is None else measure(config, workload, device)
-        results["sizes"].append(
-            {
-                "image_size": list(workload.image_size),
-                "parts": parts,
-                **{figure: figures.get(figure) for figure in ("milliseconds", "pictures_per_second", "peak_mib")},
-            }
-        )
+        figures = dict.fromkeys(("milliseconds", "pictures_per_second", "peak_mib"))
         if device is not None:
-            results["measured"] = {
-                "device": device.type,
-                "device_name": device_name(device),
-                "threads": figures["threads"],
-                "dtype": first.dtype,
-                "scan_backend": figures["scan_backend"],
-                "batch_size": first.batch_size,
-                "num_runs": first.num_runs,
-                "num_warmup": NUM_WARMUP,
-            }
+            figures = measure(config, workload, device)
+            results["measured"] = describe_measurement(workload, device, figures.pop("ran"))
+        results["sizes"].append({"image_size": list(workload.image_size), "parts": parts, **figures})
     return results
+
+
+def describe_measurement(workload: Workload, device: torch.device, ran: dict[str, Any]) -> dict[str, Any]:
+    """Where and how time and memory were taken, alike for all sizes."""
+    return {
+        "device": device.type,
+        "device_name": device_name(device),
+        **ran,
+        "dtype": workload.dtype,
+        "batch_size": workload.batch_size,
+        "num_runs": workload.num_runs,
+        "num_warmup": NUM_WARMUP,
+    }
+
+
+def check_fits(model: nn.Module) -> None:
+    """ValueError for a model whose weights this machine has not the memory for."""
+    size, memory = 4 * count_parameters([model])[0], machine_memory()
+    if memory is not None and size > memory:
+        raise ValueError(
+            f"the weights take {size / 2**30:,.1f} GiB, and this machine has {memory / 2**30:,.1f}; give --no-time."
+        )
 
 
 def measure(config: PreTrainedConfig, workload: Workload, device: torch.device) -> dict[str, Any]:

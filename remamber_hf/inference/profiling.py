@@ -62,7 +62,8 @@ class Workload:
 def build_model(config: PreTrainedConfig) -> nn.Module:
     """The model of this package that a configuration describes, with random weights, in evaluation mode."""
     classes = MODELS[config.model_type]
-    saved_by = getattr(config, "architectures", None) or ()
+    saved_by: Any = getattr(config, "architectures", None)
+    saved_by = saved_by if isinstance(saved_by, list) else ()
     model: nn.Module = next((each for each in classes if each.__name__ in saved_by), classes[0])(config)
     return model.eval()
 
@@ -151,6 +152,13 @@ def reset_peak_resident() -> bool:
     return False
 
 
+def machine_memory() -> int | None:
+    """Bytes of the machine; None where the system does not tell."""
+    with suppress(AttributeError, ValueError, OSError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return None
+
+
 # ------------------------------------------------------------------------------------------------------------ together
 
 
@@ -160,7 +168,7 @@ def measure_model(config: PreTrainedConfig, workload: Workload, device: torch.de
 
     Returns:
         "milliseconds" of a pass, → "q1", "median", "q3"; "pictures_per_second"; "peak_mib", maybe None; and how it
-        ran: "threads", "scan_backend".
+        "ran", → "threads", "scan_backend".
     """
     logging.set_verbosity_error()
     keep_freed_memory()
@@ -177,8 +185,7 @@ def measure_model(config: PreTrainedConfig, workload: Workload, device: torch.de
         "milliseconds": milliseconds,
         "pictures_per_second": 1000 * workload.batch_size / milliseconds["median"],
         "peak_mib": None if peak is None else peak / 2**20,
-        "threads": torch.get_num_threads(),
-        "scan_backend": name_scan_backends(config, device),
+        "ran": {"threads": torch.get_num_threads(), "scan_backend": name_scan_backends(config, device)},
     }
 
 

@@ -279,13 +279,16 @@ def test_the_size_is_that_of_the_processor_or_as_published(counts, tmp_path):
     remamber_config().save_pretrained(tmp_path / "bare")
     remamber_config().save_pretrained(tmp_path / "wide")
     (tmp_path / "wide" / "preprocessor_config.json").write_text('{"size": {"height": 64, "width": 96}}')
-    remamber_config().save_pretrained(tmp_path / "odd")
-    (tmp_path / "odd" / "preprocessor_config.json").write_text('{"size": {"height": "x", "width": null}}')
+    odd = ['{"size": {"height": "x", "width": null}}', '{"size": {"height": 8, "width": 99999}}', '{"size": 224}']
+    odd += ['{"size": {"shortest_edge": 224}}', "[1, 2]", '"size"', "{", "{}"]
+    for number, text in enumerate(odd):
+        remamber_config().save_pretrained(tmp_path / f"odd{number}")
+        (tmp_path / f"odd{number}" / "preprocessor_config.json").write_text(text)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "image_size": 160}))
     vim_config().save_pretrained(tmp_path / "vim")
     vision_config().save_pretrained(tmp_path / "vmamba")
-    sizes = {"bare": [480, 480], "wide": [64, 96], "odd": [480, 480], "recipe.yaml": [160, 160]}
-    sizes |= {"vim": [48, 64], "vmamba": [224, 224]}
+    sizes = {"bare": [480, 480], "wide": [64, 96], "recipe.yaml": [160, 160], "vim": [48, 64], "vmamba": [224, 224]}
+    sizes |= {f"odd{number}": [480, 480] for number in range(len(odd))}
     assert {name: counts(name)["sizes"][0]["image_size"] for name in sizes} == sizes
 
 
@@ -435,6 +438,15 @@ def test_too_little_memory_is_one_line_and_no_file(profile, tmp_path, monkeypatc
     (line,) = error.splitlines()
     assert said in line and "96×96 pixels" in line and "smaller --image_size or --batch_size" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_the_machine_has_no_memory_for_are_not_made(profile, monkeypatch):
+    monkeypatch.setattr(command, "in_fresh_process", None)
+    monkeypatch.setattr(command, "machine_memory", lambda: 2**20)
+    status, output, error = profile("bundled")
+    assert (status, output) == (2, "")
+    assert error == "remamber: error: the weights take 0.0 GiB, and this machine has 0.0; give --no-time.\n"
+    assert profile("bundled", "--no-time")[0] == 0
 
 
 def test_another_error_of_the_measurement_is_shown_as_the_bug_that_it_is(monkeypatch):

@@ -157,17 +157,27 @@ def test_four_times_the_pixels_take_four_times_the_arithmetic_of_the_picture_and
     assert large["text_encoder"] == small["text_encoder"]
 
 
+FUSION_TITLES = {
+    "twister": "Twister",
+    "in_context": "in-context",
+    "cross_attention": "cross-attention",
+    "norm_adaptation": "norm adaptation",
+}
+
+
 def test_the_page_has_the_figures_of_the_base_model():
-    page = (Path(__file__).parents[2] / "docs" / "profile.md").read_text()
-    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) \| ([\d.]+) \|$", page, flags=re.MULTILINE)
-    figures = {name: (float(parameters), float(flops)) for name, parameters, flops in rows}
-    for fusion, mask_head in (("twister", "conv"), ("in_context", "mamba")):
+    page = (Path(__file__).parents[2] / "docs" / "profile.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, flags=re.MULTILINE)
+    counted = {}
+    for fusion, title in FUSION_TITLES.items():
+        mask_head = "conv" if fusion == "twister" else "mamba"
         with META:
             parts = count_parts(ReMamberForImageSegmentation(ReMamberConfig(fusion=fusion, mask_head=mask_head)))
-        measured = {part: (round(c["parameters"] / 1e6, 2), round(c["flops"] / 1e9, 2)) for part, c in parts.items()}
-        assert measured["text_encoder"] == figures["text encoder"] and measured["backbone"] == figures["backbone"]
-        assert measured["fusion"] == figures["fusion: " + {"twister": "Twister", "in_context": "in-context"}[fusion]]
-        assert measured["mask_head"] == figures[f"{mask_head.title()} head"]
+        titles = {"text encoder": "text_encoder", "backbone": "backbone", f"fusion: {title}": "fusion"}
+        for name, part in {**titles, f"{mask_head.title()} head": "mask_head"}.items():
+            counts = (parts[part][what] / unit for what, unit in (("parameters", 1e6), ("flops", 1e9), ("macs", 1e9)))
+            counted[name] = [f"{count:.2f}" for count in counts]
+    assert {name: figures for name, *figures in rows} == counted
 
 
 def test_a_model_of_the_code_in_a_saved_folder_has_the_same_cost(tmp_path):
