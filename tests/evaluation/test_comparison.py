@@ -360,6 +360,9 @@ def test_a_sheet_shows_each_pair_of_masks_on_its_own_picture_though_ids_repeat(
     tables = [pq.read_table(folder / "samples.parquet").to_pandas() for folder in folders]
     worst = (tables[1].iou - tables[0].iou).nsmallest(1).index[0]
     assert truths[0].texts == [tables[0].sentence[worst]]
+    ious = [[float(tile.title.split("IoU ")[1]) for tile in tiles] for tiles in (befores, afters)]
+    gains = np.subtract(ious[1], ious[0])
+    assert (gains[:3] < -0.1).all() and (gains[3:] == 0).all()  # the second model gains nowhere
     for truth, before, after in zip(truths, befores, afters):
         iou = (truth.mask & before.mask).sum() / (truth.mask | before.mask).sum()
         assert before.title == f"a, IoU {iou:.3f}"
