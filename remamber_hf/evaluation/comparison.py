@@ -4,6 +4,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise, product
@@ -246,6 +247,17 @@ def check_same_samples(runs: list[SavedResults], split: str) -> None:
             )
 
 
+def check_same_seeds(entry: Entry, data: str) -> None:
+    """ValueError if a split was evaluated with fewer seeds than another."""
+    counts = Counter(split for run in entry.on(data) for split in run.splits)
+    for split, count in counts.items():
+        if count != max(counts.values()):
+            raise ValueError(
+                f"{entry.name} has {count} results of {split} and {max(counts.values())} of another split of {data}; "
+                "evaluate every seed on the same splits."
+            )
+
+
 def name_part(column: str, part: str) -> str:
     """What a part is called beside those of other columns."""
     return f"{column} {part}" if column in ON_REQUEST else part
@@ -289,6 +301,7 @@ def make_paper_table(
     for entry in entries:
         for data in entry.data:
             check_counted_alike(entry.on(data))
+            check_same_seeds(entry, data)
     for (data, split), metric in product(columns, MAIN_SCORES):
         runs = [each for each in all_results if each.data == data and split in each.splits]
         check_same_samples([run for run in runs if run.about["metric"] == metric], split)

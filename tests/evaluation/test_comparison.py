@@ -300,6 +300,17 @@ def test_a_score_that_is_not_there_is_named(evaluated):
     }
 
 
+def test_a_split_that_only_some_seeds_have_is_named_and_one_of_another_folder_is_a_column(
+    evaluated, data_dir, tmp_path
+):
+    run(tmp_path / "val", data_dir=data_dir, splits="val")
+    run(tmp_path / "testB", data_dir=data_dir, splits="testB")
+    with pytest.raises(ValueError, match=r"ours has 1 results of testA and 2 of another split of shapes \(unc\)"):
+        make_paper_table(read_entries([f"ours={evaluated / 'a'},{tmp_path / 'val'}"]))
+    table = make_paper_table(read_entries([f"ours={tmp_path / 'testB'},{tmp_path / 'val'}"]), ["miou"])
+    assert table.header[4:] == ["shapes (unc) testB", "shapes (unc) val"] and "±" not in "".join(table.rows[0])
+
+
 # ---------------------------------------------------------------------------------------------------------- commands
 
 
