@@ -190,6 +190,8 @@ def compare_on(
         rows = []
         for (part, score), pair in ratios.items():
             cells = difference_cells(pair, [[next(drawn) for _ in group] for group in pair])
+            if set(cells) == {UNKNOWN}:
+                continue  # no sentence of the part counts, as of those that mean something in N-acc
             rows.append([data, split, name_part(*part), SCORE_TITLES[score], cells[0], other.name, *cells[1:]])
         groups.append(rows)
     return groups

@@ -311,6 +311,19 @@ def test_a_split_that_only_some_seeds_have_is_named_and_one_of_another_folder_is
     assert table.header[4:] == ["shapes (unc) testB", "shapes (unc) val"] and "±" not in "".join(table.rows[0])
 
 
+def test_a_score_that_no_sentence_of_a_part_counts_in_has_no_row(data_dir, tmp_path):
+    for name in "ab":
+        run(tmp_path / name, data_dir=data_dir, splits="val", generalized=True)
+    rows = rows_of(compare(read_entries([f"a={tmp_path / 'a'}", f"b={tmp_path / 'b'}"]), by=("target_kind",)))
+    scores = {part: [row["score"] for row in rows if row["part"] == part] for part in ("all", "none", "one")}
+    assert scores == {
+        "all": ["gIoU", "cIoU", "N-acc", "T-acc"],
+        "none": ["gIoU", "cIoU", "N-acc"],
+        "one": ["gIoU", "cIoU", "T-acc"],
+    }
+    assert {row["difference"] for row in rows} == {"+0.00"}
+
+
 # ---------------------------------------------------------------------------------------------------------- commands
 
 
