@@ -19,6 +19,7 @@ from .saved import SavedResults
 
 
 NUM_COLUMNS = 3
+SHEET_SEED = 0
 
 
 def find_pair(first: Entry, second: Entry) -> tuple[SavedResults, SavedResults]:
@@ -58,6 +59,8 @@ def draw_contrast(
     for name in names_of_splits:
         check_same_samples([first, second], name)
     chosen = choose(first, second, names_of_splits, num_samples)
+    if not chosen:
+        raise ValueError(f"{names[0]} and {names[1]} are equally right in every sentence; there is nothing to draw.")
     pairs: dict[tuple[str, int], tuple[SavedMask, SavedMask]] = {}
     for name in {name for name, _ in chosen}:
         both = zip(read_masks(first.folder, name), read_masks(second.folder, name), strict=True)
@@ -75,27 +78,33 @@ def draw_contrast(
             )
         row = source.splits[split][here[0].row]
         picture = to_rgb(row["image"])
-        tiles.append(Sample(picture, row_mask(row), f"truth, {split}, ref {about_it['ref_id']}", [here[0].sentence]))
+        meant = ": means nothing here" if about_it["target_kind"] == "none" else ""
+        title = f"truth, {split}, ref {about_it['ref_id']}{meant}"
+        tiles.append(Sample(picture, row_mask(row), title, [here[0].sentence]))
         for name, saved in zip(names, pair):
             resized = picture.resize(saved.mask.shape[::-1])  # a protocol may squash
-            tiles.append(Sample(resized, saved.mask, f"{name}, IoU {saved.sample['iou']:.3f}", []))
+            found = ": nothing found" if saved.sample["nothing_found"] else ""
+            tiles.append(Sample(resized, saved.mask, f"{name}, IoU {saved.sample['iou']:.3f}{found}", []))
     return draw_sheet(tiles, NUM_COLUMNS)
 
 
 def choose(first: SavedResults, second: SavedResults, splits: list[str], count: int) -> list[tuple[str, int]]:
     """
-    Split and row of the sentences where the second of two is worst beside the first, then best; one for each object.
+    Split and row of the sentences that the second of two loses most on, then gains most on: at most `count` of each,
+    one for each object; ties are drawn, always alike.
     """
     places, objects, gains = [], [], []
     for name in splits:
         table = first.splits[name].table
-        rows = range(len(table))
-        places += [(name, row) for row in rows]
-        objects += list(zip([name] * len(table), *(table[column].to_pylist() for column in ("picture", "ref_id"))))
+        places += [(name, row) for row in range(len(table))]
+        columns = (table[column].to_pylist() for column in ("picture", "ann_id", "ref_id"))
+        objects += [(name, picture, str(ann_id) if ann_id else ref_id) for picture, ann_id, ref_id in zip(*columns)]
         gains.append(second.splits[name].tally.ious() - first.splits[name].tally.ious())
+    gain = np.concatenate(gains)
+    draws = np.random.default_rng(SHEET_SEED).random(len(gain))
     chosen: dict[tuple, tuple[str, int]] = {}
-    for most, order in ((count, np.concatenate(gains)), (2 * count, -np.concatenate(gains))):
-        for index in np.argsort(order, kind="stable"):
-            if len(chosen) < most:
+    for most, order in ((count, gain), (2 * count, -gain)):
+        for index in np.lexsort((draws, order)).tolist():
+            if len(chosen) < most and order[index] < 0:
                 chosen.setdefault(objects[index], places[index])
     return list(chosen.values())

@@ -34,6 +34,25 @@ def make_sample(row: int, picture: str, sentence: str = "text", ann_id: int | li
     return Sample(row, row, ann_id, 0, 0, picture, None, sentence)
 
 
+def worsen(folder, share: float) -> None:
+    """Have a model find less of every object in every second picture."""
+    samples = pq.read_table(folder / "samples.parquet").to_pandas()
+    is_worse = samples.picture % 2 == 1
+    samples.loc[is_worse, "intersection"] = (samples.intersection[is_worse] * share).astype(int)
+    samples["iou"] = samples.intersection / samples.union
+    schema = pq.read_schema(folder / "samples.parquet")
+    samples.to_parquet(folder / "samples.parquet", schema=schema)
+    results = json.loads((folder / "results.json").read_text())
+    for name, split in results["splits"].items():
+        rows = samples[samples.split == name]
+        split["scores"] = {
+            "oiou": rows.intersection.sum() / rows.union.sum(),
+            "miou": rows.iou.mean(),
+            **{f"precision@{x}": (rows.iou >= x).mean() for x in (0.5, 0.6, 0.7, 0.8, 0.9)},
+        }
+    (folder / "results.json").write_text(json.dumps(results))
+
+
 def true_masks(data_dir) -> dict[int, np.ndarray]:
     """Masks of the refs of the synthetic set by pycocotools alone, bool (height, width)."""
     instances = json.loads((data_dir / "shapes" / "instances.json").read_text())

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evaluation_runs import MODEL, count_as_published, overlapping_refer, run
+from evaluation_runs import MODEL, count_as_published, overlapping_refer, run, worsen
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -46,25 +46,6 @@ def evaluated(tmp_path_factory, data_dir):
         shutil.copytree(folder / "a", folder / name)
         worsen(folder / name, share)
     return folder
-
-
-def worsen(folder, share: float) -> None:
-    """Have a model find less of every object in every second picture."""
-    samples = pq.read_table(folder / "samples.parquet").to_pandas()
-    is_worse = samples.picture % 2 == 1
-    samples.loc[is_worse, "intersection"] = (samples.intersection[is_worse] * share).astype(int)
-    samples["iou"] = samples.intersection / samples.union
-    schema = pq.read_schema(folder / "samples.parquet")
-    samples.to_parquet(folder / "samples.parquet", schema=schema)
-    results = json.loads((folder / "results.json").read_text())
-    for name, split in results["splits"].items():
-        rows = samples[samples.split == name]
-        split["scores"] = {
-            "oiou": rows.intersection.sum() / rows.union.sum(),
-            "miou": rows.iou.mean(),
-            **{f"precision@{x}": (rows.iou >= x).mean() for x in (0.5, 0.6, 0.7, 0.8, 0.9)},
-        }
-    (folder / "results.json").write_text(json.dumps(results))
 
 
 def rows_of(table) -> list[dict[str, str]]:
@@ -354,7 +335,7 @@ def test_the_sheet_shows_where_two_models_differ_most(evaluated, data_dir, tmp_p
     )
     assert "difference" in output
     picture = Image.open(sheet)
-    assert picture.width > 3 * 320 and picture.height > 4 * 320
+    assert picture.width > 3 * 320 and 2 * 320 < picture.height < 3 * 400  # the second gains nowhere
 
 
 def test_a_sheet_shows_each_pair_of_masks_on_its_own_picture_though_ids_repeat(
@@ -380,17 +361,30 @@ def test_a_sheet_shows_each_pair_of_masks_on_its_own_picture_though_ids_repeat(
     first, second = (read_results(folder) for folder in folders)
     contrast.draw_contrast(first, second, ("a", "b"), data_dir, 3)
     truths, befores, afters = drawn[::3], drawn[1::3], drawn[2::3]
-    assert len(truths) == 6
+    assert len(truths) == 3  # the second model gains nowhere
     tables = [pq.read_table(folder / "samples.parquet").to_pandas() for folder in folders]
     worst = (tables[1].iou - tables[0].iou).nsmallest(1).index[0]
     assert truths[0].texts == [tables[0].sentence[worst]]
     ious = [[float(tile.title.split("IoU ")[1]) for tile in tiles] for tiles in (befores, afters)]
     gains = np.subtract(ious[1], ious[0])
-    assert (gains[:3] < -0.1).all() and (gains[3:] == 0).all()  # the second model gains nowhere
+    assert (gains < -0.1).all()
     for truth, before, after in zip(truths, befores, afters):
         iou = (truth.mask & before.mask).sum() / (truth.mask | before.mask).sum()
         assert before.title == f"a, IoU {iou:.3f}"
         assert (before.mask == after.mask).all()  # masks were copied, counts are what was made worse
+
+
+def test_a_sheet_says_where_nothing_is_meant_and_where_nothing_is_found(data_dir, tmp_path, monkeypatch):
+    options = {"data_dir": data_dir, "splits": "val", "generalized": True, "save_masks": "rle"}
+    for name, min_pixels in (("a", 1), ("b", 10**6)):
+        run(tmp_path / name, min_pixels=min_pixels, **options)
+    drawn = []
+    monkeypatch.setattr(contrast, "draw_sheet", lambda tiles, columns: drawn.extend(tiles))
+    contrast.draw_contrast(*(read_results(tmp_path / name) for name in "ab"), ("a", "b"), data_dir, 2)
+    lost, gained = drawn[:6], drawn[6:]
+    assert ["means nothing here" in tile.title for tile in lost[::3] + gained[::3]] == [False, False, True, True]
+    assert all(tile.title == "b, IoU 0.000: nothing found" for tile in lost[2::3])
+    assert all(tile.title == "b, IoU 1.000: nothing found" and not tile.mask.any() for tile in gained[2::3])
 
 
 def test_a_sheet_needs_the_masks_and_the_data_that_was_evaluated(evaluated, data_dir, tmp_path):
@@ -401,6 +395,10 @@ def test_a_sheet_needs_the_masks_and_the_data_that_was_evaluated(evaluated, data
         compare_command(models, num_draws=100, sheet=tmp_path / "sheet.png", data_dir=other)
     run(tmp_path / "bare", data_dir=data_dir, splits="val")
     with pytest.raises(FileNotFoundError, match="holds no masks"):
+        compare_command(
+            [models[1], f"z={tmp_path / 'bare'}"], num_draws=100, sheet=tmp_path / "s.png", data_dir=data_dir
+        )
+    with pytest.raises(ValueError, match="x and z are equally right in every sentence; there is nothing to draw"):
         compare_command(
             [models[0], f"z={tmp_path / 'bare'}"], num_draws=100, sheet=tmp_path / "s.png", data_dir=data_dir
         )

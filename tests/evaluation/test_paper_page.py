@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from evaluation_runs import run
+from evaluation_runs import run, worsen
 from typer.testing import CliRunner
 
 import remamber_hf
@@ -41,7 +41,9 @@ def test_the_commands_behind_the_trainings_lead_to_the_table(tmp_path, monkeypat
             run(tmp_path / "results" / "before", data_dir=tmp_path / "shapes", save_masks="rle")
             for name in ("all", "frozen"):
                 for seed in range(3):
-                    shutil.copytree(tmp_path / "results" / "before", tmp_path / "results" / f"{name}-{seed}")
+                    results = tmp_path / "results" / f"{name}-{seed}"
+                    shutil.copytree(tmp_path / "results" / "before", results)
+                    worsen(results, {"all": 0.9, "frozen": 0.8}[name])
         elif line.startswith(("remamber data check", "remamber compare", "remamber table")):
             output += invoke(line)
     check(tmp_path, output)
