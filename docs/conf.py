@@ -38,6 +38,7 @@ NAVIGATION = {
         "docs/fusion",
         "docs/idioms",
         "docs/evaluation",
+        "docs/paper",
         "docs/profile",
         "remamber_hf/evaluation/referring_iou/README",
     ],
@@ -56,7 +57,8 @@ NAVIGATION = {
     ],
     "Project": ["remamber_hf/checkpoints/shapes/README", "CHANGELOG", "CONTRIBUTING", "SECURITY", "RELEASING"],
 }
-BENCHMARKS = ["scan", "scan_vim", "model", "sizes", "vim", "training", "data", "ablation"]  # below benchmarks/README
+# Below benchmarks/README.
+BENCHMARKS = ["scan", "scan_vim", "model", "sizes", "vim", "training", "data", "ablation", "coverage"]
 
 project = "remamber_hf"
 author = "The remamber_hf authors"

@@ -67,8 +67,15 @@ def make_whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def make_whole_file(path: Path) -> Iterator[Path]:
-    """A file to write to beside `path`, which it becomes if all goes well; else it is gone."""
+    """
+    A file to write to beside `path`, which it becomes if all goes well; else it is gone.
+
+    Raises:
+        ValueError: if `path` is a device or a pipe, whose place it would take.
+    """
     path = Path(os.path.realpath(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path} is no regular file; give the name of one.")
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_left(path.parent, path.stem, path.suffix)
     unfinished, lock = make_unfinished(partial(Path.touch, exist_ok=False), path.parent, path.stem, path.suffix)

@@ -175,3 +175,12 @@ def test_a_link_that_has_the_name_of_something_unfinished_is_not_followed(tmp_pa
     with make_whole_folder(tmp_path / "out"):
         pass
     assert (tmp_path / "mine" / "file").read_text() == "mine"
+
+
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="pipe is no regular file; give the name of one"):
+        with make_whole_file(pipe) as unfinished:
+            unfinished.write_text("no")
+    assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe"]

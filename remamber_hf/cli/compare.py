@@ -10,13 +10,14 @@ import typer
 from ..evaluation.bootstrap import NUM_DRAWS, SEED
 from ..evaluation.comparison import compare as compare_entries
 from ..evaluation.comparison import read_entries
-from ..evaluation.contrast import draw_contrast
+from ..evaluation.contrast import draw_contrast, find_pair
 from ..evaluation.samples import PARTS
 from ..files import save_picture
 from .options import Output, check_output
 from .table import Format, Models, Scores, check_format, names_of, write
 
 
+MOST_DRAWS = 1_000_000  # more are drawn for hours, and change no digit that is printed
 By = Annotated[str, typer.Option(help=f"Parts of a split, names with commas between: {', '.join(PARTS)}; or none.")]
 NumDraws = Annotated[int, typer.Option("--num_draws", "--num-draws", help="Of the bootstrap.")]
 Seed = Annotated[int, typer.Option(help="Of the bootstrap; the same seed gives the same interval.")]
@@ -60,6 +61,8 @@ def compare(
     for name, value, least in (("num_draws", num_draws, 100), ("num_samples", num_samples, 1), ("seed", seed, 0)):
         if value < least:
             raise ValueError(f"--{name} is {value}; give at least {least}.")
+    if num_draws > MOST_DRAWS:
+        raise ValueError(f"--num_draws is {num_draws}; give at most {MOST_DRAWS}.")
     check_output(output)
     check_output(sheet)
     entries = read_entries(models)
@@ -68,7 +71,7 @@ def compare(
     if sheet is not None:
         first, second = entries[:2]
         names = (first.name, second.name)
-        picture = draw_contrast(first.results[0], second.results[0], names, data_dir, num_samples)
+        picture = draw_contrast(*find_pair(first, second), names, data_dir, num_samples)
     write(table, format, output)
     if picture is not None and sheet is not None:
         save_picture(picture, sheet)

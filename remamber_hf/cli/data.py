@@ -16,13 +16,14 @@ from ..data.check import CheckResult, check_data
 from ..data.export import export_parquet
 from ..data.mixture import load_one
 from ..data.published import SplitCount
+from ..data.refer_writer import export_refer, name_for
 from ..data.rows import TARGET_KINDS, row_mask
 from ..files import save_picture
 from ..inference.visualization import Sample, draw_sheet
 from ..messages import describe, shorten
 from ..pictures import to_rgb
 from ..synthetic.dataset import synthesize as synthesize_scenes
-from .options import DataDir, Dataset, Generalized, Sentences
+from .options import DataDir, Dataset, Generalized, Sentences, complete
 
 
 SplitBy = Annotated[
@@ -32,6 +33,16 @@ SplitBy = Annotated[
 OnError = Annotated[
     str, typer.Option("--on_error", "--on-error", help='"skip" leaves out what is wrong, "raise" stops there.')
 ]
+OwnDataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data_dir",
+        "--data-dir",
+        help="Folder of the data sets and the pictures, or of your own data; without it --dataset names a data set of "
+        "the Hub or a folder of Parquet.",
+    ),
+]
+EXPORT_FORMATS = ("parquet", "refer")
 SHEET_COLUMNS = 4
 COUNTED = ("refs", "images", "sentences")
 UNKNOWN = "-"
@@ -110,17 +121,53 @@ def preview(
 
 
 def export(
-    data_dir: DataDir,
     output_dir: Annotated[Path, typer.Option("--output_dir", "--output-dir", help="Folder to make.")],
+    data_dir: OwnDataDir = None,
     dataset: Dataset = None,
     split_by: SplitBy = None,
     generalized: Generalized = False,
     on_error: OnError = "raise",
     sentences: Sentences = "sent",
+    written_format: Annotated[
+        str, typer.Option("--format", autocompletion=complete(*EXPORT_FORMATS), help=f"{' or '.join(EXPORT_FORMATS)}.")
+    ] = "parquet",
+    dataset_name: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset_name",
+            "--dataset-name",
+            help="Only with --format refer: name of the written set, by default the source's. LAVT, CRIS and ReLA "
+            "read refcoco, refcoco+ and refcocog, and ReLA grefcoco where a sentence may mean nothing or several.",
+        ),
+    ] = None,
+    polygons: Annotated[
+        bool,
+        typer.Option(
+            "--polygons",
+            help="Only with --format refer: write all masks as polygons, pixel for pixel the same, for readers that "
+            "know no RLE, as ReLA's training.",
+        ),
+    ] = False,
 ):
-    """Write Parquet with pictures and masks inside, for `push_to_hub` and for `load_dataset` without this package."""
+    """
+    Write a data set anew: as Parquet or as a REFER folder.
+
+    parquet: pictures and masks inside, for `push_to_hub` and for `load_dataset` without this package.
+
+    refer: instances.json, refs(...).p or grefs(...).json and pictures, for refer.py and all that read by it.
+    """
+    if written_format not in EXPORT_FORMATS:
+        raise ValueError(f"--format is {describe(written_format)}; choose one of {', '.join(EXPORT_FORMATS)}.")
+    if written_format == "parquet" and (dataset_name is not None or polygons):
+        option = "--polygons" if dataset_name is None else "--dataset_name"
+        raise ValueError(f"{option} is for --format refer; give that, or leave {option} out.")
     source = load_one(dataset, split_by, data_dir, on_error, generalized, sentences)
-    for split, num_rows in export_parquet(source.splits, output_dir, title=str(source)).items():
+    if written_format == "refer":
+        name = name_for(source.name, source.splits) if dataset_name is None else dataset_name
+        counts = export_refer(source.splits, output_dir, name, source.split_by, polygons_only=polygons)
+    else:
+        counts = export_parquet(source.splits, output_dir, title=str(source))
+    for split, num_rows in counts.items():
         typer.echo(f"{split}: {num_rows} rows")
     typer.echo(f"written: {output_dir}")
 

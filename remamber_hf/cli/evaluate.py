@@ -22,7 +22,7 @@ from ..evaluation.results import evaluate_splits, read_splits, write_results
 from ..evaluation.samples import ON_REQUEST
 from ..evaluation.scoring import NothingRule, configuration_of
 from ..files import check_new_folder
-from ..inference.devices import DTYPES, find_device
+from ..inference.devices import DTYPES, find_device, peak_gpu_memory
 from ..inference.environment import describe_environment
 from ..inference.image_backend import image_backend, with_pil
 from ..inference.loading import hash_weights, load_model
@@ -264,6 +264,8 @@ def evaluate(
     if state.is_main_process:
         results = {**about, "splits": evaluation.splits}
         typer.echo(write_report(results))
+        if (memory := peak_gpu_memory(network.device)) is not None:
+            typer.echo(f"memory of the GPU: {memory} MiB at most")
         if output_dir is not None:
             write_results(output_dir, results, evaluation, save_masks)
             typer.echo(f"written: {output_dir}")

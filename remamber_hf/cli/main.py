@@ -90,11 +90,7 @@ DATA_COMMANDS = {
     "preview": Command(
         "data", "preview", "Write a contact sheet of random samples, each with its mask and its expressions."
     ),
-    "export": Command(
-        "data",
-        "export",
-        "Write Parquet with pictures and masks inside, for `push_to_hub` and for `load_dataset` without this package.",
-    ),
+    "export": Command("data", "export", "Write a data set anew: as Parquet or as a REFER folder."),
 }
 ARGUMENTS = "remamber_hf.arguments"  # what was typed behind `remamber`, among the facts that a context holds
 READS_ALL = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..files import make_whole_file
+from ..files import STANDARD, make_whole_file
 from ..inference.devices import DEVICES, DTYPES
 from .main import ARGUMENTS
 
@@ -49,10 +49,12 @@ def read_size(text: str) -> int | list[int]:
 
 def check_output(output: Path | None) -> None:
     """ValueError or PermissionError where no file can be written: before hours of work, not after."""
-    if output is None:
+    if output is None or output == STANDARD:
         return
     if output.is_dir():
         raise ValueError(f"{output} is a folder; give the name of a file.")
+    if output.exists() and not output.is_file():  # a file would take the place of a device
+        raise ValueError(f"{output} is no regular file; give the name of one, or leave the option out to print.")
     above = next(folder for folder in output.absolute().parents if folder.exists())
     if not above.is_dir():
         raise ValueError(f"{above} is a file where a folder is needed; give another.")
@@ -62,7 +64,7 @@ def check_output(output: Path | None) -> None:
 
 def write_text(text: str, output: Path | None) -> None:
     """Print a text, or write it to a file that is there whole or not at all."""
-    if output is None:
+    if output is None or output == STANDARD:
         typer.echo(text, nl=False)
         return
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from .options import Output, check_output, write_text
 Models = Annotated[
     list[str],
     typer.Argument(
-        help="Folders that `remamber evaluate --output_dir` wrote: FOLDER, NAME=FOLDER, or NAME=FOLDER,FOLDER for seeds."
+        help="Folders of `remamber evaluate --output_dir`: FOLDER, NAME=FOLDER, or NAME=FOLDER,FOLDER for seeds."
     ),
 ]
 Scores = Annotated[

@@ -4,17 +4,18 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise, product
 from statistics import mean, stdev
 
 import numpy as np
 
-from .bootstrap import LEVEL, NUM_DRAWS, SEED, difference, draw_scores
+from .bootstrap import LEVEL, NUM_DRAWS, SEED, bound_difference, draw_scores
 from .referring_iou.scores import Ratio
 from .report import SCORE_TITLES, UNKNOWN, percent
-from .samples import split_by
+from .samples import ON_REQUEST, split_by
 from .saved import SavedResults, read_results
 from .tables import Table
 
@@ -30,13 +31,13 @@ ALL = "all"  # scores
 WHOLE = "all"  # of a split
 # What must be the same where scores are compared, and how an error calls it.
 COUNTED_ALIKE = {
-    "name": "protocol",
     "size": "size that is counted at",
     "resize": "resize of logits",
     "threshold": "threshold",
     "mask_overlap": "overlap of polygons",
     "precision": "precision",
     "epsilon": "epsilon",
+    "name": "protocol",
 }
 
 
@@ -92,18 +93,21 @@ def parse(argument: str) -> tuple[str | None, str]:
 
 
 def find_folders(text: str) -> list[str]:
-    """The folders that a text names; ValueError if it names none."""
+    """The folders that a text names; FileNotFoundError if it names none, ValueError if one twice."""
     if os.path.isdir(text):
         return [text]
     folders: list[str] = []
-    for part in text.split(","):
+    for part in map(os.path.expanduser, map(str.strip, text.split(","))):
+        if not part:
+            raise ValueError(f"{text!r} has a comma too many; give folders with one between them.")
         has_letters = glob.has_magic(part) and not os.path.isdir(part)
         folders += sorted(glob.glob(part)) if has_letters else [part]
     if not folders:
         raise FileNotFoundError(f"{text} stands for no folder; give one that `remamber evaluate --output_dir` wrote.")
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise ValueError(f"{folder or 'an empty name'} comes twice in {text!r}; give each folder once.")
+    places = [os.path.realpath(folder) for folder in folders]
+    for folder, place in zip(folders, places):
+        if places.count(place) > 1:
+            raise ValueError(f"{folder} comes twice in {text!r}; give each folder once.")
     return folders
 
 
@@ -166,11 +170,12 @@ def compare_on(
     for split in names:
         first = runs[0][0].splits[split]
         check_same_samples([run for group in runs for run in group], split)
-        parts = {WHOLE: np.ones(len(first.pictures), dtype=bool)}
+        parts = {("", WHOLE): np.ones(len(first.pictures), dtype=bool)}
         for column in by:
             if column == "target_kind" and first.tally.configuration == "default":
                 continue  # they all mean one
-            parts |= split_by(column, first.table[column].to_pylist())
+            found = split_by(column, first.table[column].to_pylist())
+            parts |= {(column, part): is_of for part, is_of in found.items()}
         ratios = {
             (part, score): [[ratios[score] for ratios in group] for group in of_runs]
             for part, is_of in parts.items()
@@ -185,7 +190,9 @@ def compare_on(
         rows = []
         for (part, score), pair in ratios.items():
             cells = difference_cells(pair, [[next(drawn) for _ in group] for group in pair])
-            rows.append([data, split, part, SCORE_TITLES[score], cells[0], other.name, *cells[1:]])
+            if set(cells) == {UNKNOWN}:
+                continue  # no sentence of the part counts, as of those that mean something in N-acc
+            rows.append([data, split, name_part(*part), SCORE_TITLES[score], cells[0], other.name, *cells[1:]])
         groups.append(rows)
     return groups
 
@@ -199,12 +206,12 @@ def difference_cells(ratios: list[list[Ratio]], drawn: list[list[np.ndarray]]) -
     """
     values = [[ratio.value for ratio in group] for group in ratios]
     first, second = (np.mean(group, axis=0) for group in drawn)
-    found = difference((mean(values[0]), mean(values[1])), (first, second))
-    cells = [spread(group) for group in values]
-    if found is None or np.isnan(found.value):
-        return [*cells, UNKNOWN, UNKNOWN, UNKNOWN]
-    interval = f"[{signed(found.low)}, {signed(found.high)}]"
-    return [*cells, signed(found.value), interval, f"{found.p_value:.4f}"]
+    gain = mean(values[1]) - mean(values[0])
+    found = bound_difference(first, second)
+    cells = [*(spread(group) for group in values), UNKNOWN if np.isnan(gain) else signed(gain)]
+    if found is None:
+        return [*cells, UNKNOWN, UNKNOWN]
+    return [*cells, f"[{signed(found.low)}, {signed(found.high)}]", f"{found.p_value:.4f}"]
 
 
 def check_counted_alike(runs: list[SavedResults]) -> None:
@@ -226,15 +233,36 @@ def check_counted_alike(runs: list[SavedResults]) -> None:
 
 
 def check_same_samples(runs: list[SavedResults], split: str) -> None:
-    """ValueError unless the results are of the same sentences, in the same order."""
-    first = runs[0]
-    for run in runs[1:]:
-        ours, theirs = first.splits[split], run.splits[split]
-        if ours.ids != theirs.ids or not np.array_equal(ours.pictures, theirs.pictures):
+    """ValueError unless the results are of the same sentences of the same objects, in the same order."""
+    for first, run in pairwise(runs):
+        names = ["ref_id", "sentence_id", "picture", "target_kind"]
+        if run.about["protocol"]["mask_overlap"] == first.about["protocol"]["mask_overlap"]:
+            names.append("object_area")  # ids are those of every data set that counts from 1
+        if run.about["sentences"] == first.about["sentences"]:
+            names.append("sentence")
+        ours, theirs = (each.splits[split].table.select(names).to_pydict() for each in (first, run))
+        if ours != theirs:
+            counts = [len(each["ref_id"]) for each in (ours, theirs)]
             raise ValueError(
-                f"{first.folder} has {len(ours.ids)} sentences of {split} and {run.folder} {len(theirs.ids)}, and they "
+                f"{first.folder} has {counts[0]} sentences of {split}, {run.folder} {counts[1]}, and they "
                 "are not the same; evaluate both on the same data with the same options."
             )
+
+
+def check_same_seeds(entry: Entry, data: str) -> None:
+    """ValueError if a split was evaluated with fewer seeds than another."""
+    counts = Counter(split for run in entry.on(data) for split in run.splits)
+    for split, count in counts.items():
+        if count != max(counts.values()):
+            raise ValueError(
+                f"{entry.name} has {count} results of {split} and {max(counts.values())} of another split of {data}; "
+                "evaluate every seed on the same splits."
+            )
+
+
+def name_part(column: str, part: str) -> str:
+    """What a part is called beside those of other columns."""
+    return f"{column} {part}" if column in ON_REQUEST else part
 
 
 def choose_scores(results: SavedResults, names: Sequence[str] | None) -> list[str]:
@@ -264,11 +292,21 @@ def make_paper_table(
     Args:
         entries: models. scores: as for `compare`. has_published: whether published figures stand beside; they do where
             the results have them, which is where a split has the counts of the published one.
+
+    Raises:
+        ValueError: if seeds of one model were counted in two ways, or a column is of two sets of samples.
     """
     all_results = [results for entry in entries for results in entry.results]
     columns = list(
         dict.fromkeys((results.data, split) for results in all_results for split in results.splits)
     )  # data set, split
+    for entry in entries:
+        for data in entry.data:
+            check_counted_alike(entry.on(data))
+            check_same_seeds(entry, data)
+    for (data, split), metric in product(columns, MAIN_SCORES):
+        runs = [each for each in all_results if each.data == data and split in each.splits]
+        check_same_samples([run for run in runs if run.about["metric"] == metric], split)
     chosen = list(dict.fromkeys(score for results in all_results for score in choose_scores(results, scores)))
     groups = []
     for score in chosen:
@@ -323,5 +361,5 @@ def spread(values: Sequence[float]) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference of fractions in per cent, with its sign."""
-    return f"{100 * value:+.2f}"
+    """A difference of fractions in per cent, with its sign; one that is rounded to 0 has that of 0."""
+    return f"{round(100 * value, 2) + 0.0:+.2f}"

@@ -12,12 +12,21 @@ from ..data.rows import row_mask
 from ..inference.visualization import Sample, draw_sheet
 from ..messages import shorten
 from ..pictures import to_rgb
+from .comparison import Entry, check_same_samples
 from .evaluator import list_samples
 from .masks import SavedMask, read_masks
 from .saved import SavedResults
 
 
 NUM_COLUMNS = 3
+
+
+def find_pair(first: Entry, second: Entry) -> tuple[SavedResults, SavedResults]:
+    """Results of two models on the first data set that both were evaluated on: of the first seed of each."""
+    for data in first.data:
+        if second.on(data):
+            return first.on(data)[0], second.on(data)[0]
+    raise ValueError(f"{first.name} and {second.name} have no data set in common, and --sheet draws these two.")
 
 
 def draw_contrast(
@@ -45,45 +54,48 @@ def draw_contrast(
         generalized=not is_hub and dataset is not None and about["metric"] != "default",
         sentences=about["sentences"] or "sent",
     )
-    found = {key_of(saved): saved for saved in read_masks(second.folder)}
-    pairs = [(saved, found[key_of(saved)]) for saved in read_masks(first.folder) if key_of(saved) in found]
-    if not pairs:
-        raise ValueError(f"{first.folder} and {second.folder} have no sentence in common; evaluate both on the same.")
-    chosen = choose(pairs, num_samples)
-    places = {
-        (split, sample.ref_id, sample.sentence_id): sample
-        for split in {saved.sample["split"] for saved, _ in chosen} & source.splits.keys()
-        for sample in list_samples(source.splits[split], split, None)
-    }
+    names_of_splits = [name for name in first.splits if name in second.splits]
+    for name in names_of_splits:
+        check_same_samples([first, second], name)
+    chosen = choose(first, second, names_of_splits, num_samples)
+    pairs: dict[tuple[str, int], tuple[SavedMask, SavedMask]] = {}
+    for name in {name for name, _ in chosen}:
+        both = zip(read_masks(first.folder, name), read_masks(second.folder, name), strict=True)
+        pairs |= {(name, row): pair for row, pair in enumerate(both) if (name, row) in chosen}
+    samples = {name: list_samples(source.splits[name], name, None) for name, _ in chosen if name in source.splits}
     tiles = []
-    for pair in chosen:
-        split, ref_id, _ = key = key_of(pair[0])
-        sentence = pair[0].sample["sentence"]
-        if key not in places or places[key].sentence != sentence:
+    for split, row_number in chosen:
+        pair = pairs[split, row_number]
+        about_it = pair[0].sample
+        here = samples.get(split, [])[row_number : row_number + 1]
+        if [(each.ref_id, each.sentence) for each in here] != [(about_it["ref_id"], about_it["sentence"])]:
             raise ValueError(
-                f"{source} here does not hold {shorten(repr(sentence))}, ref {ref_id} of {split}; give --data_dir as "
-                "it was evaluated."
+                f"{source} here does not hold {shorten(repr(about_it['sentence']))}, ref {about_it['ref_id']} of "
+                f"{split}; give --data_dir as it was evaluated."
             )
-        row = source.splits[split][places[key].row]
+        row = source.splits[split][here[0].row]
         picture = to_rgb(row["image"])
-        tiles.append(Sample(picture, row_mask(row), f"truth, {split}, ref {ref_id}", [sentence]))
+        tiles.append(Sample(picture, row_mask(row), f"truth, {split}, ref {about_it['ref_id']}", [here[0].sentence]))
         for name, saved in zip(names, pair):
             resized = picture.resize(saved.mask.shape[::-1])  # a protocol may squash
             tiles.append(Sample(resized, saved.mask, f"{name}, IoU {saved.sample['iou']:.3f}", []))
     return draw_sheet(tiles, NUM_COLUMNS)
 
 
-def key_of(saved: SavedMask) -> tuple[str, int, int]:
-    """What tells a sentence from all others of a data set."""
-    return saved.sample["split"], saved.sample["ref_id"], saved.sample["sentence_id"]
-
-
-def choose(pairs: list[tuple[SavedMask, SavedMask]], count: int) -> list[tuple[SavedMask, SavedMask]]:
-    """Of pairs of one sentence those where the second is worst beside the first, then best; one for each object."""
-    gains = np.array([after.sample["iou"] - before.sample["iou"] for before, after in pairs])
-    chosen: dict[tuple[str, int], tuple[SavedMask, SavedMask]] = {}
-    for most, order in ((count, gains), (2 * count, -gains)):
-        for place in np.argsort(order, kind="stable"):
+def choose(first: SavedResults, second: SavedResults, splits: list[str], count: int) -> list[tuple[str, int]]:
+    """
+    Split and row of the sentences where the second of two is worst beside the first, then best; one for each object.
+    """
+    places, objects, gains = [], [], []
+    for name in splits:
+        table = first.splits[name].table
+        rows = range(len(table))
+        places += [(name, row) for row in rows]
+        objects += list(zip([name] * len(table), *(table[column].to_pylist() for column in ("picture", "ref_id"))))
+        gains.append(second.splits[name].tally.ious() - first.splits[name].tally.ious())
+    chosen: dict[tuple, tuple[str, int]] = {}
+    for most, order in ((count, np.concatenate(gains)), (2 * count, -np.concatenate(gains))):
+        for index in np.argsort(order, kind="stable"):
             if len(chosen) < most:
-                chosen.setdefault(key_of(pairs[place][0])[:2], pairs[place])
+                chosen.setdefault(objects[index], places[index])
     return list(chosen.values())

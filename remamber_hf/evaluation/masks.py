@@ -16,10 +16,12 @@ from PIL import Image
 
 from ..data.rle import decode_mask, run_lengths
 from ..messages import describe, shorten
+from ..pictures import check_file, max_pixels
 from .saved import read_samples
 
 
 TABLE, FOLDER = "masks.parquet", "masks"
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 IDS = ("split", "ref_id", "sentence_id", "image_id", "image_file", "sentence")
 
 
@@ -92,8 +94,9 @@ def read_rles(path: Path, samples: pa.Table) -> list[dict]:
     if not same:
         raise ValueError(f"{path} has masks of other samples than samples.parquet; evaluate again.")
     for number, row in enumerate(rows):
-        runs, (height, width) = run_lengths(row["counts"]), (row["height"], row["width"])
-        if not runs or min(runs) < 0 or None in (height, width) or sum(runs) != height * width:
+        runs, height, width = run_lengths(row["counts"]) or [], row["height"], row["width"]
+        is_mask = runs and min(runs) >= 0 and None not in (height, width) and sum(runs) == height * width
+        if not is_mask or sum(runs) > max_pixels():
             raise ValueError(f"row {number} of {path} is no mask of {height}×{width} pixels; evaluate again.")
     return [{"size": [row["height"], row["width"]], "counts": row["counts"]} for row in rows]
 
@@ -103,6 +106,7 @@ def read_png(path: Path) -> np.ndarray:
         raise FileNotFoundError(f"the mask {path} is missing; put it back, or evaluate again.")
     try:
         with Image.open(path, formats=["PNG"]) as picture:
+            check_file(picture)
             return np.asarray(picture.convert("1"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, *BOMBS) as error:
         raise ValueError(f"{path} is no mask: {describe(str(error))}. Evaluate again.") from error

@@ -14,6 +14,7 @@ from .referring_iou.scores import PRECISION_THRESHOLDS
 
 OWN = "its own"
 REPOSITORY, PAPER = "the project's repository", "a paper's full text"
+RELA_SOURCE = f"{REPOSITORY}; N-acc and T-acc in {PAPER}"
 Figures = tuple[float | None, ...]
 
 
@@ -201,9 +202,9 @@ PUBLISHED_RESULTS: dict[tuple[str, str | None], dict[str, list[PublishedResult]]
     ("grefcoco", "unc"): {
         "val": [
             _gref(LAVT, 58.4, 57.6, 49.3, 96.2, "rela", PAPER),
-            _gref("ReLA (CVPR 2023)", 63.60, 62.42, 56.4, 96.3, "rela"),
+            _gref("ReLA (CVPR 2023)", 63.60, 62.42, 56.4, 96.3, "rela", RELA_SOURCE),
             _gref("GSVA-7B (CVPR 2024)", 66.43, 63.19, 62.56, 99.62),
-            _gref("CoHD, Swin-B (2024)", 68.42, 65.17, 63.38, None, "rela", PAPER),
+            _gref("CoHD, Swin-B (2024)", 68.42, 65.17, 63.38, None, "rela"),
             _gref("InstanceVG (2025)", 73.36, 69.22, source=PAPER),
             _gref("DeRIS-B (ICCV 2025)", 74.10, 68.06, 77.03),
             _gref("SSDE (2026)", 74.83, 70.09, source=PAPER),
@@ -211,9 +212,9 @@ PUBLISHED_RESULTS: dict[tuple[str, str | None], dict[str, list[PublishedResult]]
         ],
         "testA": [
             _gref(LAVT, 65.9, 65.3, 49.3, 95.1, "rela", PAPER),
-            _gref("ReLA (CVPR 2023)", 70.03, 69.26, 59.0, 97.8, "rela"),
+            _gref("ReLA (CVPR 2023)", 70.03, 69.26, 59.0, 97.8, "rela", RELA_SOURCE),
             _gref("GSVA-7B (CVPR 2024)", 71.06, 69.87, 65.72, 98.69),
-            _gref("CoHD, Swin-B (2024)", 72.67, 71.85, None, None, "rela", PAPER),
+            _gref("CoHD, Swin-B (2024)", 72.67, 71.85, None, None, "rela"),
             _gref("InstanceVG (2025)", 75.21, 74.51, source=PAPER),
             _gref("DeRIS-B (ICCV 2025)", 73.72, 71.99, 75.98),
             _gref("SSDE (2026)", 76.23, 75.51, source=PAPER),
@@ -221,9 +222,9 @@ PUBLISHED_RESULTS: dict[tuple[str, str | None], dict[str, list[PublishedResult]]
         ],
         "testB": [
             _gref(LAVT, 55.8, 55.0, 48.5, 95.3, "rela", PAPER),
-            _gref("ReLA (CVPR 2023)", 61.02, 59.88, 58.4, 95.4, "rela"),
+            _gref("ReLA (CVPR 2023)", 61.02, 59.88, 58.4, 95.4, "rela", RELA_SOURCE),
             _gref("GSVA-7B (CVPR 2024)", 62.20, 60.35, 60.72, 99.10),
-            _gref("CoHD, Swin-B (2024)", 63.60, 62.63, None, None, "rela", PAPER),
+            _gref("CoHD, Swin-B (2024)", 63.60, 62.63, None, None, "rela"),
             _gref("InstanceVG (2025)", 66.74, 65.67, source=PAPER),
             _gref("DeRIS-B (ICCV 2025)", 65.63, 64.65, 63.44),
             _gref("SSDE (2026)", 67.45, 66.13, source=PAPER),
@@ -232,7 +233,7 @@ PUBLISHED_RESULTS: dict[tuple[str, str | None], dict[str, list[PublishedResult]]
     },
     ("ref-zom", "final"): {
         "test": [
-            _zom(LAVT, 64.78, 64.45, 83.11),
+            _zom(LAVT, 64.78, 64.45, 83.11, PAPER),
             _zom("DMMI (ICCV 2023)", 68.21, 68.77, 87.02, f"{PAPER}; its repository has 68.25 for mIoU"),
             _zom("GSVA-7B (CVPR 2024)", 68.13, 68.29, 94.59),
             _zom("CoHD (2024)", 69.81, 68.99, 93.34, PAPER),

@@ -4,7 +4,7 @@
 
 from typing import Any
 
-from .bootstrap import LEVEL, NUM_DRAWS
+from .bootstrap import LEVEL, MIN_PICTURES, NUM_DRAWS
 from .referring_iou.scores import PRECISION_THRESHOLDS, TARGET_PRECISION_THRESHOLDS
 from .tables import Table, write_markdown
 
@@ -98,6 +98,7 @@ def _describe(results: dict) -> str:
         words.append(f"only the first {results['max_samples']} sentences of each split")
     if any("intervals" in split for split in results["splits"].values()):
         words.append(f"in brackets the interval at {LEVEL:.0%} of a bootstrap over pictures, {NUM_DRAWS:,} draws")
+        words.append(f"none for fewer than {MIN_PICTURES} pictures")
     return "; ".join(words) + "."
 
 

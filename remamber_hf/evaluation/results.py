@@ -3,7 +3,7 @@
 """Pixel counts of a split → scores, a row per sample, what stands beside them, and what is drawn."""
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def describe_split(
     table: pa.Table,
     published: list[PublishedResult],
     protocol: Protocol = OURS,
-    by: Container[str] = (),
+    by: Sequence[str] = (),
     has_intervals: bool = False,
 ) -> dict:
     """
@@ -57,9 +57,9 @@ def describe_split(
         table: what `make_table` made of it. by: of `ON_REQUEST`, by what else it comes in parts. has_intervals:
             whether scores get the interval of a bootstrap.
     """
-    asked = {*by, "kind", *(["target_kind"] if split.is_generalized else [])}
+    asked = ["kind", *by] + ["target_kind"] * split.is_generalized
     chosen = {("", ""): np.ones(len(table), dtype=bool)}
-    for column in asked.intersection(PART_NAMES):
+    for column in asked:
         for part, is_of in split_by(column, table[column].to_pylist()).items():
             chosen[column, part] = is_of
     described = {
@@ -132,13 +132,11 @@ def published_beside(dataset: str, split_by: str | None, split: Split, known: Co
 def choose_for_sheet(split: Split, order: np.ndarray, count: int) -> list[int]:
     """Indices of the samples whose `order` is lowest, one for each object; ties are drawn, always alike."""
     draws = np.random.default_rng(SHEET_SEED).random(len(order))
-    objects = split.rows.select_columns(["ann_id"]) if "ann_id" in split.rows.column_names else None
     chosen: dict[tuple, int] = {}
     for index in np.lexsort((draws, order)).tolist():
         sample = split.samples[index]
-        ann_id = None if objects is None else objects[sample.row]["ann_id"]
-        is_known = ann_id is not None and ann_id != []
-        chosen.setdefault((sample.picture, str(ann_id)) if is_known else (sample.picture, sample.row), index)
+        is_known = sample.ann_id not in (None, [])
+        chosen.setdefault((sample.picture, str(sample.ann_id) if is_known else sample.row), index)
         if len(chosen) == count:
             break
     return list(chosen.values())
@@ -171,7 +169,7 @@ def evaluate_splits(
     splits: list[Split],
     source: DataSource,
     num_drawn: int,
-    by: Container[str] = (),
+    by: Sequence[str] = (),
     has_intervals: bool = False,
     keeps_masks: bool = False,
 ) -> Evaluation:

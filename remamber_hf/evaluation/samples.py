@@ -11,8 +11,8 @@ from ..synthetic.grammar import KINDS, expression_kind
 from .evaluator import Count, Sample, Split
 
 
-LENGTHS = {"1 word": 1, "2 to 5": 5, "6 to 10": 10}  # words at most
-LONGER = "over 10"
+LENGTHS = {"1": 1, "2-5": 5, "6-10": 10}  # words at most
+LONGER = ">10"
 # COCO's, in pixels at the picture's size: an object is of the first that it is smaller than.
 SIZES = {"small": 32**2, "medium": 96**2}
 LARGEST = "large"
@@ -85,11 +85,12 @@ def categories_of(split: Split) -> list[str | None]:
     return [category_of(column[sample.row]) for sample in split.samples]
 
 
-def category_of(category: str | list[str] | None) -> str | None:
+def category_of(category: str | list[str | None] | None) -> str | None:
     """The category of an object, or that of several if all are of one."""
-    if not category or isinstance(category, str):
-        return category or None
-    return category[0] if len(set(category)) == 1 else SEVERAL
+    named = dict.fromkeys([category] if category is None or isinstance(category, str) else category)
+    if len(named) > 1:
+        return SEVERAL
+    return next(iter(named), None) or None
 
 
 def kinds_of(samples: list[Sample]) -> list[str | None]:

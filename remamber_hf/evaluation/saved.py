@@ -3,6 +3,7 @@
 """What `remamber evaluate --output_dir` wrote, read again: settings, and what was counted of every sample."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,20 @@ from .scoring import Tally
 
 RESULTS, SAMPLES = "results.json", "samples.parquet"
 TOLERANCE = 1e-9  # of scores that another machine added up
+# Columns of samples.parquet that are read, by what they hold; pandas writes a column without a value as nulls.
+COLUMNS: dict[Callable[[pa.DataType], bool], tuple[str, ...]] = {
+    pa.types.is_integer: (
+        *("ref_id", "sentence_id", "picture", "object_area"),
+        *("intersection", "union", "true_area"),
+    ),
+    pa.types.is_boolean: ("nothing_found",),
+    lambda kind: pa.types.is_floating(kind) or pa.types.is_null(kind): ("presence", "iou"),
+    lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind): (
+        *("split", "image_file", "sentence", "target_kind"),
+        *("length", "size", "category", "kind"),
+    ),
+}
+METRICS = ("default", "generalized", "ref_zom", "r_refcoco")
 
 
 @dataclass(frozen=True)
@@ -29,11 +44,6 @@ class SavedSplit:
 
     table: pa.Table
     tally: Tally
-
-    @property
-    def ids(self) -> list[tuple]:
-        """What tells the samples apart, in their order."""
-        return list(zip(self.table["ref_id"].to_pylist(), self.table["sentence_id"].to_pylist()))
 
     @property
     def pictures(self) -> np.ndarray:
@@ -74,12 +84,8 @@ def read_results(folder: str | Path) -> SavedResults:
     samples = read_samples(folder)
     try:
         about = read_json(decode_text(read_regular_file(path), path))
+        check_about(about)
         configuration, protocol = about["metric"], protocol_of(about["protocol"])
-        if not (isinstance(about["model"], str) and isinstance(about["dataset"], str)):
-            raise TypeError("model and dataset are no names")
-        for split in about["splits"].values():
-            if not all({"model", "protocol", "source", "scores"} <= row.keys() for row in split["published"]):
-                raise KeyError("published")
         splits = {name: read_split(samples, name, configuration) for name in about["splits"]}
         is_same = all(
             is_close(split.tally.scores(protocol), about["splits"][name]["scores"]) for name, split in splits.items()
@@ -94,6 +100,25 @@ def read_results(folder: str | Path) -> SavedResults:
     return SavedResults(folder, about, splits)
 
 
+def check_about(about: dict[str, Any]) -> None:
+    """KeyError, TypeError, AttributeError or ValueError unless results.json holds what is read of it."""
+    protocol = about["protocol"]
+    texts = [about["model"], about["dataset"], about["metric"]]
+    texts += [protocol[name] for name in ("resize", "mask_overlap", "precision")]
+    texts += [text for text in (about["split_by"], about["sentences"], protocol["name"]) if text is not None]
+    numbers = [protocol["threshold"], protocol["epsilon"]]
+    for split in about["splits"].values():
+        for row in split["published"]:
+            texts += [row["model"], row["protocol"], row["source"]]
+            numbers += row["scores"].values()
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name is no text")
+    if not all(isinstance(number, float | int) and math.isfinite(number) for number in numbers):
+        raise TypeError("a figure is no number")
+    if about["metric"] not in METRICS or "size" not in protocol:
+        raise ValueError("the metric is none of this package, or the protocol has no size")
+
+
 def read_samples(folder: Path) -> pa.Table:
     """The samples of a folder of results; FileNotFoundError or ValueError if they are missing or damaged."""
     path = folder / SAMPLES
@@ -101,23 +126,22 @@ def read_samples(folder: Path) -> pa.Table:
         raise FileNotFoundError(f"{path} is missing; give a folder that `remamber evaluate --output_dir` wrote.")
     try:
         check_parquet(folder)
-        return pq.read_table(path)
+        samples = pq.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {shorten(str(error))}. Evaluate again.") from error
+    for is_of, names in COLUMNS.items():
+        for name in names:
+            if samples.column_names.count(name) != 1 or not is_of(samples.schema.field(name).type):
+                raise ValueError(f"{path} has no column {name!r} as `remamber evaluate` writes it; evaluate again.")
+    return samples
 
 
 def read_split(samples: pa.Table, name: str, configuration: str) -> SavedSplit:
     """The rows of a split; KeyError for a column that is missing, ValueError without a row or with an empty cell."""
     table = samples.filter(pa.compute.equal(samples["split"], name))
     columns = (
-        "intersection",
-        "union",
-        "true_area",
-        "nothing_found",
-        "target_kind",
-        "ref_id",
-        "sentence_id",
-        "picture",
+        *("intersection", "union", "true_area"),
+        *("nothing_found", "target_kind", "ref_id", "sentence_id", "picture", "object_area", "sentence", "iou"),
     )
     empty = [column for column in columns if table[column].null_count]
     if empty or not len(table):
@@ -141,4 +165,4 @@ def is_close(scores: dict[str, float | None], others: dict[str, float | None]) -
     if scores.keys() != others.keys():
         return False
     pairs = [(value, others[name]) for name, value in scores.items()]
-    return all(a == b if None in (a, b) else math.isclose(a, b, abs_tol=TOLERANCE) for a, b in pairs)
+    return all(a is b if a is None or b is None else math.isclose(a, b, abs_tol=TOLERANCE) for a, b in pairs)

@@ -4,6 +4,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ LATEX = {
     "≥": r"$\geq$",
     "×": r"$\times$",
 }
+
+
+NUMBER = r"[+-]?\d+(\.\d+)?"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Table:
 def write_markdown(table: Table) -> str:
     """The table as Markdown that is aligned as plain text too."""
     lines = [[_in_one_line(cell).replace("|", "\\|") for cell in row] for row in [table.header, *table.rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
+    # Three letters at least: of a single one, a rule is no "-:", and the table is none.
+    widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(table.header))]
     places = list(enumerate(widths))
     rules = ["-" * width if column < table.num_left else "-" * (width - 1) + ":" for column, width in places]
     aligned = [
@@ -70,9 +75,14 @@ def write_latex(table: Table) -> str:
 
 
 def write_csv(table: Table) -> str:
-    """The table as CSV (RFC 4180, but with line feeds alone)."""
+    """
+    The table as CSV (RFC 4180, but with line feeds alone).
+
+    Text that a spreadsheet would compute has an apostrophe before it; names are anybody's.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
+    rows = [[_as_text(_in_one_line(cell)) for cell in row] for row in [table.header, *table.rows]]
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
@@ -84,8 +94,15 @@ TABLE_FORMATS: dict[str, Callable[[Table], str]] = {
 
 
 def _latex_row(cells: list[str]) -> str:
-    escaped = ["".join(LATEX.get(letter, letter) for letter in _in_one_line(cell)) for cell in cells]
-    return " & ".join(escaped) + r" \\"
+    numbers = [re.sub(r"(?<!\w)-(?=\d)", "−", _in_one_line(cell)) for cell in cells]  # else it is a hyphen
+    escaped = ["".join(LATEX.get(letter, letter) for letter in cell) for cell in numbers]
+    # A rule and an end of line take what is in brackets behind them, and a star, for their own.
+    guard = "{}" if escaped[0].startswith(("[", "*", "(")) else ""
+    return guard + " & ".join(escaped) + r" \\"
+
+
+def _as_text(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(tuple("=+-@")) and not re.fullmatch(NUMBER, cell) else cell
 
 
 def _in_one_line(cell: str) -> str:

@@ -40,3 +40,8 @@ def find_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"the dtype {str(dtype)!r} is unknown; use one of auto, {', '.join(DTYPES)}.")
     return DTYPES[dtype]
+
+
+def peak_gpu_memory(device: torch.device) -> int | None:
+    """MiB of a CUDA device that tensors of this process took at most, so far; None for another device."""
+    return round(torch.cuda.max_memory_allocated(device) / 2**20) if device.type == "cuda" else None

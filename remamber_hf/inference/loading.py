@@ -208,7 +208,7 @@ def check_tokenizer(name: str | Path, tokenizer: CLIPTokenizer) -> None:
 
 
 def hash_weights(model: torch.nn.Module) -> str:
-    """SHA-256 of names, types, shapes and values of the weights as they are in memory, whatever files they are from."""
+    """SHA-256 of names, types, shapes and values of the weights in memory, whatever files they are from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         values = tensor.detach().cpu().contiguous()

@@ -14,10 +14,8 @@ it; they take a dict that is in no list for a crowd, or for nothing. `iscrowd` i
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import pickle
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -26,6 +24,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..data.published import COCO_FOLDERS
+from ..data.refer_writer import SPLIT_BY, make_sentences, write_annotations
 from ..data.rle import encode_mask
 from ..files import check_new_folder, make_whole_folder
 from .scenes import SCENE_SAMPLERS, STYLE_SHAPES, Scene, SceneObject, contours_of, mask_of, render, sample_scene
@@ -38,8 +38,7 @@ from .writers import (
 
 
 GENERATOR_VERSION = "1.1.0"
-SPLIT_BY = "unc"
-IMAGE_FOLDER = Path("images/mscoco/images/train2014")
+IMAGE_FOLDER = Path(COCO_FOLDERS[0])
 JPEG_QUALITY = 95
 # The split of picture i is that of i modulo 100, so it does not change when a data set grows.
 SPLIT_REMAINDERS = {"val": {1, 26, 51, 76}, "testA": {2, 35, 68}, "testB": {3, 36, 69}}
@@ -164,13 +163,8 @@ def synthesize(
         pictures = _make_pictures(make, num_images, num_workers, progress)
         info = {"description": "synthetic scenes", "version": GENERATOR_VERSION, "seed": seed, "style": style}
         instances, refs = _build_annotations(pictures, info, STYLE_SHAPES[style], image_size)
-        (annotation_folder / "instances.json").write_text(json.dumps(instances))
-        # Pickle marks strings that are one object, which depends on the workers; JSON makes every string anew.
-        refs_bytes = pickle.dumps(json.loads(json.dumps(refs)), protocol=2)
-        (annotation_folder / f"refs({SPLIT_BY}).p").write_bytes(refs_bytes)
-        if no_target or many:
-            grefs = _build_grefs(pictures, instances["annotations"], refs)
-            (annotation_folder / f"grefs({SPLIT_BY}).json").write_text(json.dumps(grefs))
+        grefs = _build_grefs(pictures, instances["annotations"], refs) if no_target or many else None
+        write_annotations(annotation_folder, SPLIT_BY, instances, refs, grefs)
     return {
         "output_dir": str(Path(output_dir).absolute()),
         "images": num_images,
@@ -244,8 +238,9 @@ def _build_annotations(pictures: list[dict], info: dict, shapes: tuple[str, ...]
             annotations.append(annotation)
             if not drawn["expressions"]:
                 continue
-            sentences = _number_sentences(drawn["expressions"], num_sentences + 1)
-            num_sentences += len(sentences)
+            texts = drawn["expressions"]
+            sentences = make_sentences(texts, range(num_sentences + 1, num_sentences + 1 + len(texts)))
+            num_sentences += len(texts)
             refs.append(
                 {
                     "ref_id": len(refs) + 1,
@@ -253,8 +248,7 @@ def _build_annotations(pictures: list[dict], info: dict, shapes: tuple[str, ...]
                     "image_id": image_id,
                     "category_id": annotation["category_id"],
                     "split": split_of(image_index),
-                    "sent_ids": [sentence["sent_id"] for sentence in sentences],
-                    "sentences": sentences,
+                    **sentences,
                     "file_name": picture["file_name"],
                 }
             )
@@ -279,8 +273,8 @@ def _build_grefs(pictures: list[dict], annotations: list[dict], refs: list[dict]
         if picture["absent"]:
             meant.append(([], picture["absent"]))
         for targets, texts in meant:
-            sentences = _number_sentences(texts, num_sentences + 1)
-            num_sentences += len(sentences)
+            sentences = make_sentences(texts, range(num_sentences + 1, num_sentences + 1 + len(texts)))
+            num_sentences += len(texts)
             grefs.append(
                 {
                     "ref_id": len(grefs) + 1,
@@ -288,17 +282,9 @@ def _build_grefs(pictures: list[dict], annotations: list[dict], refs: list[dict]
                     "image_id": image_index + 1,
                     "category_id": [target["category_id"] for target in targets] or [-1],
                     "split": split_of(image_index),
-                    "sent_ids": [sentence["sent_id"] for sentence in sentences],
-                    "sentences": sentences,
+                    **sentences,
                     "file_name": picture["file_name"],
                     "no_target": not targets,
                 }
             )
     return grefs
-
-
-def _number_sentences(expressions: list[str], first_id: int) -> list[dict]:
-    return [
-        {"raw": text, "sent": text, "sent_id": sent_id, "tokens": text.split()}
-        for sent_id, text in enumerate(expressions, start=first_id)
-    ]

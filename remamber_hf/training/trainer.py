@@ -21,6 +21,7 @@ from ..data.collator import ReMamberCollator
 from ..data.rle import decode_mask
 from ..files import make_whole_file, weights_as_umask_says
 from ..inference.cost import find_remamber, model_parts
+from ..inference.devices import peak_gpu_memory
 from ..losses_remamber import presence_loss, segmentation_loss
 from ..processing_remamber import ReMamberProcessor
 from .arguments import ReMamberTrainingArguments
@@ -346,6 +347,8 @@ class ReferringSegmentationTrainer(Trainer):
     def log(self, logs: dict[str, float], *args, **kwargs):
         if self.nonfinite_steps.count and ("loss" in logs or "train_loss" in logs):
             logs["nonfinite_steps"] = self.nonfinite_steps.count
+        if (memory := peak_gpu_memory(self.args.device)) is not None:
+            logs["gpu_memory_mib"] = memory
         super().log(logs, *args, **kwargs)
 
     # ---------------------------------------------------------------------------------------------------- evaluation

@@ -60,7 +60,7 @@ def remamber(tmp_path, monkeypatch, capfd):
         (["--data_dir", "data", "--resize", "cubic"], "--resize is 'cubic'; choose one of bilinear, nearest"),
         (
             ["--data_dir", "data", "--protocol", "paper"],
-            "--protocol is 'paper'; choose one of published, lavt, rela, cris",
+            "--protocol is 'paper'; choose one of full, published, lavt, rela, cris",
         ),
         (["--data_dir", "data", "--protocol", "published", "--resize", "bilinear"], "leave out --resize bilinear"),
         (["--data_dir", "data", "--protocol", "published", "--dtype", "float16"], "leave out --dtype float16"),

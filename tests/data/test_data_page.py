@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import typer
+from refer_readers import GRefer, Refer, rela_mask
 from typer.testing import CliRunner
 
 from remamber_hf.cli import data as data_commands
@@ -36,3 +37,8 @@ def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
             result = CliRunner().invoke(app, arguments)
             assert result.exit_code == 0, (line, result.output, result.exception)
     assert all((tmp_path / name).is_file() for name in ("shapes.png", "scenes.png", "own.png", "exported/README.md"))
+    for_lavt, for_rela = tmp_path / "for_lavt", tmp_path / "for_rela"
+    assert [ref["split"] for ref in Refer(for_lavt, "refcoco", "unc").refs.values()] == ["train", "val"]
+    rela = GRefer(for_rela, "grefcoco", "unc")
+    masks = [rela_mask(rela, ref) for ref in rela.refs.values()]
+    assert {mask.any() for mask in masks} == {True, False}

@@ -14,6 +14,7 @@ from remamber_hf.cli.evaluate import evaluate
 from remamber_hf.data.published import SplitCount
 from remamber_hf.data.refer import read_refs
 from remamber_hf.evaluation import results
+from remamber_hf.evaluation.evaluator import Sample
 from remamber_hf.inference.loading import BUNDLED_MODEL
 
 
@@ -26,6 +27,11 @@ def run(output_dir, **options) -> tuple[dict, list[dict], str]:
     evaluate(MODEL, output_dir=output_dir, **{"num_workers": 0, "contact_sheet": 0, **options})
     results = json.loads((output_dir / "results.json").read_text())
     return results, pq.read_table(output_dir / "samples.parquet").to_pylist(), (output_dir / "results.md").read_text()
+
+
+def make_sample(row: int, picture: str, sentence: str = "text", ann_id: int | list[int] | None = None) -> Sample:
+    """A sentence of which tests need nothing else."""
+    return Sample(row, row, ann_id, 0, 0, picture, None, sentence)
 
 
 def true_masks(data_dir) -> dict[int, np.ndarray]:

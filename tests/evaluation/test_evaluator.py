@@ -4,6 +4,7 @@
 
 import json
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from evaluation_runs import MODEL, THRESHOLDS, run, true_masks
+from evaluation_runs import MODEL, THRESHOLDS, make_sample, run, true_masks
 from PIL import Image
 from refer_fixture import TinyRefer
 from tiny import SEGMENTATION_CASES, golden_inputs, golden_model, golden_tensors
@@ -23,7 +24,8 @@ from remamber_hf.cli.evaluate import evaluate
 from remamber_hf.data.collator import ReMamberCollator
 from remamber_hf.data.export import export_parquet
 from remamber_hf.data.refer import load_refer, read_refs
-from remamber_hf.evaluation.evaluator import Evaluator, Found, Sample, make_batches
+from remamber_hf.evaluation.evaluator import Evaluator, Found, make_batches
+from remamber_hf.evaluation.protocols import Protocol
 from remamber_hf.inference.loading import load_model
 from remamber_hf.synthetic.dataset import synthesize
 from remamber_hf.training.arguments import ReMamberTrainingArguments
@@ -120,7 +122,7 @@ def test_scores_are_those_of_the_trainer(finished, data_dir, model_and_processor
 @pytest.mark.parametrize("resize", ["bilinear", "nearest"])
 @pytest.mark.parametrize("case", SEGMENTATION_CASES)
 def test_masks_of_the_reference_cases_are_those_of_the_published_logits(case, resize, model_and_processor):
-    evaluator = Evaluator(golden_model(case), model_and_processor[1], resize)
+    evaluator = Evaluator(golden_model(case), model_and_processor[1], protocol=Protocol(resize=resize))
     logits = golden_tensors(case)["logits"][:, 0].numpy()
     sizes = [(150, 130), (97, 201)]  # (height, width)
     for (mask, presence), published, size in zip(evaluator.predict(golden_inputs(case), sizes), logits, sizes):
@@ -153,13 +155,17 @@ def test_several_processes_write_the_very_same_files(num_processes, data_dir, tm
     assert results["splits"]["testA"]["num_sentences"] % num_processes != 0  # so the shares are not equal
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert len(names) == 7 and names == sorted(path.name for path in (tmp_path / "several").iterdir())
+    typed = json.loads((tmp_path / "several" / "results.json").read_text())["command"]
+    assert typed == shlex.join(["remamber", "evaluate", *map(str, command[8:])])
     for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "several" / name).read_bytes(), name
+        written = (tmp_path / "several" / name).read_bytes()
+        written = written.replace(json.dumps(typed).encode(), b"null")  # `run` types no command
+        assert (tmp_path / "one" / name).read_bytes() == written, name
 
 
 def test_batches_hold_every_sample_once_and_keep_pictures_together():
     pictures = [0, 1, 1, 0, 2, 2, 2, 2, 2, 2, 3, 1]
-    samples = [Sample(index, index, str(picture), None, "text") for index, picture in enumerate(pictures)]
+    samples = [make_sample(index, str(picture)) for index, picture in enumerate(pictures)]
     batches = make_batches(samples, 4)
     assert sorted(index for batch in batches for index in batch) == list(range(len(pictures)))
     assert max(map(len, batches)) == 4

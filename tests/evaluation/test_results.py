@@ -9,17 +9,17 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from evaluation_runs import count_as_published, overlapping_refer, run, true_masks
+from evaluation_runs import count_as_published, make_sample, overlapping_refer, run, true_masks
 from PIL import Image
 from refer_fixture import TinyRefer
 
 from remamber_hf.data.published import PUBLISHED_COUNTS, KindCount
 from remamber_hf.evaluation import evaluator, results
-from remamber_hf.evaluation.evaluator import Evaluator, Found, Sample, Split
+from remamber_hf.evaluation.evaluator import Evaluator, Found, Split
 from remamber_hf.evaluation.protocols import PROTOCOLS
-from remamber_hf.evaluation.published import OWN, PUBLISHED_RESULTS
+from remamber_hf.evaluation.published import LAVT, LAVT_SOURCE, OWN, PAPER, PUBLISHED_RESULTS
 from remamber_hf.evaluation.referring_iou.scores import generalized_iou
-from remamber_hf.evaluation.report import SCORE_TITLES
+from remamber_hf.evaluation.report import SCORE_TITLES, _cells
 from remamber_hf.evaluation.results import published_beside
 
 
@@ -66,7 +66,7 @@ def test_figures_of_grefcoco_stand_beside_as_many_sentences_of_each_kind(monkeyp
         {"ann_id": [[] if kind == "none" else [1, 2] for kind in kinds]}
         | {"segmentation": [[] if kind == "none" else [{"polygons": [], "rles": []}] * 2 for kind in kinds]}
     )
-    samples = [Sample(index, index, str(index % 2), None, "cats") for index in range(len(kinds))]
+    samples = [make_sample(index, str(index % 2)) for index in range(len(kinds))]
     split = Split("val", rows, samples, [])
     counts = {"refs": None, "images": 2, "sentences": 7, "none": 3, "one": 0, "many": 4}
     monkeypatch.setitem(PUBLISHED_COUNTS[("grefcoco", "unc")], "val", KindCount(**{**counts, **change}))
@@ -81,6 +81,19 @@ def test_published_figures_belong_to_published_splits():
         for result in itertools.chain.from_iterable(splits.values()):
             assert all(0 < score < 1 for score in result.scores.values())
             assert result.protocol in (*PROTOCOLS, OWN) and result.scores.keys() <= SCORE_TITLES.keys()
+
+
+def test_a_figure_names_where_it_was_read():
+    sources = {
+        (name, result.model): result.source
+        for name, splits in PUBLISHED_RESULTS.items()
+        for result in itertools.chain.from_iterable(splits.values())
+    }
+    on_grefcoco = {model: source for ((name, _), model), source in sources.items() if name == "grefcoco"}
+    # The repository of ReLA has gIoU and cIoU alone; LAVT was run on these sets by others.
+    assert on_grefcoco["ReLA (CVPR 2023)"] == "the project's repository; N-acc and T-acc in a paper's full text"
+    quoted = [source for (name, model), source in sources.items() if model == LAVT and "refcocog" not in name[0]]
+    assert quoted.count(LAVT_SOURCE) == 2 and set(quoted) == {LAVT_SOURCE, PAPER, "SaFiRe's paper, table 3"}
 
 
 def test_sheets_hold_the_worst_and_the_best_with_the_predictions_that_were_counted(data_dir, tmp_path, monkeypatch):
@@ -108,13 +121,19 @@ def test_sheets_hold_the_worst_and_the_best_with_the_predictions_that_were_count
 
 
 def test_a_sheet_has_a_tile_for_each_object_and_draws_ties():
-    table = datasets.Dataset.from_dict({"ann_id": [row // 2 for row in range(40)]})  # two refs of each object
-    samples = [Sample(row, row, f"{row // 4}.jpg", None, text) for row in range(40) for text in ("a", "b")]
-    split = evaluator.Split("val", table, samples, [])
+    # Two refs of each object, with two sentences each.
+    samples = [make_sample(row, f"{row // 4}.jpg", text, row // 2) for row in range(40) for text in ("a", "b")]
+    split = evaluator.Split("val", datasets.Dataset.from_dict({}), samples, [])
     chosen = results.choose_for_sheet(split, np.zeros(80), 8)
-    assert len({samples[index].row // 2 for index in chosen}) == 8 and max(chosen) > 20
+    assert len({samples[index].row // 2 for index in chosen}) == 8
+    assert sorted(chosen) != list(range(0, 32, 4))  # the first of each
     assert chosen == results.choose_for_sheet(split, np.zeros(80), 8)
     assert len(results.choose_for_sheet(split, np.zeros(80), 100)) == 20
+
+
+def test_an_interval_stands_behind_its_score_and_a_score_without_one_alone():
+    described = {"scores": {"miou": 0.5, "oiou": 0.25, "acc": None}, "intervals": {"miou": (0.4, 0.612), "oiou": None}}
+    assert _cells(described, dict.fromkeys(described["scores"])) == ["50.00 [40.00, 61.20]", "25.00", "–"]
 
 
 def test_a_failure_while_writing_leaves_nothing(data_dir, tmp_path, monkeypatch):
