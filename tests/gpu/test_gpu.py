@@ -37,6 +37,7 @@ from tiny import (
 )
 
 from remamber_hf import ReMamberForImageSegmentation
+from remamber_hf.inference.profiling import PeakMemory, Workload, in_fresh_process, measure_model
 from remamber_hf.selective_scan import BACKENDS, Direction, cross_selective_scan, selective_scan
 
 
@@ -248,6 +249,22 @@ def test_a_compiled_model_has_the_same_logits(mask_head, compile, backend):
         for _ in range(3):  # a CUDA graph is captured in the second call and replayed in the third
             actual = model(**inputs).logits.clone()
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_model_is_profiled_and_its_peak_has_the_weights_in_it(dtype):
+    config, cuda = remamber_config("mamba"), torch.device("cuda")
+    figures = in_fresh_process(measure_model, config, Workload((64, 96), 2, 3, dtype, num_runs=2), cuda)
+    weights = sum(parameter.nbytes for parameter in ReMamberForImageSegmentation(config).parameters())
+    assert weights < 2**20 * figures["peak_mib"] < weights + 2**30
+    assert 0 < figures["milliseconds"]["q1"] <= figures["milliseconds"]["q3"]
+
+
+def test_the_peak_of_memory_grows_by_a_buffer_that_is_let_go():
+    memory = PeakMemory(torch.device("cuda"))
+    memory.reset()
+    torch.empty(64 * 2**20, dtype=torch.uint8, device="cuda")
+    assert 64 * 2**20 <= memory.read() < 80 * 2**20
 
 
 # ----------------------------------------------------------------------------------------------------------------- DDP

@@ -97,8 +97,11 @@ def test_counting_leaves_no_trace():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     state = torch.get_rng_state()
+    counted = set()
+    model.mask_head.register_forward_pre_hook(lambda module, args: counted.add(module.training))
     count_parts(model, 32)
     count_training_step(model, make_inputs(model.config, 32, model.device))
+    assert counted == {False}  # as a user's forward may want labels in training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert [module.training for module in model.modules()] == modes and torch.equal(state, torch.get_rng_state())
     scans = [module.scan_backend for module in model.modules() if hasattr(module, "scan_backend")]
