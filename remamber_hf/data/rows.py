@@ -82,7 +82,7 @@ def writable_cache(cache_dir: str | os.PathLike | None = None) -> Iterator[None]
 def one_row_per_sentence(data: datasets.Dataset | datasets.DatasetDict) -> datasets.Dataset | datasets.DatasetDict:
     """Repeat each row for its sentences; only the splits that are asked for are written to the cache a second time.
 
-    Raises ValueError for a row with more or fewer `sentence_ids` than sentences.
+    A sentence whose row has more or fewer `sentence_ids` than sentences, being changed by a user, has None for its id.
     """
     if isinstance(data, datasets.DatasetDict):
         return datasets.DatasetDict({split: one_row_per_sentence(rows) for split, rows in data.items()})
@@ -93,8 +93,8 @@ def one_row_per_sentence(data: datasets.Dataset | datasets.DatasetDict) -> datas
 
 
 def _repeat_for_sentences(rows: dict[str, list]) -> dict[str, list]:
-    for sentences, ids in zip(rows["sentences"], rows.get("sentence_ids", rows["sentences"])):
-        check_sentence_ids(sentences, ids)
+    if "sentence_ids" in rows:
+        rows = {**rows, "sentence_ids": list(map(ids_of, rows["sentences"], rows["sentence_ids"]))}
     repeated = {
         name: [value for value, sentences in zip(column, rows["sentences"]) for _ in sentences]
         for name, column in rows.items()
@@ -105,13 +105,9 @@ def _repeat_for_sentences(rows: dict[str, list]) -> dict[str, list]:
     return {**repeated, **one_each}
 
 
-def check_sentence_ids(sentences, ids) -> None:
-    """ValueError unless a row has one id for each of its sentences."""
-    if ids is None or len(ids) != len(sentences):
-        raise ValueError(
-            f"a row has {len(sentences)} sentences, and its sentence_ids are {describe(ids)}; change both together, "
-            "or remove the column sentence_ids."
-        )
+def ids_of(sentences, ids) -> list[int | None]:
+    """Return the ids of a row's sentences; none is known where the row has more or fewer, since they were changed."""
+    return list(ids) if ids is not None and len(ids) == len(sentences) else [None] * len(sentences)
 
 
 def row_mask(row: dict, mask_overlap: str = "published") -> np.ndarray:

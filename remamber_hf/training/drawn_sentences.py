@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..data.rows import SENTENCE_COLUMNS, check_sentence_ids
+from ..data.rows import ids_of
 
 
 class DrawnSentences(Dataset):
@@ -38,6 +38,8 @@ class DrawnSentences(Dataset):
         if isinstance(sentences, str) or sentences is None or not len(sentences):
             return row  # for a collator of another kind, or for ours to refuse
         draws = np.random.default_rng((self.seed, int(self.epoch), index))
-        check_sentence_ids(sentences, row.get("sentence_ids", sentences))
         drawn = draws.integers(len(sentences))
-        return {**row, **{name: [row[name][drawn]] for name in SENTENCE_COLUMNS if name in row}}
+        one = {"sentences": [sentences[drawn]]}
+        if "sentence_ids" in row:
+            one["sentence_ids"] = [ids_of(sentences, row["sentence_ids"])[drawn]]
+        return {**row, **one}

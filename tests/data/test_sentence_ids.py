@@ -205,20 +205,20 @@ def test_a_mixture_keeps_the_ids_of_its_sets(tiny, root):
     assert rows["sentence_ids"][:] == [[0, 1], [2, 3], [0, 1], [900, 901], [2, 3]]
 
 
-def test_rows_with_fewer_ids_than_sentences_are_refused(tiny, root, load):
+def test_sentences_that_a_user_changed_have_no_id(tiny, root, load):
     tiny.write(root)
     rows = load(split="train")
     shorter = rows.map(lambda row: {"sentences": row["sentences"][:1]})
-    for expand in (one_row_per_sentence, lambda rows: DrawnSentences(rows, 0)[0]):
-        with pytest.raises(ValueError, match=r"a row has 1 sentences, and its sentence_ids are \[0, 1\]; change both"):
-            expand(shorter)
-    without = shorter.remove_columns("sentence_ids")
-    assert one_row_per_sentence(without)["sentences"][:] == [
-        ["the left one 1"],
-        ["the left one 2"],
-        ["the left one 3"],
-    ]
-    assert DrawnSentences(without, 0)[0]["sentences"] == ["the left one 1"]
+    for changed, ids in ((shorter, [[None]] * 3), (shorter.remove_columns("sentence_ids"), None)):
+        expanded = one_row_per_sentence(changed)
+        assert expanded["sentences"][:] == [["the left one 1"], ["the left one 2"], ["the left one 3"]]
+        drawn = DrawnSentences(changed, 0)[0]
+        assert drawn["sentences"] == ["the left one 1"]
+        if ids is not None:
+            assert expanded["sentence_ids"][:] == ids and drawn["sentence_ids"] == [None]
+    more = {**rows[0], "sentences": [*rows[0]["sentences"], "a third"]}
+    assert DrawnSentences([more], 0)[0]["sentence_ids"] == [None]
+    assert DrawnSentences([{**more, "sentence_ids": None}], 0)[0]["sentence_ids"] == [None]
 
 
 def test_a_sentence_is_drawn_with_its_id(tiny, root, load):
