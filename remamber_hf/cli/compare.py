@@ -9,7 +9,7 @@ import typer
 
 from ..evaluation.bootstrap import NUM_DRAWS, SEED
 from ..evaluation.comparison import compare as compare_entries
-from ..evaluation.comparison import read_entries
+from ..evaluation.comparison import find_left_out, read_entries
 from ..evaluation.contrast import draw_contrast, find_pair
 from ..evaluation.samples import PARTS
 from ..files import save_picture
@@ -66,6 +66,8 @@ def compare(
     check_output(output)
     check_output(sheet)
     entries = read_entries(models)
+    for line in find_left_out(entries):
+        typer.echo(line, err=True)
     table = compare_entries(entries, None if scores is None else names_of(scores), columns, num_draws, seed)
     picture = None
     if sheet is not None:

@@ -19,11 +19,11 @@ from ..evaluation.masks import MASK_FORMATS
 from ..evaluation.protocols import OURS, PROTOCOLS, Protocol
 from ..evaluation.report import write_report
 from ..evaluation.results import evaluate_splits, read_splits, write_results
-from ..evaluation.samples import ON_REQUEST
+from ..evaluation.samples import PARTS
 from ..evaluation.scoring import NothingRule, configuration_of
 from ..files import check_new_folder
 from ..inference.devices import DTYPES, find_device, peak_gpu_memory
-from ..inference.environment import describe_environment
+from ..inference.environment import describe_environment, device_name
 from ..inference.image_backend import image_backend, with_pil
 from ..inference.loading import hash_weights, load_model
 from ..post_processing_remamber import LOGIT_INTERPOLATIONS, PRESENCE_THRESHOLD, check_threshold
@@ -53,10 +53,12 @@ def check_arguments(
     choices: list[tuple[str, str | None, Iterable[str]]]
     choices = [("resize", resize, LOGIT_INTERPOLATIONS), ("protocol", protocol, PROTOCOLS), ("dtype", dtype, DTYPES)]
     choices += [("sentences", sentences, SENTENCES), ("save_masks", save_masks, MASK_FORMATS)]
-    choices += [("by", column, ON_REQUEST) for column in by]
     for name, value, known in choices:
         if value is not None and value not in known:
             raise ValueError(f"--{name} is {value!r}; choose one of {', '.join(known)}.")
+    for column in by:
+        if column not in PARTS:
+            raise ValueError(f"--by is {column!r}; choose from {', '.join(PARTS)}.")
     if protocol is not None:
         if resize not in (None, PROTOCOLS[protocol].resize):
             way = PROTOCOLS[protocol].resize
@@ -103,7 +105,7 @@ def choose_rule(
     return NothingRule(min_pixels=min_pixels or 1)
 
 
-Model = Annotated[str, typer.Argument(help="Folder or Hub name of a ReMamber model.")]
+Model = Annotated[str, typer.Argument(help="Folder or Hub name of a ReMamber model, or bundled.")]
 Dataset = Annotated[
     str | None, typer.Option(help="Such as refcoco; without --data_dir, a data set of the Hub or a Parquet folder.")
 ]
@@ -167,7 +169,13 @@ SentencesRead = Annotated[
         show_default="what the protocol's code reads",
     ),
 ]
-By = Annotated[str | None, typer.Option(help=f"More tables, names with commas between: {', '.join(ON_REQUEST)}.")]
+By = Annotated[
+    str | None,
+    typer.Option(
+        help=f"More tables, names with commas between, of {', '.join(PARTS)}; the first two come by themselves where "
+        "there are any."
+    ),
+]
 Intervals = Annotated[
     bool, typer.Option("--intervals", help="Give each score the 95 % interval of a bootstrap over pictures.")
 ]
@@ -255,6 +263,7 @@ def evaluate(
             "image_backend": image_backend(processor),
         },
         "max_samples": max_samples,
+        "device": device_name(network.device),
         "versions": describe_environment()["versions"],
         "command": command_line(context),
         "weights_sha256": hash_weights(network) if state.is_main_process else None,
@@ -269,6 +278,8 @@ def evaluate(
         if output_dir is not None:
             write_results(output_dir, results, evaluation, save_masks)
             typer.echo(f"written: {output_dir}")
+        else:
+            typer.echo("nothing was written; --output_dir keeps it for `remamber compare` and `table`.", err=True)
     state.destroy_process_group()
 
 

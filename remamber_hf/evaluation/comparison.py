@@ -12,10 +12,10 @@ from statistics import mean, stdev
 
 import numpy as np
 
-from .bootstrap import LEVEL, NUM_DRAWS, SEED, bound_difference, draw_scores
+from .bootstrap import LEVEL, MIN_PICTURES, NUM_DRAWS, SEED, bound_difference, draw_scores
 from .referring_iou.scores import Ratio
 from .report import SCORE_TITLES, UNKNOWN, percent
-from .samples import ON_REQUEST, split_by
+from .samples import split_by
 from .saved import SavedResults, read_results
 from .tables import Table
 
@@ -141,9 +141,28 @@ def compare(
         for other in others:
             groups += compare_on(data, reference, other, scores, tuple(by), num_draws, seed)
     if not groups:
-        raise ValueError(f"{reference.name} was evaluated on {', '.join(reference.data)}, and no other model was.")
+        on = "; ".join(f"{entry.name} on {', '.join(entry.data)}" for entry in entries)
+        raise ValueError(f"no other model was evaluated on the data of the first ({on}); compare results of the same.")
     header = ["data", "split", "part", "score", reference.name, "model", "its score", "difference"]
-    return Table([*header, f"{LEVEL:.0%} interval", "p"], groups, num_left=4)
+    note = (
+        f"Intervals at {LEVEL:.0%} and two-sided p of a paired bootstrap over pictures, {num_draws:,} draws, seed "
+        f"{seed}; {UNKNOWN} for fewer than {MIN_PICTURES} pictures."
+    )
+    return Table([*header, f"{LEVEL:.0%} interval", "p"], groups, num_left=4, note=note)
+
+
+def find_left_out(entries: Sequence[Entry]) -> list[str]:
+    """The splits that are not compared with a model because it, or the first model, lacks them; in a line each."""
+    reference, *others = entries
+    lines = []
+    for other in others:
+        names = [{(run.data, split) for run in entry.results for split in run.splits} for entry in (reference, other)]
+        for mine, theirs, lacking in ((names[0], names[1], other.name), (names[1], names[0], reference.name)):
+            if left := sorted(mine - theirs):
+                lines.append(
+                    f"left out: {', '.join(f'{data} {split}' for data, split in left)}, which {lacking} lacks"
+                )
+    return lines
 
 
 def compare_on(
@@ -160,6 +179,8 @@ def compare_on(
     if not all(runs):
         return []
     check_counted_alike([*runs[0], *runs[1]])
+    for entry in (reference, other):
+        check_same_seeds(entry, data)
     names = [name for name in runs[0][0].splits if all(name in run.splits for group in runs for run in group)]
     if not names:
         raise ValueError(
@@ -262,7 +283,7 @@ def check_same_seeds(entry: Entry, data: str) -> None:
 
 def name_part(column: str, part: str) -> str:
     """What a part is called beside those of other columns."""
-    return f"{column} {part}" if column in ON_REQUEST else part
+    return " ".join(filter(None, ({"target_kind": "objects"}.get(column, column), part)))
 
 
 def choose_scores(results: SavedResults, names: Sequence[str] | None) -> list[str]:
@@ -272,12 +293,14 @@ def choose_scores(results: SavedResults, names: Sequence[str] | None) -> list[st
         return list(MAIN_SCORES[results.about["metric"]])
     if list(names) == [ALL]:
         return known
-    for name in names:
+    by_title = {SCORE_TITLES[name].lower(): name for name in known}
+    chosen = [by_title.get(name.lower(), name.lower()) for name in names]
+    for name, asked in zip(chosen, names):
         if name not in known:
             raise ValueError(
-                f"{results.folder} has no score {name!r}; choose --scores from {', '.join(known)}, or {ALL}."
+                f"{results.folder} has no score {asked!r}; choose --scores from {', '.join(known)}, or {ALL}."
             )
-    return list(names)
+    return chosen
 
 
 # -------------------------------------------------------------------------------------------------- the papers' table

@@ -3,11 +3,12 @@
 """Two models on the sentences where they differ most: truth and both masks side by side, from what was saved."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..data.mixture import is_refer, load_one
+from ..data.mixture import DataSource, is_refer, load_one
 from ..data.rows import row_mask
 from ..inference.visualization import Sample, draw_sheet
 from ..messages import shorten
@@ -45,16 +46,7 @@ def draw_contrast(
     Raises:
         FileNotFoundError, ValueError: if masks or data are missing, or the data is another.
     """
-    about = first.about
-    is_hub = data_dir is None
-    dataset = about["dataset"] if is_hub or is_refer(None, data_dir) else None
-    source = load_one(
-        dataset,
-        None if is_hub else about["split_by"],
-        data_dir,
-        generalized=not is_hub and dataset is not None and about["metric"] != "default",
-        sentences=about["sentences"] or "sent",
-    )
+    source = load_source(first, data_dir)
     names_of_splits = [name for name in first.splits if name in second.splits]
     for name in names_of_splits:
         check_same_samples([first, second], name)
@@ -86,6 +78,28 @@ def draw_contrast(
             found = ": nothing found" if saved.sample["nothing_found"] else ""
             tiles.append(Sample(resized, saved.mask, f"{name}, IoU {saved.sample['iou']:.3f}{found}", []))
     return draw_sheet(tiles, NUM_COLUMNS)
+
+
+def load_source(results: SavedResults, data_dir: Path | None) -> DataSource:
+    """The data that results are of; ValueError if it is not there."""
+    about = results.about
+    was_refer = about["split_by"] is not None
+    if was_refer and data_dir is None:
+        raise ValueError(f"--sheet needs the pictures of {results.data}; give --data_dir as it was evaluated.")
+    options: dict[str, Any] = {}
+    if was_refer:
+        options = {"generalized": about["metric"] != "default", "sentences": about["sentences"]}
+    try:
+        if was_refer and not is_refer(None, data_dir):
+            raise ValueError("it is a folder of one's own")
+        dataset = about["dataset"] if was_refer or data_dir is None else None
+        return load_one(dataset, about["split_by"], data_dir, **options)
+    except (ValueError, FileNotFoundError) as error:
+        where = "that name" if data_dir is None else shorten(str(data_dir))
+        raise ValueError(
+            f"{where} does not hold {results.data}, which {results.folder} was evaluated on ({shorten(str(error))}); "
+            "give --data_dir as it was evaluated."
+        ) from error
 
 
 def choose(first: SavedResults, second: SavedResults, splits: list[str], count: int) -> list[tuple[str, int]]:

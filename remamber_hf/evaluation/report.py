@@ -24,7 +24,7 @@ SCORE_TITLES = {
 }
 # What results.json calls the parts of a split → what stands above their table, and above the column of their names.
 PART_TITLES = {
-    "target_kinds": ("By objects that are meant", "kind"),
+    "target_kinds": ("By objects that are meant", "objects"),
     "kinds": ("By kind of expression", "kind"),
     "lengths": ("By length of the expression", "words"),
     "sizes": ("By size of what is meant", "size"),

@@ -54,10 +54,10 @@ def describe_split(
     What the JSON file says of a split.
 
     Args:
-        table: what `make_table` made of it. by: of `ON_REQUEST`, by what else it comes in parts. has_intervals:
+        table: what `make_table` made of it. by: columns of `PARTS`, by what else it comes in parts. has_intervals:
             whether scores get the interval of a bootstrap.
     """
-    asked = ["kind", *by] + ["target_kind"] * split.is_generalized
+    asked = ["kind", *by] + ["target_kind"] * split.is_generalized  # twice does no harm
     chosen = {("", ""): np.ones(len(table), dtype=bool)}
     for column in asked:
         for part, is_of in split_by(column, table[column].to_pylist()).items():

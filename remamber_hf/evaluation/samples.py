@@ -25,7 +25,6 @@ PARTS: dict[str, list[str] | None] = {
     "size": [*SIZES, LARGEST],
     "category": None,
 }
-ON_REQUEST = ("length", "size", "category")
 
 
 def make_table(split: Split, count: Count, tokenizer) -> pa.Table:

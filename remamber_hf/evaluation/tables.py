@@ -36,12 +36,14 @@ class Table:
     A table of text.
 
     header: of each column. groups: rows that belong together; a line stands between groups where the format has one.
-    num_left: the first columns, which stand to the left; numbers stand to the right.
+    num_left: the first columns, which stand to the left; numbers stand to the right. note: how it was made, which
+    stands below it in Markdown, and above it as a comment in LaTeX.
     """
 
     header: list[str]
     groups: list[list[list[str]]]
     num_left: int = 2
+    note: str = ""
 
     @property
     def rows(self) -> list[list[str]]:
@@ -62,13 +64,15 @@ def write_markdown(table: Table) -> str:
         ]
         for line in lines
     ]
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in [aligned[0], rules, *aligned[1:]])
+    text = "".join("| " + " | ".join(cells) + " |\n" for cells in [aligned[0], rules, *aligned[1:]])
+    return text + (f"\n{_in_one_line(table.note)}\n" if table.note else "")
 
 
 def write_latex(table: Table) -> str:
     r"""The table as a `tabular`; its document needs `\usepackage{booktabs}`."""
     columns = "l" * table.num_left + "r" * (len(table.header) - table.num_left)
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(table.header)]
+    lines = [f"% {_in_one_line(table.note)}"] if table.note else []
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(table.header)]
     for group in table.groups:
         lines += [r"\midrule", *map(_latex_row, group)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

@@ -26,7 +26,7 @@ from remamber_hf.cli.table import table as table_command
 from remamber_hf.evaluation import contrast
 from remamber_hf.evaluation.comparison import compare, make_paper_table, read_entries, signed
 from remamber_hf.evaluation.saved import read_results
-from remamber_hf.evaluation.tables import write_csv
+from remamber_hf.evaluation.tables import write_csv, write_latex, write_markdown
 from remamber_hf.synthetic.dataset import synthesize
 
 
@@ -103,7 +103,7 @@ def test_parts_are_compared_with_their_own_samples(evaluated):
     for split in ("val", "testA"):
         for column in ("kind", "length"):
             for part, rows in good[good.split == split].groupby(column):
-                row = parts[split, part if column == "kind" else f"{column} {part}"]
+                row = parts[split, f"{column} {part}"]
                 expected = 100 * (bad.loc[rows.index].iou.mean() - rows.iou.mean())
                 assert float(row["difference"]) == pytest.approx(expected, abs=0.006)
                 is_sure = rows.picture.nunique() >= 20
@@ -266,10 +266,47 @@ def test_a_category_may_be_called_as_a_split_or_as_another_part_is(evaluated, tm
     val = samples[samples.split == "val"]
     expected = {
         **{"all": val, "category all": val[val.category == "star"], "category 1": val[val.category == "square"]},
-        **{"length 1": val[val.length == "1"], "size": val[val.kind == "size"]},
+        **{"length 1": val[val.length == "1"], "kind size": val[val.kind == "size"]},
     }
     for part, rows in expected.items():
         assert found[part] == pytest.approx(100 * rows.iou.mean(), abs=0.006), part
+
+
+def test_splits_that_one_of_two_models_lacks_are_named(evaluated, data_dir, tmp_path):
+    run(tmp_path / "more", data_dir=data_dir, splits="val,testB")
+    models = (f"x={evaluated / 'a'}", f"y={tmp_path / 'more'}")
+    result = CliRunner().invoke(app, ["compare", *map(str, models), "--num_draws", "100", "--by", "none"])
+    assert result.exit_code == 0 and "testA" not in result.stdout
+    assert result.stderr.splitlines() == [
+        "left out: shapes (unc) testA, which y lacks",
+        "left out: shapes (unc) testB, which x lacks",
+    ]
+    with pytest.raises(ValueError, match="x has 1 results of testA and 2 of another split"):
+        compare(read_entries([f"x={evaluated / 'a'},{tmp_path / 'more'}", f"y={evaluated / 'b'}"]))
+
+
+def test_models_on_other_data_are_said_to_be_so(evaluated, tmp_path):
+    other = shutil.copytree(evaluated / "b", tmp_path / "other")
+    results = json.loads((other / "results.json").read_text())
+    (other / "results.json").write_text(json.dumps({**results, "dataset": "forms"}))
+    message = r"no other model was evaluated on the data of the first \(x on shapes \(unc\); y on forms \(unc\)\)"
+    with pytest.raises(ValueError, match=message):
+        compare(read_entries([f"x={evaluated / 'a'}", f"y={other}"]))
+
+
+def test_a_table_of_differences_says_how_they_were_found(evaluated):
+    table = compare(read_entries([f"x={evaluated / 'a'}", f"y={evaluated / 'b'}"]), by=(), num_draws=100, seed=7)
+    note = (
+        "Intervals at 95% and two-sided p of a paired bootstrap over pictures, 100 draws, seed 7; – for fewer than 20"
+    )
+    assert write_markdown(table).splitlines()[-1].startswith(note)
+    assert write_latex(table).startswith(f"% {note}") and note not in write_csv(table)
+
+
+def test_a_score_may_be_named_as_it_is_printed(evaluated):
+    entries = read_entries([f"x={evaluated / 'a'}", f"y={evaluated / 'b'}"])
+    titles = [row["score"] for row in rows_of(compare(entries, ["oIoU", "P@0.5", "precision@0.9"], by=()))]
+    assert titles[:3] == ["oIoU", "P@0.5", "P@0.9"]
 
 
 def test_a_score_that_is_not_there_is_named(evaluated):
@@ -296,11 +333,13 @@ def test_a_score_that_no_sentence_of_a_part_counts_in_has_no_row(data_dir, tmp_p
     for name in "ab":
         run(tmp_path / name, data_dir=data_dir, splits="val", generalized=True)
     rows = rows_of(compare(read_entries([f"a={tmp_path / 'a'}", f"b={tmp_path / 'b'}"]), by=("target_kind",)))
-    scores = {part: [row["score"] for row in rows if row["part"] == part] for part in ("all", "none", "one")}
+    scores = {
+        part: [row["score"] for row in rows if row["part"] == part] for part in ("all", "objects none", "objects one")
+    }
     assert scores == {
         "all": ["gIoU", "cIoU", "N-acc", "T-acc"],
-        "none": ["gIoU", "cIoU", "N-acc"],
-        "one": ["gIoU", "cIoU", "T-acc"],
+        "objects none": ["gIoU", "cIoU", "N-acc"],
+        "objects one": ["gIoU", "cIoU", "T-acc"],
     }
     assert {row["difference"] for row in rows} == {"+0.00"}
 
@@ -393,6 +432,14 @@ def test_a_sheet_needs_the_masks_and_the_data_that_was_evaluated(evaluated, data
     synthesize(other, 12, 1, num_workers=1, progress=False, style="plain")
     with pytest.raises(ValueError, match="does not hold .*; give --data_dir as it was evaluated"):
         compare_command(models, num_draws=100, sheet=tmp_path / "sheet.png", data_dir=other)
+    with pytest.raises(ValueError, match=r"--sheet needs the pictures of shapes \(unc\); give --data_dir as it was"):
+        compare_command(models, num_draws=100, sheet=tmp_path / "sheet.png")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "metadata.csv").write_text("file_name,mask_file_name,expression\na.png,b.png,thing\n")
+    for folder in (own, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match=rf"{folder.name} does not hold shapes \(unc\), which .* evaluated on"):
+            compare_command(models, num_draws=100, sheet=tmp_path / "sheet.png", data_dir=folder)
     run(tmp_path / "bare", data_dir=data_dir, splits="val")
     with pytest.raises(FileNotFoundError, match="holds no masks"):
         compare_command(

@@ -183,6 +183,16 @@ def test_the_page_has_the_figures_of_the_base_model():
     assert {name: figures for name, *figures in rows} == counted
 
 
+def test_the_pages_first_table_has_the_figures_of_the_bundled_model():
+    page = (Path(__file__).parents[2] / "docs" / "profile.md").read_text(encoding="utf-8")
+    with META:
+        model = ReMamberForImageSegmentation(ReMamberConfig.from_pretrained(BUNDLED_MODEL))
+    for size in ((96, 96), (128, 160)):
+        (printed,) = re.findall(rf"│ {size[0]}×{size[1]} +│ +2.11 │ +([\d.]+) │ +([\d.]+) │", page)
+        whole = count_parts(model, size)["whole"]
+        assert printed == (f"{whole['flops'] / 1e9:#.3g}", f"{whole['macs'] / 1e9:#.3g}")
+
+
 def test_a_model_of_the_code_in_a_saved_folder_has_the_same_cost(tmp_path):
     model = build_small()
     model.save_pretrained(tmp_path)
