@@ -16,6 +16,18 @@ for name in ("FORCE_COLOR", "GITHUB_ACTIONS"):  # either makes a terminal of any
     os.environ.pop(name, None)
 
 
+@pytest.fixture(autouse=True)
+def environment_stays_one_object():
+    """`datasets` puts a copy in its place after a `map` in several processes, and Rich would go on with the old one."""
+    environment = os.environ
+    yield
+    if os.environ is not environment:
+        values = dict(os.environ)
+        environment.clear()
+        environment.update(values)
+        os.environ = environment
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_what_was_compiled():
     """PyTorch compiles a function 8 times at most, and transformers' decorators are the same for all models."""
