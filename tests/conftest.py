@@ -18,14 +18,14 @@ for name in ("FORCE_COLOR", "GITHUB_ACTIONS"):  # either makes a terminal of any
 
 @pytest.fixture(autouse=True)
 def environment_stays_one_object():
-    """`datasets` puts a copy in its place after a `map` in several processes, and Rich would go on with the old one."""
+    """`datasets` puts a copy in its place at a `map` in several processes, and Rich would go on with the old one."""
     environment = os.environ
     yield
     if os.environ is not environment:
         values = dict(os.environ)
         environment.clear()
         environment.update(values)
-        os.environ = environment
+        os.environ = environment  # noqa: B003  # which has been cleared
 
 
 @pytest.fixture(autouse=True, scope="module")
