@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from ..data.rows import TARGET_KINDS
 from ..processing_remamber import encode
-from ..synthetic.grammar import KINDS, expression_kind
+from ..synthetic.shape_sentences import GRAMMAR, KINDS
 from .evaluator import Count, Sample, Split
 
 
@@ -95,7 +95,7 @@ def category_of(category: str | list[str | None] | None) -> str | None:
 def kinds_of(samples: list[Sample]) -> list[str | None]:
     """The kind of every expression if all are in the grammar of synthetic scenes, else None for each."""
     try:
-        return [expression_kind(sample.sentence) for sample in samples]
+        return [GRAMMAR.kind_of(sample.sentence) for sample in samples]
     except ValueError:
         return [None] * len(samples)
 

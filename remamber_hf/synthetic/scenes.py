@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
@@ -68,6 +69,33 @@ class SceneObject:
     rotation: float = 0.0
     accent: Colour = (0, 0, 0)
     texture_angle: float = 0.0
+    is_crowd: ClassVar[bool] = False
+
+    # What `evaluator.Located` asks of an object.
+
+    def has(self, role: str, value: str) -> bool:
+        return getattr(self, role) == value
+
+    may_have = has
+
+    def distance_to(self, side: str) -> float:
+        if side in ("left", "right"):
+            return self.x if side == "left" else 1 - self.x
+        return self.y if side == "top" else 1 - self.y
+
+    fraction_to = distance_to
+
+    def precedes(self, other: SceneObject, side: str, margin: float) -> bool:
+        return self.distance_to(side) + margin <= other.distance_to(side)
+
+    def outsizes(self, other: SceneObject, ratio: float) -> bool:
+        return math.log(other.radius) + math.log(ratio) <= math.log(self.radius)
+
+    def is_clear_of(self, anchor: SceneObject, side: str) -> bool:
+        return True  # shapes are of much the same size: their centres say it
+
+    def is_next_to(self, anchor: SceneObject, reach: float, strictly: bool) -> bool:
+        raise NotImplementedError("The grammar of shapes has no word for it.")
 
 
 @dataclass(frozen=True)

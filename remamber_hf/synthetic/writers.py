@@ -3,7 +3,7 @@
 """Referring expressions about synthetic scenes, written: draft a sentence, keep it if the evaluator agrees.
 
 A writer drafts a sentence of one kind about one object, or about several; it may be wrong or ambiguous. What is kept
-was read back by `grammar`, which knows the text and the scene graph only.
+was read back by the evaluator, which knows the text and the scene graph only.
 """
 
 from __future__ import annotations
@@ -15,17 +15,9 @@ from operator import attrgetter
 
 import numpy as np
 
-from .grammar import (
-    PLAIN_WORDS,
-    SIDES,
-    WORDS,
-    distance_to_side,
-    is_placed,
-    is_true_of_many,
-    is_true_of_none,
-    is_true_of_one,
-)
+from .grammar import SIDES
 from .scenes import STYLE_COLOURS, STYLE_SHAPES, TEXTURES, Scene, SceneObject, choose, choose_plain
+from .shape_sentences import PLAIN_WORDS, SHAPES, WORDS
 
 
 NUM_DRAFTS = 3
@@ -48,10 +40,11 @@ def sample_expressions(scene: Scene, rng: np.random.Generator) -> dict[int, list
         written: list[str] = []
         for kind in rng.permutation(list(writers)).tolist():
             drafts: Iterable[str | None] = (writers[kind](rng, scene, index) for _ in range(NUM_DRAFTS))
+            objects = scene.objects
             if scene.style == "plain":
                 # All drafts are drawn before one is judged: what a plain seed stands for depends on it.
                 drafts = list(drafts)
-            text = next((draft for draft in drafts if draft and is_true_of_one(draft, scene, index)), None)
+            text = next((draft for draft in drafts if draft and SHAPES.is_true_of_one(draft, objects, index)), None)
             if text is not None and text not in written:
                 written.append(text)
             if len(written) == wanted:
@@ -77,7 +70,7 @@ def sample_absent_expressions(scene: Scene, rng: np.random.Generator) -> list[st
         draft = writers[choose(rng, tuple(writers))](rng, imagined, index)
         if draft is None or draft in written:
             continue
-        if is_true_of_one(draft, imagined, index) and is_true_of_none(draft, scene):
+        if SHAPES.is_true_of_one(draft, objects, index) and SHAPES.is_true_of_none(draft, scene.objects):
             written.append(draft)
         if len(written) == wanted:
             break
@@ -89,7 +82,7 @@ def sample_many_expressions(scene: Scene, rng: np.random.Generator) -> dict[froz
     written: dict[frozenset[int], list[str]] = {}
     for _ in range(MANY_DRAFTS):
         text = _write_many(rng, scene)
-        meant = is_true_of_many(text, scene) if text else frozenset()
+        meant = SHAPES.is_true_of_many(text, scene.objects) if text else frozenset()
         if text and meant and text not in written.get(meant, ()):
             written.setdefault(meant, []).append(text)
         if sum(map(len, written.values())) == MAX_EXPRESSIONS:
@@ -112,7 +105,9 @@ def sample_absent_many_expressions(scene: Scene, rng: np.random.Generator) -> li
         objects[second] = replace(objects[first], x=objects[second].x, y=objects[second].y)  # a word for the two
         imagined = replace(scene, objects=tuple(objects))
         draft = _write_many(rng, imagined)
-        if draft and draft not in written and is_true_of_many(draft, imagined) and is_true_of_none(draft, scene):
+        if not draft or draft in written:
+            continue
+        if SHAPES.is_true_of_many(draft, objects) and SHAPES.is_true_of_none(draft, scene.objects):
             written.append(draft)
         if len(written) == wanted:
             break
@@ -256,7 +251,7 @@ def _write_position(rng: np.random.Generator, scene: Scene, index: int) -> str:
     target = scene.objects[index]
     roles = _choose_naming(rng, scene, index, num_same=2)
     rivals = [scene.objects[at] for at in _same(scene, index, roles)]
-    sides = [side for side in SIDES if target == min(rivals, key=lambda rival: distance_to_side(rival, side))]
+    sides = [side for side in SIDES if target == min(rivals, key=lambda rival: rival.distance_to(side))]
     draw = rng.random()
     if draw < 0.15 and max(abs(target.x - 0.5), abs(target.y - 0.5)) < 0.15:
         place = choose(rng, WORDS["middle"]["middle"])
@@ -274,7 +269,7 @@ def _write_position(rng: np.random.Generator, scene: Scene, index: int) -> str:
 def _write_order(rng: np.random.Generator, scene: Scene, index: int) -> str | None:
     roles = _choose_naming(rng, scene, index, num_same=3)
     side = choose(rng, SIDES)
-    in_order = sorted(_same(scene, index, roles), key=lambda at: distance_to_side(scene.objects[at], side))
+    in_order = sorted(_same(scene, index, roles), key=lambda at: scene.objects[at].distance_to(side))
     rank = 1 + in_order.index(index)
     if rank not in WORDS["ordinal"]:
         return None
@@ -311,7 +306,7 @@ def _find_relations(rng: np.random.Generator, scene: Scene, index: int) -> list[
     return [
         (relation, anchors)
         for relation, anchors in options
-        if is_placed(target, relation, tuple(scene.objects[at] for at in anchors))
+        if SHAPES.is_placed(target, relation, tuple(scene.objects[at] for at in anchors))
     ]
 
 

@@ -22,8 +22,8 @@ from remamber_hf.data.refer import load_refer
 from remamber_hf.data.rows import row_mask
 from remamber_hf.synthetic import dataset as synthetic
 from remamber_hf.synthetic.dataset import sample_picture, split_of, synthesize
-from remamber_hf.synthetic.grammar import expression_kind, is_true_of_none, read_expression
 from remamber_hf.synthetic.scenes import STYLE_SHAPES, mask_of, render
+from remamber_hf.synthetic.shape_sentences import GRAMMAR, SHAPES
 
 
 NUM_PICTURES = 40
@@ -62,7 +62,7 @@ def test_every_written_sentence_is_certainly_true_of_its_object_and_no_other(wri
         scene, _ = sample_picture(ref["image_id"] - 1, seed=3, style=style)
         index = ref["ann_id"] - first_ids[ref["image_id"]]
         for sentence in sentences_of(ref):
-            reading = read_expression(sentence, scene)
+            reading = SHAPES.read(sentence, scene.objects)
             assert reading.certain == reading.possible == {index}, sentence
             num_sentences += 1
     assert num_sentences > 2 * NUM_PICTURES
@@ -71,7 +71,7 @@ def test_every_written_sentence_is_certainly_true_of_its_object_and_no_other(wri
 def test_an_object_has_up_to_three_sentences_of_different_kinds(written):
     _, folder = written
     for ref in read_refs(folder):
-        kinds = [expression_kind(sentence) for sentence in sentences_of(ref)]
+        kinds = [GRAMMAR.kind_of(sentence) for sentence in sentences_of(ref)]
         assert 1 <= len(kinds) <= 3
         # A size or colour can slip into a sentence of another kind.
         assert len(set(sentences_of(ref))) == len(kinds)
@@ -159,7 +159,7 @@ def test_sentences_without_a_target_could_mean_no_object(written):
     for ref in absent:
         assert ref["ann_id"] == ref["category_id"] == [-1]
         scene, _ = sample_picture(ref["image_id"] - 1, seed=3, style=style)
-        assert all(is_true_of_none(sentence, scene) for sentence in sentences_of(ref))
+        assert all(SHAPES.is_true_of_none(sentence, scene.objects) for sentence in sentences_of(ref))
         assert 1 <= len(ref["sentences"]) <= 2
 
 
@@ -200,7 +200,7 @@ def test_grefs_hold_what_is_said_of_several_and_the_mask_is_all_of_them(style, t
         assert len(indices) == len(ref["ann_id"])
         assert ref["category_id"] == [own[index]["category_id"] for index in sorted(indices)]
         for sentence in sentences_of(ref):
-            assert read_expression(sentence, scene).certain == indices
+            assert SHAPES.read(sentence, scene.objects).certain == indices
         _, masks = render(scene, 128)
         np.testing.assert_array_equal(row_mask(rows[ref["ref_id"]]), masks[sorted(indices)].any(axis=0))
     ids = [sentence["sent_id"] for ref in grefs for sentence in ref["sentences"]]

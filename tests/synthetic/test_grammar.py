@@ -8,14 +8,7 @@ from dataclasses import replace
 import pytest
 from scene_fixture import place, scene_of
 
-from remamber_hf.synthetic.grammar import (
-    KINDS,
-    evaluate_expression,
-    expression_kind,
-    is_true_of_one,
-    parse_expression,
-    read_expression,
-)
+from remamber_hf.synthetic.shape_sentences import GRAMMAR, KINDS, SHAPES
 
 
 # Object 0 is a large red circle at the top left, and so on; the picture is easy to draw on paper.
@@ -90,13 +83,13 @@ ROOM = scene_of(
     ],
 )
 def test_evaluator_finds_what_a_reader_finds(expression, expected):
-    assert evaluate_expression(expression, ROOM) == expected
+    assert SHAPES.read(expression, ROOM.objects).certain == expected
 
 
 def test_middle_is_the_middle_of_the_picture():
     scene = scene_of(place("star", "red", 0.46, 0.55), place("star", "blue", 0.1, 0.1), place("ring", "red", 0.9, 0.5))
-    assert evaluate_expression("the star in the middle", scene) == {0}
-    assert evaluate_expression("the ring in the center", scene) == set()
+    assert SHAPES.read("the star in the middle", scene.objects).certain == {0}
+    assert SHAPES.read("the ring in the center", scene.objects).certain == set()
 
 
 @pytest.mark.parametrize(
@@ -119,16 +112,16 @@ def test_middle_is_the_middle_of_the_picture():
     ],
 )
 def test_close_calls_are_possible_but_never_certain(expression, objects):
-    reading = read_expression(expression, scene_of(*objects))
+    reading = SHAPES.read(expression, scene_of(*objects).objects)
     assert reading.certain == frozenset()
     assert reading.possible
 
 
 def test_doubt_about_one_word_carries_over_to_the_next():
     small, nearly_small = place("star", "red", 0.3, 0.2, "small"), place("star", "red", 0.1, 0.2)
-    assert evaluate_expression("the left small star", scene_of(small)) == {0}
+    assert SHAPES.read("the left small star", scene_of(small).objects).certain == {0}
     scene = scene_of(small, replace(nearly_small, radius=0.08))
-    assert read_expression("the left small star", scene) == (set(), {0, 1})
+    assert SHAPES.read("the left small star", scene.objects) == (set(), {0, 1})
 
 
 def test_a_tie_of_what_a_relation_refers_to_leaves_both_answers_possible():
@@ -138,11 +131,11 @@ def test_a_tie_of_what_a_relation_refers_to_leaves_both_answers_possible():
         place("star", "blue", 0.8, 0.2),
         place("ring", "blue", 0.8, 0.6),
     )
-    assert read_expression("the star above the ring", scene).possible == {0, 2}
+    assert SHAPES.read("the star above the ring", scene.objects).possible == {0, 2}
     # The blue star is higher than the red ring too, but nobody would call it the one above.
-    assert read_expression("the star above the red ring", scene) == ({0}, {0, 2})
-    assert not is_true_of_one("the star above the red ring", scene, 0)
-    assert is_true_of_one("the star closest to the red ring", scene, 0)
+    assert SHAPES.read("the star above the red ring", scene.objects) == ({0}, {0, 2})
+    assert not SHAPES.is_true_of_one("the star above the red ring", scene.objects, 0)
+    assert SHAPES.is_true_of_one("the star closest to the red ring", scene.objects, 0)
 
 
 @pytest.mark.parametrize(
@@ -162,14 +155,14 @@ def test_a_tie_of_what_a_relation_refers_to_leaves_both_answers_possible():
         ("the objects closest to the star", "asks for the nearest of several things"),
         ("the second circles from the left", "picks one of several things by a plural"),
         ("the largest circles", "picks one of several things by a plural"),
-        ("both circle", "'both' where no two things are named"),
+        ("both circle", "or 'both', where no several things are named"),
         ("both", "needs one noun"),
         ("the circles stars", "needs one noun"),
     ],
 )
 def test_sentences_outside_the_grammar_are_refused(expression, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        evaluate_expression(expression, ROOM)
+        SHAPES.read(expression, ROOM.objects)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +185,12 @@ def test_sentences_outside_the_grammar_are_refused(expression, message):
     ],
 )
 def test_kind_is_the_hardest_part_of_a_sentence(expression, kind):
-    assert expression_kind(expression) == kind
+    assert GRAMMAR.kind_of(expression) == kind
     assert kind in KINDS
 
 
 def test_parsing_keeps_what_a_relation_refers_to_apart():
-    description = parse_expression("the small red ring above the blue star")
+    description = GRAMMAR.parse("the small red ring above the blue star")
     assert set(description.properties) == {("size", "small"), ("colour", "red"), ("shape", "ring")}
     assert description.relation == "top"
     assert set(description.anchors[0].properties) == {("colour", "blue"), ("shape", "star")}

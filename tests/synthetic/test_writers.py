@@ -9,7 +9,7 @@ import pytest
 from scene_fixture import STYLES
 
 from remamber_hf.synthetic.dataset import sample_picture
-from remamber_hf.synthetic.grammar import KINDS, expression_kind, is_true_of_none, read_expression
+from remamber_hf.synthetic.shape_sentences import GRAMMAR, KINDS, SHAPES
 from remamber_hf.synthetic.writers import (
     sample_absent_expressions,
     sample_absent_many_expressions,
@@ -22,7 +22,7 @@ def test_rich_sentences_come_in_every_kind_and_plain_ones_in_four():
     for style in STYLES:
         for index in range(30):
             _, expressions = sample_picture(index, seed=0, style=style)
-            found[style] |= {expression_kind(text) for texts in expressions.values() for text in texts}
+            found[style] |= {GRAMMAR.kind_of(text) for texts in expressions.values() for text in texts}
     assert found["rich"] == set(KINDS)
     assert found["plain"] == {"shape", "colour", "size", "position"}
 
@@ -32,9 +32,9 @@ def test_a_negation_denies_what_a_distractor_has():
     for index in range(30):
         scene, expressions = sample_picture(index, seed=1, style="rich")
         for text in (text for texts in expressions.values() for text in texts):
-            if expression_kind(text) == "negation":
+            if GRAMMAR.kind_of(text) == "negation":
                 affirmed = re.sub(" (that|which) is not .*", "", text)
-                assert len(read_expression(affirmed, scene).possible) >= 2, text
+                assert len(SHAPES.read(affirmed, scene.objects).possible) >= 2, text
                 num_negations += 1
     assert num_negations > 10
 
@@ -49,13 +49,13 @@ def test_sentences_without_a_target_are_not_all_of_one_kind():
     for index in range(60):
         scene, _ = sample_picture(index, seed=0, style="rich")
         texts = sample_absent_expressions(scene, np.random.default_rng(index))
-        assert all(is_true_of_none(text, scene) for text in texts)
-        kinds |= {expression_kind(text) for text in texts}
+        assert all(SHAPES.is_true_of_none(text, scene.objects) for text in texts)
+        kinds |= {GRAMMAR.kind_of(text) for text in texts}
     assert {"colour", "shape", "texture", "size", "position", "relation"} <= kinds
 
 
 # What a sentence about several says of a scene, read once more: without the grammar, by words.
-SHAPES = {
+PLURAL_SHAPES = {
     **{"circles": "circle", "discs": "circle", "squares": "square", "boxes": "square", "triangles": "triangle"},
     **{"stars": "star", "crosses": "cross", "plus signs": "cross", "rings": "ring", "hoops": "ring"},
     **{"hearts": "heart", "diamonds": "diamond", "rhombuses": "diamond", "crescents": "crescent", "moons": "crescent"},
@@ -71,7 +71,7 @@ SIZE_WORDS |= {"medium-sized": "medium", "middle-sized": "medium"}
 
 def objects_by_words(text: str, scene) -> set[int] | None:
     """The objects that a sentence without a relation and without a place is about; None for all other sentences."""
-    shape = next((shape for word, shape in SHAPES.items() if re.search(rf"\b{word}$", text)), None)
+    shape = next((shape for word, shape in PLURAL_SHAPES.items() if re.search(rf"\b{word}$", text)), None)
     if shape is None and not re.search(r"\b(shapes|objects|ones)$", text):
         return None
     meant = {index for index, one in enumerate(scene.objects) if shape in (None, one.shape)}
@@ -96,7 +96,7 @@ def test_sentences_about_several_are_true_of_just_these(style):
         for meant, written in sample_many_expressions(scene, np.random.default_rng(index)).items():
             assert len(meant) > 1 and len(written) == len(set(written))
             for text in written:
-                reading = read_expression(text, scene)
+                reading = SHAPES.read(text, scene.objects)
                 assert reading.certain == reading.possible == meant, text
                 assert not text.startswith("both") or len(meant) == 2
                 expected = objects_by_words(text, scene)
@@ -116,7 +116,7 @@ def test_sentences_about_several_that_are_not_there_are_true_of_none(style):
     for index in range(100):
         scene, _ = sample_picture(index, seed=7, style=style)
         for text in sample_absent_many_expressions(scene, np.random.default_rng(index)):
-            assert is_true_of_none(text, scene), text
+            assert SHAPES.is_true_of_none(text, scene.objects), text
             expected = objects_by_words(text, scene)
             assert expected is None or not expected, text
             num_read += expected is not None
