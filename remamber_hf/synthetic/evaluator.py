@@ -113,7 +113,7 @@ def is_placed(
     so.
     """
     if relation == "between":
-        return _is_between(located, *anchors, margins, strictly)
+        return _is_between(located, anchors, margins, strictly)
     if relation == "beside":
         return located.is_next_to(anchors[0], margins.next_to, strictly)
     return _is_on_side(located, relation, anchors[0], margins, strictly)
@@ -129,8 +129,9 @@ def _is_on_side(located: Located, side: str, anchor: Located, margins: Margins, 
     return way >= max(margins.relation, margins.slope * sideways) and located.is_clear_of(anchor, side)
 
 
-def _is_between(located: Located, first: Located, second: Located, margins: Margins, strictly: bool) -> bool:
+def _is_between(located: Located, anchors: Sequence[Located], margins: Margins, strictly: bool) -> bool:
     """Not strictly: opposite any part of the line."""
+    first, second = anchors
     line = (second.x - first.x, second.y - first.y)
     offset = (located.x - first.x, located.y - first.y)
     length = math.hypot(*line)

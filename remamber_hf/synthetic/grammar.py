@@ -18,7 +18,7 @@ Token = tuple[str, Any]
 
 SIDES = ("left", "right", "top", "bottom")
 # What both grammars have alike.
-QUARTERS = {
+QUARTERS: dict[Any, tuple[str, ...]] = {
     (vertical, horizontal): (
         f"{vertical} {horizontal}",
         f"{other} {horizontal}",

@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: 2026 The remamber_hf authors
+# SPDX-License-Identifier: Apache-2.0
+"""The words for named things: the categories of a data set, with synonyms and plurals, as a grammar.
+
+A noun of one category can mean one of another too, if it ends that one's name or is its plural: "the cat" a black cat,
+"the glasses" two wine glasses. Such a thing is possible, not certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import inflect
+
+from ..messages import describe
+from .evaluator import Evaluator, Margins
+from .grammar import PLACES, Grammar, Words
+from .things import THING_MARGINS, Noun
+
+
+KINDS = ("relation", "order", "position", "size", "name")
+MAX_NUMBER = 6
+NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+WORDS: Words = PLACES | {
+    "side": PLACES["side"] | {side: (*PLACES["side"][side], f"farthest to the {side}") for side in ("left", "right")},
+    "middle": {"middle": ("in the middle", "in the center")},
+    "ordinal": {1: ("first", "1st"), **PLACES["ordinal"]},
+    "relation": PLACES["relation"] | {"beside": ("next to", "beside")},
+    "number": {number: (word, "both") if number == 2 else (word,) for number, word in NUMBERS.items()},
+    "filler": {None: ("the", "a", "an", "that is", "which is", "that are", "which are", "only", "all")},
+}
+# Reads sentences about things whose names it does not know: for their kind, not for what they mean.
+OPEN_GRAMMAR = Grammar(WORDS, KINDS, "named things", is_open=True)
+
+
+@dataclass(frozen=True)
+class ThingWords:
+    """
+    What things are called, and what reads it.
+
+    Attributes:
+        nouns: category → what one of it is called; the first is its own name.
+        plurals: category → what several are called; none where the plural is no other word.
+        evaluator: reads sentences about things of these categories.
+        left_out: categories that no sentence can name → why.
+    """
+
+    nouns: dict[str, tuple[str, ...]]
+    plurals: dict[str, tuple[str, ...]]
+    evaluator: Evaluator
+    left_out: dict[str, str]
+
+
+def make_thing_words(
+    categories: Iterable[str],
+    synonyms: Mapping[str, Sequence[str]] | None = None,
+    uncounted: Iterable[str] = (),
+    margins: Margins = THING_MARGINS,
+) -> ThingWords:
+    """Make the words for the categories of a data set.
+
+    Args:
+        categories: their names; `_` is read as a space, capital letters as small ones.
+        synonyms: category → other words for one of it.
+        uncounted: categories that have no plural, as the sky.
+        margins: how clear a case must be for a sentence to be true.
+
+    Raises ValueError for synonyms of a category that is not there, or that are words of the grammar.
+    """
+    names = list(dict.fromkeys(categories))
+    synonyms = {} if synonyms is None else synonyms
+    for category in synonyms:
+        if category not in names:
+            raise ValueError(
+                f"there are synonyms for {describe(category)}, which is no category; "
+                f"the categories are {', '.join(map(describe, names[:10]))}{' …' if len(names) > 10 else ''}."
+            )
+    reserved = Grammar(WORDS, KINDS, "places")
+    nouns: dict[str, tuple[str, ...]] = {}
+    left_out = {}
+    for category in names:
+        phrases = [clean_noun(category)]
+        problem = _find_problem(phrases[0], reserved)
+        if problem is not None and not synonyms.get(category):
+            left_out[category] = problem
+            continue
+        phrases = [] if problem is not None else phrases
+        for synonym in synonyms.get(category, ()):
+            phrase = clean_noun(synonym)
+            problem = _find_problem(phrase, reserved)
+            if problem is not None:
+                raise ValueError(f"the synonym {describe(synonym)} of {describe(category)} {problem}; give another.")
+            phrases.append(phrase)
+        nouns[category] = tuple(dict.fromkeys(phrases))
+    taken = {phrase for phrases in nouns.values() for phrase in phrases}
+    uncounted = set(uncounted)
+    all_plurals = {
+        category: tuple(plural for plural in map(pluralize, phrases) if plural is not None)
+        for category, phrases in nouns.items()
+        if category not in uncounted
+    }
+    words = WORDS | {"noun": _by_meaning(nouns, nouns, all_plurals), "nouns": {}}
+    plurals = {
+        category: tuple(plural for plural in phrases if plural not in taken and not _is_read(plural, reserved))
+        for category, phrases in all_plurals.items()
+    }
+    words["nouns"] = _by_meaning(plurals, nouns, all_plurals)
+    evaluator = Evaluator(Grammar(words, KINDS, "these categories"), margins)
+    return ThingWords(nouns, {name: phrases for name, phrases in plurals.items() if phrases}, evaluator, left_out)
+
+
+def _by_meaning(
+    phrases_of: dict[str, tuple[str, ...]], nouns: dict[str, tuple[str, ...]], plurals: dict[str, tuple[str, ...]]
+) -> dict[Noun, tuple[str, ...]]:
+    """Group phrases by what they mean: the categories they are for, and all that somebody could call so."""
+    categories: dict[str, set[str]] = {}
+    for category, phrases in phrases_of.items():
+        for phrase in phrases:
+            categories.setdefault(phrase, set()).add(category)
+    endings: dict[str, set[str]] = {}
+    for category in nouns:
+        for phrase in (*nouns[category], *plurals.get(category, ())):
+            words = phrase.split()
+            for start in range(len(words)):
+                endings.setdefault(" ".join(words[start:]), set()).add(category)
+    # The plural of a noun may mean whatever the noun may.
+    meant: dict[Noun, tuple[str, ...]] = {}
+    for phrase, certain in categories.items():
+        noun = Noun(frozenset(certain), frozenset(certain | endings[phrase]))
+        meant[noun] = (*meant.get(noun, ()), phrase)
+    return meant
+
+
+def clean_noun(name: str) -> str:
+    """Write a category's name as words in small letters."""
+    return " ".join(name.replace("_", " ").lower().split())
+
+
+def _is_read(phrase: str, reserved: Grammar) -> bool:
+    try:
+        reserved.tokenize(phrase)
+    except ValueError:
+        return False
+    return True
+
+
+def _find_problem(phrase: str, reserved: Grammar) -> str | None:
+    """Say why a sentence cannot name a thing by a phrase, or None."""
+    if not any(letter.isalpha() for letter in phrase):
+        return "has no letter"
+    if _is_read(phrase, reserved):
+        return "consists of words of place, degree or number"
+    relations = [relation for relations in WORDS["relation"].values() for relation in relations]
+    if any(f" {relation} " in f" {phrase} " for relation in relations):
+        return "holds a word that relates two things"
+    return None
+
+
+@cache
+def _engine() -> inflect.engine:
+    return inflect.engine()
+
+
+@cache
+def pluralize(noun: str) -> str | None:
+    """Return the plural of a noun; None where it has none of its own, as "scissors" and "fork and knife"."""
+    if " and " in noun:
+        return None
+    plural = _engine().plural_noun(noun)
+    # A noun that is a plural already gets another s: "grapess".
+    return None if not plural or plural == noun or plural.endswith("ss") else str(plural)
