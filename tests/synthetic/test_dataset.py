@@ -21,7 +21,8 @@ from scene_fixture import STYLES
 from remamber_hf.data.refer import load_refer
 from remamber_hf.data.rows import row_mask
 from remamber_hf.synthetic import dataset as synthetic
-from remamber_hf.synthetic.dataset import sample_picture, split_of, synthesize
+from remamber_hf.synthetic.dataset import sample_picture, synthesize
+from remamber_hf.synthetic.drawn_set import split_of
 from remamber_hf.synthetic.scenes import STYLE_SHAPES, mask_of, render
 from remamber_hf.synthetic.shape_sentences import GRAMMAR, SHAPES
 
