@@ -488,7 +488,7 @@ def _draw_paint(scene_object: SceneObject, alpha: Image.Image, image_size: int) 
     return paint
 
 
-def _throw_shadow(image: Image.Image, shadow: Shadow, alpha: Image.Image, corner: tuple[int, int]) -> None:
+def throw_shadow(image: Image.Image, shadow: Shadow, alpha: Image.Image, corner: tuple[int, int]) -> None:
     """Darken a picture behind an object that is about to be painted."""
     side = image.width
     margin = round(0.03 * side)
@@ -510,7 +510,7 @@ def render(scene: Scene, image_size: int = 128) -> tuple[Image.Image, np.ndarray
     for index, scene_object in enumerate(scene.objects):
         alpha, corner = draw_alpha(contours_of(scene_object, image_size))
         if scene.shadow is not None:
-            _throw_shadow(image, scene.shadow, alpha, corner)
+            throw_shadow(image, scene.shadow, alpha, corner)
         image.paste(_draw_paint(scene_object, alpha, image_size), corner, alpha)
         masks[index] = mask_of(scene_object, image_size)
         masks[:index] &= ~masks[index]

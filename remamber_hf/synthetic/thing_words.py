@@ -31,8 +31,6 @@ WORDS: Words = PLACES | {
     "number": {number: (word, "both") if number == 2 else (word,) for number, word in NUMBERS.items()},
     "filler": {None: ("the", "a", "an", "that is", "which is", "that are", "which are", "only", "all")},
 }
-# Reads sentences about things whose names it does not know: for their kind, not for what they mean.
-OPEN_GRAMMAR = Grammar(WORDS, KINDS, "named things", is_open=True)
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,18 @@ class ThingWords:
         plurals: category → what several are called; none where the plural is no other word.
         evaluator: reads sentences about things of these categories.
         left_out: categories that no sentence can name → why.
+        kin: category → those of which somebody could say the same noun, itself included.
     """
 
     nouns: dict[str, tuple[str, ...]]
     plurals: dict[str, tuple[str, ...]]
     evaluator: Evaluator
     left_out: dict[str, str]
+    kin: dict[str, frozenset[str]]
+
+    def are_confused(self, first: str, second: str) -> bool:
+        """Whether two categories differ, and somebody could call a thing of one by a noun of the other."""
+        return first != second and second in self.kin.get(first, ())
 
 
 def make_thing_words(
@@ -108,7 +112,19 @@ def make_thing_words(
     }
     words["nouns"] = _by_meaning(plurals, nouns, all_plurals)
     evaluator = Evaluator(Grammar(words, KINDS, "these categories"), margins)
-    return ThingWords(nouns, {name: phrases for name, phrases in plurals.items() if phrases}, evaluator, left_out)
+    kin: dict[str, set[str]] = {category: set() for category in nouns}
+    for noun in words["noun"]:
+        for category in noun.certain:
+            kin[category] |= noun.possible
+            for other in noun.possible:
+                kin[other].add(category)
+    return ThingWords(
+        nouns,
+        {category: phrases for category, phrases in plurals.items() if phrases},
+        evaluator,
+        left_out,
+        {category: frozenset(others) for category, others in kin.items()},
+    )
 
 
 def _by_meaning(
@@ -171,3 +187,13 @@ def pluralize(noun: str) -> str | None:
     plural = _engine().plural_noun(noun)
     # A noun that is a plural already gets another s: "grapess".
     return None if not plural or plural == noun or plural.endswith("ss") else str(plural)
+
+
+def make_open_grammar(categories: Iterable[str]) -> Grammar:
+    """Make a grammar that reads sentences about things of other names too: for their kind, not for what they mean."""
+    words = WORDS | {
+        "number": {},
+        "filler": {None: (*WORDS["filler"][None], *(word for words in WORDS["number"].values() for word in words))},
+        "noun": {name: (clean_noun(name),) for name in categories if clean_noun(name)},
+    }
+    return Grammar(words, KINDS, "named things", is_open=True)
