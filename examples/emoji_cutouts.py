@@ -8,7 +8,7 @@ Named cut-outs to compose pictures of: emoji whose licences let a model that is 
 
 fetches one npm package of a pinned version with npm, and writes images/ with a picture per noun, 256 pixels wide or
 high, nouns.tsv, which says of each file what it shows, and LICENSE and README.md, which say whose they are. The same
-command writes the same bytes each time. All styles but fluent are drawings that resvg paints: pip install
+command writes the same bytes again. All styles but fluent are drawings that resvg paints: pip install
 resvg-py==0.5.0.
 
 The nouns are those of emoji_nouns.tsv beside this script. What a style draws as another thing than the noun says is
@@ -16,17 +16,12 @@ left out of that style: its table's last column names them.
 """
 
 import argparse
-import base64
 import csv
-import hashlib
-import io
 import json
-import shutil
-import subprocess
-import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from npm_packages import Package, add_argument, read_package
 
 from remamber_hf.files import check_new_folder, make_whole_folder
 
@@ -37,48 +32,51 @@ SIDE = 256  # pixels of the longer side of what is painted here, as of the pictu
 
 @dataclass(frozen=True)
 class Style:
-    """
-    Where a style's pictures come from.
+    """Where a style's pictures come from; `author` and `licence` are theirs, `licence` as SPDX abbreviates it."""
 
-    `integrity` is the registry's: "sha512-" and the base64 of the archive's hash. `author` and `licence` are those of
-    the pictures, which the package names, `licence` as SPDX abbreviates it.
-    """
-
-    package: str
-    version: str
-    integrity: str
+    package: Package
     author: str
     licence: str
     source: str
 
 
-MICROSOFT = ("Microsoft Corporation", "MIT", "https://github.com/microsoft/fluentui-emoji")
+FLUENT = ("MIT", "https://github.com/microsoft/fluentui-emoji")
 # Twemoji is for measuring: a model that has never seen it is measured on the nouns alone, not on how they are drawn.
 STYLES = {
     "fluent": Style(
-        "@lobehub/fluent-emoji-3d",
-        "1.1.0",
-        "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
-        *MICROSOFT,
+        Package(
+            "@lobehub/fluent-emoji-3d",
+            "1.1.0",
+            "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
+        ),
+        "Microsoft Corporation; (c) 2023 LobeHub",
+        *FLUENT,
     ),
     "flat": Style(
-        "@iconify-json/fluent-emoji-flat",
-        "1.2.6",
-        "sha512-RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
-        *MICROSOFT,
+        Package(
+            "@iconify-json/fluent-emoji-flat",
+            "1.2.6",
+            "sha512-RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
+        ),
+        "Microsoft Corporation",
+        *FLUENT,
     ),
     "noto": Style(
-        "@iconify-json/noto",
-        "1.2.9",
-        "sha512-DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
+        Package(
+            "@iconify-json/noto",
+            "1.2.9",
+            "sha512-DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
+        ),
         "Google Inc",
         "Apache-2.0",
         "https://github.com/googlefonts/noto-emoji",
     ),
     "twemoji": Style(
-        "@iconify-json/twemoji",
-        "1.2.5",
-        "sha512-uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
+        Package(
+            "@iconify-json/twemoji",
+            "1.2.5",
+            "sha512-uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
+        ),
         "Twitter, Inc and other contributors",
         "CC-BY-4.0",
         "https://github.com/jdecked/twemoji",
@@ -113,51 +111,13 @@ README = """\
 
 | | |
 |---|---|
-| package | [{package}]({homepage}) {version}, from npm |
+| package | [{name}]({homepage}) {version}, from npm |
 | pictures | {author}, {source} |
 | licence | {licence}: see LICENSE |
 | changed | {changed} |
 
 `nouns.tsv` says what each file of `images/` shows. `examples/emoji_cutouts.py` of remamber_hf wrote this folder.
 """
-
-
-def fetch(style: Style) -> bytes:
-    """
-    The style's package as npm downloads it, from the registry that npm is set to.
-
-    Raises:
-        ValueError: if npm is not there or does not get it.
-    """
-    name = f"{style.package}@{style.version}"
-    npm = shutil.which("npm")
-    if npm is None:
-        raise ValueError(f"npm is not on the PATH; install Node.js, or give the archive of {name} with --package.")
-    with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", name, "--pack-destination", folder]
-        packed = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        archives = list(Path(folder).glob("*.tgz"))
-        if packed.returncode or len(archives) != 1:
-            said = (packed.stderr.strip() or "nothing").splitlines()[0]
-            raise ValueError(f"npm pack {name} brought no archive and said: {said}; is the registry reached?")
-        return archives[0].read_bytes()
-
-
-def check(archive: bytes, style: Style) -> None:
-    """ValueError unless the archive is byte for byte the one that the script was written for."""
-    integrity = "sha512-" + base64.b64encode(hashlib.sha512(archive).digest()).decode()
-    if integrity != style.integrity:
-        raise ValueError(
-            f"the archive's integrity is {integrity}, that of {style.package}@{style.version} is {style.integrity}; "
-            f"give that archive, unpacked by nobody."
-        )
-
-
-def read_files(archive: bytes) -> dict[str, bytes]:
-    """The files of an npm package, by their paths in it."""
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as package:
-        files = {member.name: package.extractfile(member) for member in package if member.isfile()}
-        return {name.removeprefix("package/"): file.read() for name, file in files.items() if file is not None}
 
 
 def find_rasters(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -192,15 +152,16 @@ def paint(drawing: str) -> bytes:
     return bytes(resvg_py.svg_to_bytes(svg_string=drawing, skip_system_fonts=True))
 
 
-def write_cutouts(folder: Path, name: str, style: Style, archive: bytes) -> int:
+def write_cutouts(folder: Path, name: str, style: Style, files: dict[str, bytes]) -> int:
     """
-    Fill `folder`, which is new or empty, with the cut-outs of a package, and say how many there are.
+    Fill `folder`, which is new or empty, with the cut-outs of the style `name`, and say how many there are.
+
+    `files` are its package's, by their paths in it.
 
     Raises:
         FileExistsError: if something is there.
         ValueError: if the package lacks a picture that the table has.
     """
-    files = read_files(archive)
     rasters = find_rasters(files)
     drawings = {} if rasters else find_drawings(files)
     suffix = ".webp" if rasters else ".png"
@@ -234,22 +195,21 @@ def write_licence(folder: Path, style: Style, files: dict[str, bytes], number: i
         licence = (HERE.parent / "LICENSE").read_bytes()
     (folder / "LICENSE").write_bytes(licence)
     homepage = json.loads(files["package.json"])["homepage"]
-    readme = README.format(**vars(style), number=number, homepage=homepage, changed=changed)
-    (folder / "README.md").write_bytes(readme.encode())
+    facts = {**vars(style.package), **vars(style), "number": number, "homepage": homepage, "changed": changed}
+    (folder / "README.md").write_bytes(README.format(**facts).encode())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="to write; new or empty")
     parser.add_argument("--style", choices=STYLES, default="fluent")
-    parser.add_argument("--package", type=Path, help="the archive, as npm pack writes it; else npm fetches it")
+    add_argument(parser)
     options = parser.parse_args()
     style = STYLES[options.style]
     try:
         check_new_folder(options.folder)
-        archive = fetch(style) if options.package is None else options.package.read_bytes()
-        check(archive, style)
-        number = write_cutouts(options.folder, options.style, style, archive)
+        files = read_package(style.package, options.package)
+        number = write_cutouts(options.folder, options.style, style, files)
     except (OSError, ValueError) as error:
         raise SystemExit(f"emoji_cutouts: {error}") from None
     print({"folder": str(options.folder), "style": options.style, "cutouts": number})
