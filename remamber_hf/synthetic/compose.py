@@ -28,6 +28,7 @@ from .things import Thing
 
 GENERATOR_VERSION = "1.0.0"
 MAX_THINGS = 8
+FIRST_IMAGE_ID = 10_000_001  # past those of COCO and of drawn shapes, with which these pictures may be mixed
 
 
 @dataclass(frozen=True)
@@ -177,5 +178,6 @@ def compose(
         is_generalized=no_target or many,
         progress=progress,
         dataset_name=dataset_name,
+        first_image_id=FIRST_IMAGE_ID,
     )
     return counts | {"nouns": len(by_noun), "left_out": words.left_out}

@@ -53,6 +53,7 @@ def write_drawn_set(
     is_generalized: bool,
     progress: bool,
     dataset_name: str,
+    first_image_id: int = 1,
 ) -> dict:
     """Make pictures and write them with what is known of them; a folder that is not finished is removed again.
 
@@ -70,6 +71,7 @@ def write_drawn_set(
         is_generalized: also write grefs(unc).json.
         progress: show a progress bar.
         dataset_name: name of the folder of annotations, and the start of the pictures' names.
+        first_image_id: id of the first picture. Sets that are trained on together should have pictures of other ids.
 
     Returns the folder and the counts: images, objects, refs and sentences, refs per split, refs without a target and
     with several.
@@ -79,8 +81,8 @@ def write_drawn_set(
         annotation_folder.mkdir()
         image_folder.mkdir(parents=True)
         pictures = _make_pictures(partial(make, image_folder=image_folder), num_images, num_workers, progress)
-        instances, refs = _build_annotations(pictures, info, categories, image_size)
-        grefs = _build_grefs(pictures, instances["annotations"], refs) if is_generalized else None
+        instances, refs = _build_annotations(pictures, info, categories, image_size, first_image_id)
+        grefs = _build_grefs(pictures, instances, refs) if is_generalized else None
         write_annotations(annotation_folder, SPLIT_BY, instances, refs, grefs)
     return {
         "output_dir": str(Path(output_dir).absolute()),
@@ -161,7 +163,9 @@ def end_with_parent():
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _build_annotations(pictures: list[dict], info: dict, categories: Mapping[str, str], image_size: int):
+def _build_annotations(
+    pictures: list[dict], info: dict, categories: Mapping[str, str], image_size: int, first_image_id: int
+):
     """Number what the pictures hold, from 1 up in order: the COCO dict and the list of refs."""
     category_ids = {name: index for index, name in enumerate(categories, start=1)}
     images: list[dict] = []
@@ -169,7 +173,7 @@ def _build_annotations(pictures: list[dict], info: dict, categories: Mapping[str
     refs: list[dict] = []
     num_sentences = 0
     for image_index, picture in enumerate(pictures):
-        image_id = image_index + 1
+        image_id = first_image_id + image_index
         images.append({"id": image_id, "file_name": picture["file_name"], "height": image_size, "width": image_size})
         for drawn in picture["objects"]:
             annotation = {
@@ -202,7 +206,7 @@ def _build_annotations(pictures: list[dict], info: dict, categories: Mapping[str
     return {"info": info, "images": images, "annotations": annotations, "categories": entries}, refs
 
 
-def _build_grefs(pictures: list[dict], annotations: list[dict], refs: list[dict]) -> list[dict]:
+def _build_grefs(pictures: list[dict], instances: dict, refs: list[dict]) -> list[dict]:
     """
     Put refs as gRefCOCO does, with lists of ids; add one for each group of objects that is meant together, and one
     without a target for each picture that has any.
@@ -213,7 +217,7 @@ def _build_grefs(pictures: list[dict], annotations: list[dict], refs: list[dict]
     num_sentences = sum(len(ref["sentences"]) for ref in refs)
     num_annotations = 0
     for image_index, picture in enumerate(pictures):
-        drawn = annotations[num_annotations : num_annotations + len(picture["objects"])]
+        drawn = instances["annotations"][num_annotations : num_annotations + len(picture["objects"])]
         num_annotations += len(drawn)
         meant = [([drawn[index] for index in indices], texts) for indices, texts in picture["groups"]]
         if picture["absent"]:
@@ -225,7 +229,7 @@ def _build_grefs(pictures: list[dict], annotations: list[dict], refs: list[dict]
                 {
                     "ref_id": len(grefs) + 1,
                     "ann_id": [target["id"] for target in targets] or [-1],
-                    "image_id": image_index + 1,
+                    "image_id": instances["images"][image_index]["id"],
                     "category_id": [target["category_id"] for target in targets] or [-1],
                     "split": split_of(image_index),
                     **sentences,

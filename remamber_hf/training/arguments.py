@@ -44,6 +44,12 @@ class ModelArguments:
             "help": "Name or folder of a CLIP tokenizer, from nothing; by default one is trained on the sentences."
         },
     )
+    new_tokenizer: bool = field(
+        default=False,
+        metadata={
+            "help": "Train a tokenizer on the sentences in place of that of --model; tokens of both stay as learnt."
+        },
+    )
     vocabulary_size: int = field(default=1024, metadata={"help": "Tokens of the tokenizer that is trained."})
     predicts_presence: bool = field(
         default=False,

@@ -274,7 +274,8 @@ def describe_start(run: TrainingRun) -> str:
     """What training began with."""
     names = {key: _public(key, run.given[key]) for key in NAMES if key in run.given}
     if "model" in names:
-        start = f"Trained on from `{names['model']}`."
+        start = f"Trained on from `{names['model']}`"
+        start += ", with a new tokenizer trained on the sentences." if run.given.get("new_tokenizer") else "."
     elif "text_model" in names:
         start = f"Started from the text encoder of `{names['text_model']}` and the backbone `{names['vision_model']}`."
     else:

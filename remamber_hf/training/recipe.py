@@ -364,6 +364,14 @@ def check_arguments(given: dict) -> None:
         raise ValueError("--model_config alone starts from nothing, which only training can; give --do_train.")
     if "tokenizer" in given and (parts or "model" in given):
         raise ValueError("--tokenizer is for a model from nothing; others bring theirs, leave it out.")
+    if given.get("new_tokenizer") and "model" not in given:
+        raise ValueError("--new_tokenizer is for a --model that brings one; from nothing, one is trained in any case.")
+    if "model" in given and "vocabulary_size" in given and not given.get("new_tokenizer"):
+        raise ValueError(
+            "--vocabulary_size is for a tokenizer that is trained; leave it out, or give --new_tokenizer."
+        )
+    if given.get("new_tokenizer") and "lora" in given:
+        raise ValueError("--new_tokenizer changes the text encoder, which --lora leaves as it is; leave one out.")
     if "tokenizer" in given and "vocabulary_size" in given:
         raise ValueError("--vocabulary_size is for a tokenizer that is trained; leave it or --tokenizer out.")
     if "lora" in given and given.get("ema_decay") is not None:

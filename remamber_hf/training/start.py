@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTokenizer, PreTrainedConfig
 
-from ..configuration_remamber import ReMamberConfig, VMambaConfig
+from ..configuration_remamber import ReMamberConfig, VMambaConfig, text_config_of
 from ..data.mixture import DataSource, load_sources, mix_training_rows
 from ..data.rows import one_row_per_sentence
 from ..image_processing_remamber import ReMamberImageProcessorPil
@@ -22,7 +22,7 @@ from ..modeling_remamber import ReMamberForImageSegmentation
 from ..processing_remamber import ReMamberProcessor
 from .arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
 from .recipe import did_you_mean
-from .tokenizer import train_tokenizer
+from .tokenizer import exchange_embeddings, train_tokenizer
 
 
 STORED = ("auto_map", "custom_pipelines", "num_labels", "use_cache")  # in a config.json, besides the fields
@@ -68,6 +68,10 @@ def build_model(
         model, processor = load_model(arguments.model, "cpu", "float32", predicts_presence=arguments.predicts_presence)
         if arguments.image_size is not None:
             processor.image_processor.size = image_processor.size
+        if arguments.new_tokenizer:
+            tokenizer = train_on_rows(rows, arguments.vocabulary_size, processor.text_length)
+            exchange_embeddings(model, processor.tokenizer, tokenizer)
+            processor.tokenizer = tokenizer
         return model, processor
     fields = fields_of(arguments)
     if arguments.text_model is not None:
@@ -87,11 +91,16 @@ def build_model(
     if arguments.tokenizer is not None:
         tokenizer = load_tokenizer(arguments.tokenizer)
     else:
-        columns = rows.select_columns("sentences")  # type: ignore[union-attr]  # who only evaluates names a model
-        sentences = [sentence for row in columns for sentence in row["sentences"]]
-        tokenizer = train_tokenizer(sentences, arguments.vocabulary_size, text_length)
+        tokenizer = train_on_rows(rows, arguments.vocabulary_size, text_length)
     model = ReMamberForImageSegmentation(make_config(fields, tokenizer_fields(tokenizer)))
     return model, ReMamberProcessor(image_processor, tokenizer, text_length=text_length)
+
+
+def train_on_rows(rows: datasets.Dataset | None, vocabulary_size: int, text_length: int) -> CLIPTokenizer:
+    """A tokenizer trained on all sentences of the rows."""
+    columns = rows.select_columns("sentences")  # type: ignore[union-attr]  # who only evaluates names a model
+    sentences = [sentence for row in columns for sentence in row["sentences"]]
+    return train_tokenizer(sentences, vocabulary_size, text_length)
 
 
 def tokenizer_fields(tokenizer: CLIPTokenizer) -> dict[str, Any]:
@@ -124,6 +133,8 @@ def read_config(arguments: ModelArguments) -> ReMamberConfig:
     if arguments.model is not None:
         config = load_config(arguments.model)
         config.predicts_presence |= arguments.predicts_presence
+        if arguments.new_tokenizer:
+            text_config_of(config).vocab_size = arguments.vocabulary_size
         return config
     fields = fields_of(arguments)
     if arguments.text_model is not None:

@@ -1,12 +1,20 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""A small CLIP tokenizer, byte-level BPE with end-of-word marks, trained on a data set's own sentences."""
+"""
+A small CLIP tokenizer, byte-level BPE with end-of-word marks, trained on a data set's own sentences, and how a model
+changes over to one.
+"""
 
 import json
 from collections.abc import Iterable
 
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import nn
 from transformers import CLIPTokenizer
+
+from ..configuration_remamber import text_config_of
+from ..modeling_remamber import ReMamberForImageSegmentation
 
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -49,3 +57,29 @@ def train_tokenizer(sentences: Iterable[str], vocabulary_size: int, text_length:
     vocabulary = {token: index for index, token in enumerate(tokens)}
     # It hands the pairs on to tokenizers, which takes nothing else.
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=text_length)  # type: ignore[arg-type]
+
+
+def exchange_embeddings(model: ReMamberForImageSegmentation, old: CLIPTokenizer, new: CLIPTokenizer) -> None:
+    """Give a model the embeddings of another tokenizer: those of tokens that both know, and for all others new ones.
+
+    New ones are drawn with the mean and the deviation of the old, the same in every process.
+
+    Args:
+        model: a ReMamber model, changed in place; its text encoder's configuration too.
+        old: the tokenizer that it was trained with.
+        new: the one that it gets.
+    """
+    (learnt,) = (weight.detach() for weight in model.get_input_embeddings().parameters())
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(len(new), learnt.shape[1], generator=generator).to(learnt)
+    weight = learnt.mean(0) + learnt.std(0) * drawn  # (tokens, hidden size)
+    known = old.get_vocab()
+    for token, index in new.get_vocab().items():
+        if token in known:
+            weight[index] = learnt[known[token]]
+    model.set_input_embeddings(nn.Embedding.from_pretrained(weight, freeze=False))
+    # The text encoder has a copy of its configuration.
+    for config in (text_config_of(model.config), model.base_model.text_encoder.config):
+        config.vocab_size = len(new)
+        config.bos_token_id, config.eos_token_id = new.bos_token_id, new.eos_token_id
+        config.pad_token_id = new.pad_token_id
