@@ -84,6 +84,9 @@ DATA_COMMANDS = {
         "synthesize",
         'Render pictures of coloured shapes with expressions, as a REFER data set called "shapes".',
     ),
+    "compose": Command(
+        "compose", "compose", "Paste named cut-outs on backgrounds, with expressions, as a REFER data set."
+    ),
     "check": Command(
         "data", "check", "Check data sets: counts against the published ones, every picture, every polygon."
     ),

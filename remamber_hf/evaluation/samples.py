@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from ..data.rows import TARGET_KINDS
 from ..processing_remamber import encode
-from ..synthetic.shape_sentences import GRAMMAR, KINDS
+from ..synthetic import shape_sentences, thing_words
+from ..synthetic.grammar import Grammar
 from .evaluator import Count, Sample, Split
 
 
@@ -17,10 +18,11 @@ LONGER = ">10"
 SIZES = {"small": 32**2, "medium": 96**2}
 LARGEST = "large"
 SEVERAL = "several"  # categories
+MOST_UNREAD = 0.1  # share of sentences that a grammar may not read, for kinds to be given: synonyms are in none
 # Column of samples.parquet → the parts that a split has by it, in order; None takes those that are there, by name.
 PARTS: dict[str, list[str] | None] = {
     "target_kind": list(TARGET_KINDS),
-    "kind": list(KINDS),
+    "kind": list(dict.fromkeys((*shape_sentences.KINDS, *thing_words.KINDS))),
     "length": [*LENGTHS, LONGER],
     "size": [*SIZES, LARGEST],
     "category": None,
@@ -38,6 +40,7 @@ def make_table(split: Split, count: Count, tokenizer) -> pa.Table:
     pictures: dict[str, int] = {}
     integers = pa.list_(pa.int64()) if split.is_generalized else pa.int64()
     lengths = [len(sample.sentence.split()) for sample in samples]
+    categories = categories_of(split)
     tokens = encode(tokenizer, [sample.sentence for sample in samples])
     columns = {
         "split": pa.array([split.name] * len(samples), pa.string()),
@@ -53,8 +56,8 @@ def make_table(split: Split, count: Count, tokenizer) -> pa.Table:
         "length": pa.array([length_of(length) for length in lengths], pa.string()),
         "object_area": count.object_areas,
         "size": pa.array(map(size_of, count.object_areas, tally.target_kinds), pa.string()),
-        "category": pa.array(categories_of(split), pa.string()),
-        "kind": pa.array(kinds_of(samples), pa.string()),
+        "category": pa.array(categories, pa.string()),
+        "kind": pa.array(kinds_of(samples, categories), pa.string()),
         "target_kind": pa.array(tally.target_kinds, pa.string()),
         "intersection": tally.pixels[:, 0],
         "union": tally.pixels[:, 1],
@@ -92,12 +95,24 @@ def category_of(category: str | list[str | None] | None) -> str | None:
     return next(iter(named), None) or None
 
 
-def kinds_of(samples: list[Sample]) -> list[str | None]:
-    """The kind of every expression if all are in the grammar of synthetic scenes, else None for each."""
+def kinds_of(samples: list[Sample], categories: list[str | None]) -> list[str | None]:
+    """The kind of every expression that one of our grammars reads; None for each if none of them reads the most.
+
+    That is the one of drawn shapes, and that of sentences about the split's own categories.
+    """
+    named = thing_words.make_thing_words(category for category in categories if category is not None)
+    for grammar in (shape_sentences.GRAMMAR, named.evaluator.grammar):
+        kinds = [_kind_of(sample.sentence, grammar) for sample in samples]
+        if kinds.count(None) <= MOST_UNREAD * len(kinds):
+            return kinds
+    return [None] * len(samples)
+
+
+def _kind_of(sentence: str, grammar: Grammar) -> str | None:
     try:
-        return [GRAMMAR.kind_of(sample.sentence) for sample in samples]
+        return grammar.kind_of(sentence)
     except ValueError:
-        return [None] * len(samples)
+        return None
 
 
 def split_by(column: str, values: list[str | None]) -> dict[str, np.ndarray]:

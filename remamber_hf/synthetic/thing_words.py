@@ -184,9 +184,9 @@ def pluralize(noun: str) -> str | None:
     """Return the plural of a noun; None where it has none of its own, as "scissors" and "fork and knife"."""
     if " and " in noun:
         return None
-    plural = _engine().plural_noun(noun)
+    plural = clean_noun(_engine().plural_noun(noun))
     # A noun that is a plural already gets another s: "grapess".
-    return None if not plural or plural == noun or plural.endswith("ss") else str(plural)
+    return None if not plural or plural == noun or plural.endswith("ss") else plural
 
 
 def make_open_grammar(categories: Iterable[str]) -> Grammar:

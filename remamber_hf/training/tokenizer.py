@@ -79,7 +79,7 @@ def exchange_embeddings(model: ReMamberForImageSegmentation, old: CLIPTokenizer,
             weight[index] = learnt[known[token]]
     model.set_input_embeddings(nn.Embedding.from_pretrained(weight, freeze=False))
     # The text encoder has a copy of its configuration.
-    for config in (text_config_of(model.config), model.base_model.text_encoder.config):
+    for config in (text_config_of(model.config), model.remamber.text_encoder.config):
         config.vocab_size = len(new)
         config.bos_token_id, config.eos_token_id = new.bos_token_id, new.eos_token_id
         config.pad_token_id = new.pad_token_id
