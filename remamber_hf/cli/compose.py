@@ -41,7 +41,7 @@ def compose(
         str, typer.Option("--dataset_name", "--dataset-name", help="Name of the written set.")
     ] = "things",
 ):
-    """Paste named cut-outs on backgrounds, with expressions by noun, place, order, size and relation: a REFER set."""
+    """Paste named cut-outs on backgrounds, with expressions, as a REFER data set."""
     counts = compositions.compose(
         output_dir,
         images,

@@ -39,7 +39,7 @@ HANDED = {"left", "right"}
 class Pasted:
     """
     A cut-out in a picture: its centre and its longer side, before it is turned, as fractions of the picture's side;
-    `rotation` in degrees; `gains` of its three colours; `blur` as a fraction of the picture's side.
+    `rotation` in degrees, clockwise; `gains` of its three colours; `blur` as a fraction of the picture's side.
     """
 
     cutout: Cutout
@@ -103,7 +103,7 @@ def sample_composition(
             noun = choose(rng, there)
         else:
             noun = choose(rng, nouns)
-            if any(words.are_confused(noun, other) for other in (*there, *shown)):
+            if noun in shown or any(words.are_confused(noun, other) for other in (*there, *shown)):
                 continue
         drawn = _sample_pasted(rng, choose(rng, cutouts[noun]), gains, pasted)
         if drawn is not None:

@@ -366,6 +366,8 @@ def check_arguments(given: dict) -> None:
         raise ValueError("--tokenizer is for a model from nothing; others bring theirs, leave it out.")
     if given.get("new_tokenizer") and "model" not in given:
         raise ValueError("--new_tokenizer is for a --model that brings one; from nothing, one is trained in any case.")
+    if given.get("new_tokenizer") and not given.get("do_train"):
+        raise ValueError("--new_tokenizer means nothing to the model until it is trained; give --do_train too.")
     if "model" in given and "vocabulary_size" in given and not given.get("new_tokenizer"):
         raise ValueError(
             "--vocabulary_size is for a tokenizer that is trained; leave it out, or give --new_tokenizer."

@@ -22,7 +22,7 @@ from ..modeling_remamber import ReMamberForImageSegmentation
 from ..processing_remamber import ReMamberProcessor
 from .arguments import DataArguments, ModelArguments, ReMamberTrainingArguments
 from .recipe import did_you_mean
-from .tokenizer import exchange_embeddings, train_tokenizer
+from .tokenizer import change_tokenizer, train_tokenizer
 
 
 STORED = ("auto_map", "custom_pipelines", "num_labels", "use_cache")  # in a config.json, besides the fields
@@ -70,7 +70,7 @@ def build_model(
             processor.image_processor.size = image_processor.size
         if arguments.new_tokenizer:
             tokenizer = train_on_rows(rows, arguments.vocabulary_size, processor.text_length)
-            exchange_embeddings(model, processor.tokenizer, tokenizer)
+            model = change_tokenizer(model, processor.tokenizer, tokenizer)
             processor.tokenizer = tokenizer
         return model, processor
     fields = fields_of(arguments)

@@ -7,10 +7,10 @@ changes over to one.
 
 import json
 from collections.abc import Iterable
+from copy import deepcopy
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from torch import nn
 from transformers import CLIPTokenizer
 
 from ..configuration_remamber import text_config_of
@@ -59,16 +59,26 @@ def train_tokenizer(sentences: Iterable[str], vocabulary_size: int, text_length:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=text_length)  # type: ignore[arg-type]
 
 
-def exchange_embeddings(model: ReMamberForImageSegmentation, old: CLIPTokenizer, new: CLIPTokenizer) -> None:
-    """Give a model the embeddings of another tokenizer: those of tokens that both know, and for all others new ones.
+def change_tokenizer(
+    model: ReMamberForImageSegmentation, old: CLIPTokenizer, new: CLIPTokenizer
+) -> ReMamberForImageSegmentation:
+    """Make a model for another tokenizer: with the embeddings of tokens that both know, and new ones for all others.
 
     New ones are drawn with the mean and the deviation of the old, the same in every process.
 
     Args:
-        model: a ReMamber model, changed in place; its text encoder's configuration too.
+        model: a ReMamber model.
         old: the tokenizer that it was trained with.
         new: the one that it gets.
+
+    Returns the model, a new one: modules keep what their configuration said of the tokenizer when they were made.
     """
+    config = deepcopy(model.config)
+    text_config = text_config_of(config)
+    text_config.vocab_size = len(new)
+    text_config.bos_token_id, text_config.eos_token_id = new.bos_token_id, new.eos_token_id
+    text_config.pad_token_id = new.pad_token_id
+    changed = ReMamberForImageSegmentation(config)
     (learnt,) = (weight.detach() for weight in model.get_input_embeddings().parameters())
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(len(new), learnt.shape[1], generator=generator).to(learnt)
@@ -77,9 +87,7 @@ def exchange_embeddings(model: ReMamberForImageSegmentation, old: CLIPTokenizer,
     for token, index in new.get_vocab().items():
         if token in known:
             weight[index] = learnt[known[token]]
-    model.set_input_embeddings(nn.Embedding.from_pretrained(weight, freeze=False))
-    # The text encoder has a copy of its configuration.
-    for config in (text_config_of(model.config), model.remamber.text_encoder.config):
-        config.vocab_size = len(new)
-        config.bos_token_id, config.eos_token_id = new.bos_token_id, new.eos_token_id
-        config.pad_token_id = new.pad_token_id
+    embeddings = model.get_input_embeddings()
+    (name,) = (name for name, module in model.named_modules() if module is embeddings)
+    changed.load_state_dict(model.state_dict() | {f"{name}.weight": weight})
+    return changed

@@ -115,6 +115,13 @@ def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
             ["--do_train", "--model_config", "{}", "--tokenizer", "b", "--vocabulary_size", "600"],
             "--vocabulary_size is for a tokenizer that is trained; leave it or --tokenizer out",
         ),
+        (
+            ["--do_train", "--model_config", "{}", "--new_tokenizer"],
+            "--new_tokenizer is for a --model that brings one",
+        ),
+        (["--do_eval", "--model", "a", "--new_tokenizer"], "--new_tokenizer means nothing to the model until"),
+        (["--do_train", "--model", "a", "--vocabulary_size", "600"], "for a tokenizer that is trained; leave it out"),
+        (["--do_train", "--model", "a", "--new_tokenizer", "--lora", "{}"], "which --lora leaves as it is"),
         (["--model", "a", "--model_config", "b.json"], "--model_config b.json is no file"),
         (["--model", "a", "--lora", "[1"], r"--lora \[1 is no file"),
         (["--model", "a", "--lora", "{1"], "--lora {1 is no valid JSON"),

@@ -84,6 +84,34 @@ def test_a_model_from_nothing_takes_the_tokenizer_it_is_given():
     assert model.config.text_config.vocab_size == len(theirs)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_new_tokenizer_leaves_what_was_learnt_of_the_words_that_both_know(precision, tmp_path):
+    """Sentences of tokens that both know mean the same to the model: the same logits. Other words get embeddings."""
+    old, old_processor = load_model(BUNDLED_MODEL, "cpu", precision)
+    old.save_pretrained(tmp_path)
+    old_processor.save_pretrained(tmp_path)
+    rows = datasets.Dataset.from_dict({"sentences": [["the left red circle", "the umbrella"], ["the red star"]] * 9})
+    arguments = ModelArguments(model=str(tmp_path), new_tokenizer=True, vocabulary_size=600)
+    model, processor = build_model(arguments, rows)
+    image = Image.effect_noise((50, 40), 60).convert("RGB")
+    logits = []
+    for each, prepares in ((old.float(), old_processor), (model, processor)):
+        inputs = prepares(images=image, text=["the left red circle", "the red star"], return_tensors="pt")
+        assert inputs["attention_mask"].sum(dim=1).tolist() == [6, 5], "each word is one token of both"
+        with torch.no_grad():
+            logits.append(each.eval()(**inputs).logits)
+    torch.testing.assert_close(*logits)
+    assert len(processor.tokenizer("the umbrella").input_ids) == 4
+    again, _ = build_model(arguments, rows)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
+    model.save_pretrained(tmp_path / "saved")
+    processor.save_pretrained(tmp_path / "saved")
+    loaded, its_processor = load_model(tmp_path / "saved", "cpu", "float32")
+    inputs = its_processor(images=image, text=["the left red circle", "the red star"], return_tensors="pt")
+    torch.testing.assert_close(loaded(**inputs).logits, logits[0])
+    assert read_config(arguments).text_config.vocab_size == 600 >= model.config.text_config.vocab_size
+
+
 @pytest.mark.parametrize("side", [None, 160])
 def test_a_model_keeps_its_picture_size_unless_another_is_given(side, tmp_path):
     expected = side or ReMamberProcessor.from_pretrained(BUNDLED_MODEL).image_processor.size["height"]
