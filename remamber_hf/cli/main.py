@@ -87,6 +87,11 @@ DATA_COMMANDS = {
     "compose": Command(
         "compose", "compose", "Paste named cut-outs on backgrounds, with expressions, as a REFER data set."
     ),
+    "from-coco": Command(
+        "from_coco",
+        "from_coco",
+        "Derive expressions for pictures with boxes and masks in COCO format, true by geometry.",
+    ),
     "check": Command(
         "data", "check", "Check data sets: counts against the published ones, every picture, every polygon."
     ),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,18 +54,7 @@ def read_instances(path: Path) -> tuple[dict[str, dict[int, dict]], dict[str, Co
 
     Returns these, and for each of the three how often an id stands there that does so more than once.
     """
-    content = read_regular_file(path)
-    try:
-        instances = read_json(content)
-        entries = {key: [_with_id(entry) for entry in instances[key]] for key in INSTANCE_LISTS}
-    except UnicodeDecodeError:
-        decode_text(content, path)  # raises, with the line
-        raise
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{shorten(str(path))} is not read: {type(error).__name__}: {shorten(str(error))}. It needs the lists "
-            "images, annotations and categories, with an id in every entry; get the file again."
-        ) from error
+    entries = read_entries(path)
     by_id = {key: {entry["id"]: entry for entry in entries[key]} for key in INSTANCE_LISTS}
     repeated: dict[str, Counter] = {key: Counter() for key in INSTANCE_LISTS}
     for key in INSTANCE_LISTS:
@@ -72,6 +62,33 @@ def read_instances(path: Path) -> tuple[dict[str, dict[int, dict]], dict[str, Co
             counts = Counter(entry["id"] for entry in entries[key])
             repeated[key] = Counter({entry_id: count for entry_id, count in counts.items() if count > 1})
     return by_id, repeated
+
+
+def read_entries(
+    path: Path, lists: Sequence[str] = INSTANCE_LISTS, renamed: Mapping[str, str] | None = None
+) -> dict[str, list[dict]]:
+    """Read lists of a JSON file, each entry of which has an id, an integer; ValueError where they are not there.
+
+    Args:
+        path: of the file.
+        lists: their names.
+        renamed: list → the name that it may have instead.
+    """
+    content = read_regular_file(path)
+    try:
+        found = read_json(content)
+        for key, other in (renamed or {}).items():
+            if key not in found and other in found:
+                found[key] = found[other]
+        return {key: [_with_id(entry) for entry in found[key]] for key in lists}
+    except UnicodeDecodeError:
+        decode_text(content, path)  # raises, with the line
+        raise
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{shorten(str(path))} is not read: {type(error).__name__}: {shorten(str(error))}. It needs the lists "
+            f"{', '.join(lists[:-1])} and {lists[-1]}, with an id in every entry; get the file again."
+        ) from error
 
 
 def _with_id(entry: dict) -> dict:

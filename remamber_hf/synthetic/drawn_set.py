@@ -81,8 +81,12 @@ def write_drawn_set(
         annotation_folder.mkdir()
         image_folder.mkdir(parents=True)
         pictures = _make_pictures(partial(make, image_folder=image_folder), num_images, num_workers, progress)
-        instances, refs = _build_annotations(pictures, info, categories, image_size, first_image_id)
-        grefs = _build_grefs(pictures, instances, refs) if is_generalized else None
+        for index, picture in enumerate(pictures):
+            size = {"height": image_size, "width": image_size}
+            picture["image"] = {"id": first_image_id + index, "file_name": picture.pop("file_name"), **size}
+            picture["split"] = split_of(index)
+        instances, refs = build_annotations(pictures, info, categories)
+        grefs = build_grefs(pictures, instances, refs) if is_generalized else None
         write_annotations(annotation_folder, SPLIT_BY, instances, refs, grefs)
     return {
         "output_dir": str(Path(output_dir).absolute()),
@@ -163,22 +167,23 @@ def end_with_parent():
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _build_annotations(
-    pictures: list[dict], info: dict, categories: Mapping[str, str], image_size: int, first_image_id: int
-):
-    """Number what the pictures hold, from 1 up in order: the COCO dict and the list of refs."""
+def build_annotations(pictures: list[dict], info: dict, categories: Mapping[str, str]) -> tuple[dict, list[dict]]:
+    """Number what pictures hold, from 1 up in order, but for objects with an "id": the COCO dict and the list of refs.
+
+    A picture has "image", its entry in the COCO dict, "split", and what `write_drawn_set` says of "objects".
+    """
     category_ids = {name: index for index, name in enumerate(categories, start=1)}
     images: list[dict] = []
     annotations: list[dict] = []
     refs: list[dict] = []
     num_sentences = 0
-    for image_index, picture in enumerate(pictures):
-        image_id = first_image_id + image_index
-        images.append({"id": image_id, "file_name": picture["file_name"], "height": image_size, "width": image_size})
+    for picture in pictures:
+        image = picture["image"]
+        images.append(image)
         for drawn in picture["objects"]:
             annotation = {
-                "id": len(annotations) + 1,
-                "image_id": image_id,
+                "id": drawn.get("id", len(annotations) + 1),
+                "image_id": image["id"],
                 "category_id": category_ids[drawn["category"]],
                 "segmentation": drawn["segmentation"],
                 "bbox": drawn["bbox"],
@@ -195,28 +200,28 @@ def _build_annotations(
                 {
                     "ref_id": len(refs) + 1,
                     "ann_id": annotation["id"],
-                    "image_id": image_id,
+                    "image_id": image["id"],
                     "category_id": annotation["category_id"],
-                    "split": split_of(image_index),
+                    "split": picture["split"],
                     **sentences,
-                    "file_name": picture["file_name"],
+                    "file_name": image["file_name"],
                 }
             )
     entries = [{"id": index, "name": name, "supercategory": categories[name]} for name, index in category_ids.items()]
     return {"info": info, "images": images, "annotations": annotations, "categories": entries}, refs
 
 
-def _build_grefs(pictures: list[dict], instances: dict, refs: list[dict]) -> list[dict]:
+def build_grefs(pictures: list[dict], instances: dict, refs: list[dict]) -> list[dict]:
     """
     Put refs as gRefCOCO does, with lists of ids; add one for each group of objects that is meant together, and one
-    without a target for each picture that has any.
+    without a target for each picture that has any. "absent" and "groups" are as `write_drawn_set` says.
     """
     grefs = [
         ref | {"ann_id": [ref["ann_id"]], "category_id": [ref["category_id"]], "no_target": False} for ref in refs
     ]
     num_sentences = sum(len(ref["sentences"]) for ref in refs)
     num_annotations = 0
-    for image_index, picture in enumerate(pictures):
+    for picture in pictures:
         drawn = instances["annotations"][num_annotations : num_annotations + len(picture["objects"])]
         num_annotations += len(drawn)
         meant = [([drawn[index] for index in indices], texts) for indices, texts in picture["groups"]]
@@ -229,11 +234,11 @@ def _build_grefs(pictures: list[dict], instances: dict, refs: list[dict]) -> lis
                 {
                     "ref_id": len(grefs) + 1,
                     "ann_id": [target["id"] for target in targets] or [-1],
-                    "image_id": instances["images"][image_index]["id"],
+                    "image_id": picture["image"]["id"],
                     "category_id": [target["category_id"] for target in targets] or [-1],
-                    "split": split_of(image_index),
+                    "split": picture["split"],
                     **sentences,
-                    "file_name": picture["file_name"],
+                    "file_name": picture["image"]["file_name"],
                     "no_target": not targets,
                 }
             )

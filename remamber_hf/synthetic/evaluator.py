@@ -24,7 +24,7 @@ is possible and not certain. Margins are those of `Margins`.
 - between: opposite the middle half of the line between the two, at most `between` off it.
 - next to: as the objects' class says.
 An object that stands for an unknown number of its sort, as a crowd does, is possible whatever else is said of it, and
-leaves nothing certain.
+leaves nothing certain; what is related to one may be related so to any of them.
 """
 
 from __future__ import annotations
@@ -288,6 +288,8 @@ class Evaluator:
         anchors = [self._read(anchor, objects) for anchor in description.anchors]
         if not all(anchor.possible for anchor in anchors):
             return NOTHING
+        if any(objects[index].is_crowd for anchor in anchors for index in anchor.possible):
+            return Reading(frozenset(), reading.possible)
         related = []
         for choice in _choices([sorted(anchor.possible) for anchor in anchors]):
             value = (description.relation, tuple(objects[index] for index in choice))

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words for named things: the categories of a data set, with synonyms and plurals, as a grammar.
 
-A noun of one category can mean one of another too, if it ends that one's name or is its plural: "the cat" a black cat,
-"the glasses" two wine glasses. Such a thing is possible, not certain.
+A noun of one category can mean one of another too, if it ends that one's name or is its plural: "the cat" a black cat or
+a black-cat, "the glasses" two wine glasses. Such a thing is possible, not certain.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -44,6 +45,7 @@ class ThingWords:
         evaluator: reads sentences about things of these categories.
         left_out: categories that no sentence can name → why.
         kin: category → those of which somebody could say the same noun, itself included.
+        uncounted: categories that have no plural, as the sky.
     """
 
     nouns: dict[str, tuple[str, ...]]
@@ -51,6 +53,7 @@ class ThingWords:
     evaluator: Evaluator
     left_out: dict[str, str]
     kin: dict[str, frozenset[str]]
+    uncounted: frozenset[str] = frozenset()
 
     def are_confused(self, first: str, second: str) -> bool:
         """Whether two categories differ, and somebody could call a thing of one by a noun of the other."""
@@ -66,7 +69,7 @@ def make_thing_words(
     """Make the words for the categories of a data set.
 
     Args:
-        categories: their names; `_` is read as a space, capital letters as small ones.
+        categories: their names; `_` is read as a space, capital letters as small ones, "bow (weapon)" as "bow".
         synonyms: category → other words for one of it.
         uncounted: categories that have no plural, as the sky.
         margins: how clear a case must be for a sentence to be true.
@@ -99,7 +102,7 @@ def make_thing_words(
             phrases.append(phrase)
         nouns[category] = tuple(dict.fromkeys(phrases))
     taken = {phrase for phrases in nouns.values() for phrase in phrases}
-    uncounted = set(uncounted)
+    uncounted = frozenset(uncounted)
     all_plurals = {
         category: tuple(plural for plural in map(pluralize, phrases) if plural is not None)
         for category, phrases in nouns.items()
@@ -124,6 +127,7 @@ def make_thing_words(
         evaluator,
         left_out,
         {category: frozenset(others) for category, others in kin.items()},
+        uncounted,
     )
 
 
@@ -138,9 +142,8 @@ def _by_meaning(
     endings: dict[str, set[str]] = {}
     for category in nouns:
         for phrase in (*nouns[category], *plurals.get(category, ())):
-            words = phrase.split()
-            for start in range(len(words)):
-                endings.setdefault(" ".join(words[start:]), set()).add(category)
+            for gap in re.finditer(r"^|[ -]", phrase):
+                endings.setdefault(phrase[gap.end() :], set()).add(category)
     # The plural of a noun may mean whatever the noun may.
     meant: dict[Noun, tuple[str, ...]] = {}
     for phrase, certain in categories.items():
@@ -150,8 +153,9 @@ def _by_meaning(
 
 
 def clean_noun(name: str) -> str:
-    """Write a category's name as words in small letters."""
-    return " ".join(name.replace("_", " ").lower().split())
+    """Write a category's name as words in small letters, without what stands in brackets behind it."""
+    words = " ".join(name.replace("_", " ").lower().split())
+    return re.sub(r"(?<=.) ?\([^()]*\)$", "", words)
 
 
 def _is_read(phrase: str, reserved: Grammar) -> bool:

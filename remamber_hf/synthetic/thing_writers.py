@@ -54,18 +54,23 @@ def sample_thing_expressions(
     return expressions
 
 
-def sample_absent_thing_expressions(words: ThingWords, things: Things, rng: np.random.Generator) -> list[str]:
+def sample_absent_thing_expressions(
+    words: ThingWords, things: Things, rng: np.random.Generator, categories: Sequence[str] | None = None
+) -> list[str]:
     """Write up to 2 expressions that nobody could mean anything in the picture by.
 
-    Each would be true of one thing if that were of another category, or elsewhere.
+    Each would be true of one thing if that were of another category, one of `categories` (by default of all that have
+    words), or elsewhere.
     """
     targets = [index for index, thing in enumerate(things) if thing.category in words.nouns and not thing.is_crowd]
-    categories = tuple(words.nouns)
+    categories = tuple(words.nouns) if categories is None else categories
+    if not categories:
+        return []
     written: list[str] = []
     wanted = int(rng.integers(1, 3))
     for _ in range(8 * wanted):
         category = choose(rng, categories)
-        if not targets or rng.random() < 0.5:
+        if not targets or category in words.uncounted or rng.random() < 0.5:
             draft: str | None = _with_article(rng, choose(rng, words.nouns[category]))
             is_meant = True
         else:
@@ -205,12 +210,7 @@ def _find_relations(
     rng: np.random.Generator, words: ThingWords, things: Things, index: int
 ) -> list[tuple[str, tuple[int, ...]]]:
     """Return true relations of one sort, drawn at random, to things that a noun names; 'nearest' may be wrong."""
-    anchors = [
-        at
-        for at, other in enumerate(things)
-        if at != index and other.category in words.nouns and not other.is_crowd and not other.is_stuff
-        if len(_rivals(things, at)) == 1
-    ]
+    anchors = [at for at in _find_anchors(words, things) if at != index]
     sort = choose(rng, ("side", "side", "side", "beside", "beside", "nearest", "between"))
     options: list[tuple[str, tuple[int, ...]]]
     if sort == "nearest":
@@ -229,6 +229,16 @@ def _find_relations(
     ]
 
 
+def _find_anchors(words: ThingWords, things: Things) -> list[int]:
+    """Return the indices of the things that others may be related to: each the only one of its category."""
+    return [
+        at
+        for at, other in enumerate(things)
+        if other.category in words.nouns and other.is_anchor and not other.is_crowd and not other.is_stuff
+        if len(_rivals(things, at)) == 1
+    ]
+
+
 def _write_many(rng: np.random.Generator, words: ThingWords, things: Things, index: int) -> str:
     """Name all things of a category, or all of them that lie on a side of the picture or of another thing."""
     category = things[index].category
@@ -240,7 +250,7 @@ def _write_many(rng: np.random.Generator, words: ThingWords, things: Things, ind
         places = WORDS["side"][choose(rng, SIDES)]
         noun = _with_place(rng, noun, choose(rng, [place for place in places if place.startswith(("on ", "at "))]))
     elif draw < 0.4:
-        anchors = [at for at, other in enumerate(things) if other.category in words.nouns and at != index]
+        anchors = _find_anchors(words, things)
         if anchors:
             anchor = choose(rng, words.nouns[things[choose(rng, anchors)].category])
             noun = f"{noun} {choose(rng, WORDS['relation'][choose(rng, SIDES)])} the {anchor}"

@@ -39,11 +39,13 @@ class Thing:
     Attributes:
         category: its name in the data set.
         box: left, top, right, bottom of what is seen of it.
-        area: of its mask, as a fraction of the square of the longer side.
+        area: of its mask, as a fraction of the square of the longer side; NaN where it has no mask, and then nobody knows
+            what is larger.
         frame: width and height of the picture, of which the longer is 1.
         is_target: whether a sentence may be about it; a thing that is cut off or tiny is there all the same.
         is_crowd: whether it stands for an unknown number of its category.
         is_stuff: whether it is of what is not counted, as the sky; it is called by its name only.
+        is_anchor: whether a sentence may say where it is that something else lies; a tiny thing is no landmark.
     """
 
     category: str
@@ -53,6 +55,7 @@ class Thing:
     is_target: bool = True
     is_crowd: bool = False
     is_stuff: bool = False
+    is_anchor: bool = True
 
     @property
     def x(self) -> float:
