@@ -6,18 +6,17 @@ Of a category that is unclear in a picture, nothing is said there that rests on 
 a crowd does. Unclear are, besides crowds (`iscrowd`):
 - a category of which an annotation there is broken, or lies almost within another of the same category;
 - one that LVIS lists in `not_exhaustive_category_ids` of the picture;
-- one that nobody looked for: where a picture has `neg_category_ids`, all others that have no annotation there, and
+- one that nobody looked for: where a picture has `neg_category_ids`, all others without an annotation there, and
   stuff in a picture without any.
 
 What is reported, with the id: an annotation of no picture or no category, one that cannot be drawn or measured, an id
 that stands twice, a picture that is missing, unreadable, outside the folder or of another size, and one that its EXIF
-data turns where its size does not tell which way the annotations are. `on_error="raise"` stops there, "skip" counts it.
+data turns where its size does not tell which way the annotations are. `on_error="raise"` stops there, "skip" counts.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 from collections import Counter, defaultdict
@@ -25,25 +24,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from ..data.coco import check_segmentation, encode_parts, read_entries
-from ..data.picture_files import EXIF_SIDEWAYS, encode_png, ends_well
+from ..data.coco import read_entries
 from ..data.reading import (
     Defect,
-    are_within,
     check_text,
     integer_of,
     is_integer,
-    read_regular_file,
     text_of,
 )
 from ..data.rows import is_split_name
 from ..messages import describe, shorten
-from ..pictures import PILLOW_ERRORS, open_image, orientation_of
 from .coco_stuff import COCO_STUFF, SIMILAR_STUFF
+from .coco_things import Category, Seen, find_doubles, is_crowd, measure, merge_stuff, read_picture
 from .evaluator import Margins
 from .thing_words import ThingWords, clean_noun, make_thing_words
 from .things import THING_MARGINS, Thing
@@ -52,11 +46,6 @@ from .things import THING_MARGINS, Thing
 ERROR_MODES = ("raise", "skip")
 VAL_SHARE = 0.1
 SPLIT_FIELDS = ("split", "subset")
-# Masks of one category that are so much alike are one thing twice; of two, one thing with two names.
-SAME_IOU = 0.9
-# Part of a mask that another of its category covers where nobody knows whether they are two.
-PART_COVERED = 0.9
-
 CROWD = "crowd"
 NO_MASK = "no mask"
 TINY = "too small"
@@ -83,31 +72,6 @@ class Rules:
     min_area: float = 0.005
     border: float = 0.005
     keep_truncated: bool = False
-
-
-@dataclass(frozen=True)
-class Category:
-    """A category: what it is called, and those that a thing of it could be taken for. No name: nothing is said of it."""
-
-    name: str
-    is_stuff: bool
-    similar: tuple[str, ...] = ()
-
-
-@dataclass
-class Seen:
-    """
-    One thing as the file has it: box in pixels (left, top, right, bottom), area in pixels, and its mask as one RLE, as
-    pycocotools has it, and as polygons and RLEs. Without a mask the area is NaN.
-    """
-
-    ann_id: int
-    category: Category
-    box: tuple[float, float, float, float]
-    area: float = math.nan
-    rle: dict | None = None
-    segmentation: dict = field(default_factory=dict)
-    has_two_names: bool = False
 
 
 @dataclass
@@ -189,11 +153,11 @@ class CocoPictures:
         unknown = next((name for name in stuff if clean_noun(name) not in self._names), None)
         if unknown is not None:
             raise ValueError(f"--stuff names {describe(unknown)}, which is no category; {self._list_names()}.")
-        for annotations, categories in sources:
-            self._take(annotations, categories)
+        for listed, of_file in sources:
+            self._take(listed, of_file)
         self._val = val
         self._split_field = None if val is not None else self._find_split_field()
-        self._name_categories(synonyms or {}, [category for _, of_file in sources for category in of_file.values()])
+        self._name_categories(synonyms or {}, [each for _, categories in sources for each in categories.values()])
 
     # The file.
 
@@ -357,15 +321,19 @@ class CocoPictures:
                 self.left_out[UNNAMED] += 1
                 continue
             try:
-                if not category.is_stuff and _is_crowd(entry):
+                if not category.is_stuff and is_crowd(entry):
                     self.left_out[CROWD] += 1
                     unclear.add(category.name)
                 else:
-                    seen.append(_measure(category, entry, height, width))
+                    seen.append(measure(category, entry, height, width))
             except Defect as defect:
                 self._report(defect, f"annotation {entry['id']} of image {image_id}")
                 unclear.add(category.name)
-        seen = _merge_stuff(self._drop_doubles(seen, unclear), height, width)
+        doubles, parts = find_doubles(seen)
+        self.left_out[TWICE] += len(doubles)
+        self.left_out[PART] += len(parts)
+        unclear |= {one.category.name for one, _ in parts}
+        seen = merge_stuff([one for one in seen if one not in doubles])
         things = [self._make_thing(one, height, width) for one in seen]
         known = self._known(image_id, annotations)
         mentioned = {thing.category for thing in things} | known
@@ -394,31 +362,6 @@ class CocoPictures:
         if "neg_category_ids" in self.images[image_id]:
             things = things & (there | self._names_of(image_id, "neg_category_ids"))
         return things | (self._stuff if has_stuff else set())
-
-    def _drop_doubles(self, seen: list[Seen], unclear: set[str]) -> list[Seen]:
-        """Leave out what is there twice; note what has two names, and what may be a part of another."""
-        drawn = [one for one in seen if one.rle is not None and not one.category.is_stuff]
-        if len(drawn) < 2:
-            return seen
-        masks = [one.rle for one in drawn]
-        ious = coco_mask.iou(masks, masks, [0] * len(masks))
-        areas = np.array([one.area for one in drawn])
-        shared = ious * (areas[:, None] + areas) / (1 + ious)
-        covered = shared / np.minimum(areas[:, None], areas)
-        doubles = set()
-        for first, second in np.argwhere(np.triu(covered > PART_COVERED, 1)).tolist():
-            one, other = drawn[first], drawn[second]
-            is_same = ious[first, second] > SAME_IOU
-            if one.category.name != other.category.name:
-                one.has_two_names |= is_same
-                other.has_two_names |= is_same
-            elif is_same:
-                doubles.add(other.ann_id)
-            else:
-                self.left_out[PART] += 1
-                unclear.add(one.category.name)
-        self.left_out[TWICE] += len(doubles)
-        return [one for one in seen if one.ann_id not in doubles]
 
     def _make_thing(self, seen: Seen, height: int, width: int) -> Thing:
         longer = max(height, width)
@@ -468,7 +411,7 @@ def _check_rules(rules: Rules) -> None:
             raise ValueError(f"{name} is {value}; give a number from {least} up.")
     if rules.min_area > 1 or rules.border > 0.5:
         raise ValueError(
-            f"min_area is {rules.min_area} and border {rules.border}; give fractions of the picture, at most 1 and 0.5."
+            f"min_area is {rules.min_area} and border {rules.border}; give parts of the picture, at most 1 and 0.5."
         )
 
 
@@ -477,94 +420,3 @@ def _size_of(entry: dict) -> tuple[int, int]:
     if height < 1 or width < 1:
         raise Defect("malformed entry", f"height and width are {height} and {width}")
     return height, width
-
-
-def _is_crowd(entry: dict) -> bool:
-    crowd = entry.get("iscrowd", 0)
-    if crowd not in (0, 1):  # True and False are these too
-        raise Defect("malformed entry", f"iscrowd is {describe(crowd)}, 0 or 1 is needed")
-    return bool(crowd)
-
-
-def _measure(category: Category, entry: dict, height: int, width: int) -> Seen:
-    """Draw a thing's mask, and measure it; by its bbox if it has none. Defect if it is broken."""
-    parts = entry.get("segmentation")
-    if parts is None or parts == [] or parts == [[]]:
-        if category.is_stuff:
-            raise Defect("stuff without a mask", f"the segmentation is {describe(parts)}")
-        return Seen(entry["id"], category, _read_box(entry.get("bbox"), height, width))
-    segmentation, _ = check_segmentation(parts, height, width, "it")
-    drawn = encode_parts(segmentation, height, width)
-    rle = coco_mask.merge(drawn)
-    area = float(coco_mask.area(rle))
-    if sum(float(coco_mask.area(part)) for part in drawn) != area:  # some readers take an overlap for background
-        segmentation = {"polygons": [], "rles": [rle["counts"].decode("ascii")]}
-    return Seen(entry["id"], category, _box_of(rle), area, rle, segmentation)
-
-
-def _box_of(rle: dict) -> tuple[float, float, float, float]:
-    left, top, width, height = coco_mask.toBbox(rle).tolist()
-    return left, top, left + width, top + height
-
-
-def _read_box(box: object, height: int, width: int) -> tuple[float, float, float, float]:
-    if not isinstance(box, list) or len(box) != 4 or not are_within(box, -1e6, 1e6) or min(box[2:]) <= 0:
-        raise Defect("no mask and no box", f"bbox is {describe(box)}, four numbers are needed: x, y, width, height")
-    left, top = max(box[0], 0.0), max(box[1], 0.0)
-    right, bottom = min(box[0] + box[2], float(width)), min(box[1] + box[3], float(height))
-    if right <= left or bottom <= top:
-        raise Defect("annotation off the picture", f"bbox is {describe(box)}, the picture {height}×{width}")
-    return left, top, right, bottom
-
-
-def _merge_stuff(seen: list[Seen], height: int, width: int) -> list[Seen]:
-    """Make one thing of all that there is of each stuff."""
-    merged: dict[str, Seen] = {}
-    things = []
-    for one in seen:
-        if not one.category.is_stuff:
-            things.append(one)
-        elif one.category.name not in merged:
-            merged[one.category.name] = one
-        else:
-            first = merged[one.category.name]
-            rle = coco_mask.merge([first.rle, one.rle])
-            segmentation = {"polygons": [], "rles": [rle["counts"].decode("ascii")]}
-            merged[one.category.name] = Seen(
-                first.ann_id, first.category, _box_of(rle), float(coco_mask.area(rle)), rle, segmentation
-            )
-    return things + list(merged.values())
-
-
-def read_picture(path: Path, height: int, width: int) -> tuple[dict, str]:
-    """Read a picture as `datasets.Image` stores it, and a digest of its content; Defect unless it is of this size.
-
-    Of a picture that its EXIF data turns, some tools annotate the pixels as they are stored and some as they are
-    shown. The size tells which, and the pixels are returned that way.
-    """
-    content = read_regular_file(path)
-    source = io.BytesIO(content)
-    try:
-        with open_image(source) as picture:
-            if not ends_well(source, picture.format):
-                picture.load()
-            stored = picture.height, picture.width
-            orientation = orientation_of(picture)
-            shown = stored[::-1] if orientation in EXIF_SIDEWAYS else stored
-            if (height, width) not in (stored, shown):
-                raise Defect(
-                    "picture of another size", f"{shorten(path.name)} is {stored[0]}×{stored[1]}, not {height}×{width}"
-                )
-            if orientation != 1 and stored == shown:
-                raise Defect(
-                    "picture turned by EXIF data",
-                    f"{shorten(path.name)} may be annotated either way; save its pixels as they are shown",
-                )
-            image = {"path": str(path), "bytes": content}
-            if (height, width) != shown:
-                image["bytes"] = encode_png(picture)
-    except Defect:
-        raise
-    except PILLOW_ERRORS as error:
-        raise Defect("unreadable picture", f"{shorten(path.name)}: {shorten(str(error))}") from None
-    return image, hashlib.sha256(content).hexdigest()

@@ -22,7 +22,8 @@ from ..data.refer_writer import SPLIT_BY, check_name, number_things, write_annot
 from ..data.rows import TARGET_KINDS
 from ..files import check_new_folder, make_whole_folder
 from ..messages import describe
-from .coco_pictures import CocoPicture, CocoPictures, Problems, Rules, Seen
+from .coco_pictures import CocoPicture, CocoPictures, Problems, Rules
+from .coco_things import Seen
 from .drawn_set import build_annotations, build_grefs
 from .thing_words import ThingWords
 from .thing_writers import (
@@ -210,7 +211,7 @@ def _write_refer(folder: Path, written: list[dict], words: ThingWords, is_genera
     info = {"description": "expressions derived by remamber data from-coco"}
     instances, refs = build_annotations(written, info, dict.fromkeys(words.nouns, "thing"))
     grefs = build_grefs(written, instances, refs) if is_generalized else None
-    write_annotations(folder, SPLIT_BY, instances, refs, grefs)
+    write_annotations(folder, SPLIT_BY, instances, refs or None, grefs)
 
 
 def _write_folder(folder: Path, written: list[dict]) -> None:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words for named things: the categories of a data set, with synonyms and plurals, as a grammar.
 
-A noun of one category can mean one of another too, if it ends that one's name or is its plural: "the cat" a black cat or
-a black-cat, "the glasses" two wine glasses. Such a thing is possible, not certain.
+A noun of one category can mean one of another too, if it ends that one's name or is its plural: "the cat" a black cat
+or a black-cat, "the glasses" two wine glasses. Such a thing is possible, not certain.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .things import THING_MARGINS, Noun
 
 KINDS = ("relation", "order", "position", "size", "name")
 MAX_NUMBER = 6
+MAX_NOUN_LETTERS = 60
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 WORDS: Words = PLACES | {
     "side": PLACES["side"] | {side: (*PLACES["side"][side], f"farthest to the {side}") for side in ("left", "right")},
@@ -85,37 +86,37 @@ def make_thing_words(
                 f"the categories are {', '.join(map(describe, names[:10]))}{' …' if len(names) > 10 else ''}."
             )
     reserved = Grammar(WORDS, KINDS, "places")
+    called = {
+        category: tuple(dict.fromkeys(map(clean_noun, (category, *synonyms.get(category, ()))))) for category in names
+    }
+    taken = {phrase for phrases in called.values() for phrase in phrases}
     nouns: dict[str, tuple[str, ...]] = {}
     left_out = {}
-    for category in names:
-        phrases = [clean_noun(category)]
-        problem = _find_problem(phrases[0], reserved)
-        if problem is not None and not synonyms.get(category):
-            left_out[category] = problem
-            continue
-        phrases = [] if problem is not None else phrases
-        for synonym in synonyms.get(category, ()):
-            phrase = clean_noun(synonym)
-            problem = _find_problem(phrase, reserved)
-            if problem is not None:
-                raise ValueError(f"the synonym {describe(synonym)} of {describe(category)} {problem}; give another.")
-            phrases.append(phrase)
-        nouns[category] = tuple(dict.fromkeys(phrases))
-    taken = {phrase for phrases in nouns.values() for phrase in phrases}
+    for category, phrases in called.items():
+        problems = {phrase: _find_problem(phrase, taken, reserved) for phrase in phrases}
+        for phrase in phrases[1:]:
+            if problems[phrase] is not None:
+                raise ValueError(
+                    f"the synonym {describe(phrase)} of {describe(category)} {problems[phrase]}; give another."
+                )
+        usable = tuple(phrase for phrase in phrases if problems[phrase] is None)
+        if usable:
+            nouns[category] = usable
+        else:
+            left_out[category] = str(problems[phrases[0]])
     uncounted = frozenset(uncounted)
-    all_plurals = {
-        category: tuple(plural for plural in map(pluralize, phrases) if plural is not None)
+    endings = _find_endings(called, uncounted)
+    words = WORDS | {"noun": _by_meaning(nouns, endings), "nouns": {}}
+    plurals = {
+        category: tuple(
+            plural for plural in _plurals_of(phrases) if plural not in taken and not _is_read(plural, reserved)
+        )
         for category, phrases in nouns.items()
         if category not in uncounted
     }
-    words = WORDS | {"noun": _by_meaning(nouns, nouns, all_plurals), "nouns": {}}
-    plurals = {
-        category: tuple(plural for plural in phrases if plural not in taken and not _is_read(plural, reserved))
-        for category, phrases in all_plurals.items()
-    }
-    words["nouns"] = _by_meaning(plurals, nouns, all_plurals)
+    words["nouns"] = _by_meaning(plurals, endings)
     evaluator = Evaluator(Grammar(words, KINDS, "these categories"), margins)
-    kin: dict[str, set[str]] = {category: set() for category in nouns}
+    kin: dict[str, set[str]] = {category: set() for category in names}
     for noun in words["noun"]:
         for category in noun.certain:
             kin[category] |= noun.possible
@@ -131,19 +132,29 @@ def make_thing_words(
     )
 
 
-def _by_meaning(
-    phrases_of: dict[str, tuple[str, ...]], nouns: dict[str, tuple[str, ...]], plurals: dict[str, tuple[str, ...]]
-) -> dict[Noun, tuple[str, ...]]:
+def _find_endings(called: dict[str, tuple[str, ...]], uncounted: frozenset[str]) -> dict[str, set[str]]:
+    """Return the categories of which a name, or its plural, ends in some words, by these words.
+
+    Of those that no sentence names too: somebody could mean them all the same.
+    """
+    endings: dict[str, set[str]] = {}
+    for category, phrases in called.items():
+        for phrase in (*phrases, *(() if category in uncounted else _plurals_of(phrases))):
+            for gap in re.finditer(r"^|[ -]", phrase):
+                endings.setdefault(phrase[gap.end() :], set()).add(category)
+    return endings
+
+
+def _plurals_of(phrases: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(plural for plural in map(pluralize, phrases) if plural is not None)
+
+
+def _by_meaning(phrases_of: dict[str, tuple[str, ...]], endings: dict[str, set[str]]) -> dict[Noun, tuple[str, ...]]:
     """Group phrases by what they mean: the categories they are for, and all that somebody could call so."""
     categories: dict[str, set[str]] = {}
     for category, phrases in phrases_of.items():
         for phrase in phrases:
             categories.setdefault(phrase, set()).add(category)
-    endings: dict[str, set[str]] = {}
-    for category in nouns:
-        for phrase in (*nouns[category], *plurals.get(category, ())):
-            for gap in re.finditer(r"^|[ -]", phrase):
-                endings.setdefault(phrase[gap.end() :], set()).add(category)
     # The plural of a noun may mean whatever the noun may.
     meant: dict[Noun, tuple[str, ...]] = {}
     for phrase, certain in categories.items():
@@ -166,15 +177,27 @@ def _is_read(phrase: str, reserved: Grammar) -> bool:
     return True
 
 
-def _find_problem(phrase: str, reserved: Grammar) -> str | None:
+def _is_placed_noun(phrase: str, nouns: set[str], reserved: Grammar) -> bool:
+    """Whether a phrase is a word of place, degree or number before a noun: "left hand" where there are hands too."""
+    words = phrase.split()
+    return any(
+        " ".join(words[at:]) in nouns and _is_read(" ".join(words[:at]), reserved) for at in range(1, len(words))
+    )
+
+
+def _find_problem(phrase: str, nouns: set[str], reserved: Grammar) -> str | None:
     """Say why a sentence cannot name a thing by a phrase, or None."""
     if not any(letter.isalpha() for letter in phrase):
         return "has no letter"
+    if not phrase.isprintable() or len(phrase) > MAX_NOUN_LETTERS:
+        return f"has more than {MAX_NOUN_LETTERS} letters, or some that cannot be shown"
     if _is_read(phrase, reserved):
         return "consists of words of place, degree or number"
     relations = [relation for relations in WORDS["relation"].values() for relation in relations]
     if any(f" {relation} " in f" {phrase} " for relation in relations):
         return "holds a word that relates two things"
+    if _is_placed_noun(phrase, nouns, reserved):
+        return "could be another category and its place"
     return None
 
 
@@ -185,8 +208,8 @@ def _engine() -> inflect.engine:
 
 @cache
 def pluralize(noun: str) -> str | None:
-    """Return the plural of a noun; None where it has none of its own, as "scissors" and "fork and knife"."""
-    if " and " in noun:
+    """Return the plural of a noun; None where it has none of its own, as "scissors", "fork and knife" and "猫"."""
+    if " and " in noun or not noun.isascii():
         return None
     plural = clean_noun(_engine().plural_noun(noun))
     # A noun that is a plural already gets another s: "grapess".

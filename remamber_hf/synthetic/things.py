@@ -39,8 +39,8 @@ class Thing:
     Attributes:
         category: its name in the data set.
         box: left, top, right, bottom of what is seen of it.
-        area: of its mask, as a fraction of the square of the longer side; NaN where it has no mask, and then nobody knows
-            what is larger.
+        area: of its mask, as a fraction of the square of the longer side; NaN where it has no mask, and then nobody
+            knows what is larger.
         frame: width and height of the picture, of which the longer is 1.
         is_target: whether a sentence may be about it; a thing that is cut off or tiny is there all the same.
         is_crowd: whether it stands for an unknown number of its category.
