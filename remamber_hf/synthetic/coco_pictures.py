@@ -234,25 +234,25 @@ class CocoPictures:
 
     def _name_categories(self, synonyms: Mapping[str, Sequence[str]], categories: list[Category]) -> None:
         """Make the words for those that are used. Of one that nothing is annotated of, nobody knows whether it was."""
+        annotated = {category for of_image in self._annotations.values() for category, _ in of_image if category.name}
         is_stuff: dict[str, bool] = {}
         for category in categories:
-            if category.name and is_stuff.setdefault(category.name, category.is_stuff) != category.is_stuff:
+            if category in annotated and is_stuff.setdefault(category.name, category.is_stuff) != category.is_stuff:
                 raise ValueError(
                     f"the category {describe(category.name)} is stuff by one entry and not by another; name it by "
                     "--stuff, or mend isthing."
                 )
         cleaned = {clean_noun(name): tuple(words) for name, words in synonyms.items()}
-        unknown = next((name for name in cleaned if name not in is_stuff and name not in self._names), None)
+        names = self._names | {category.name for category in categories}
+        unknown = next((name for name in cleaned if name not in names), None)
         if unknown is not None:
             raise ValueError(
                 f"there are synonyms for {describe(unknown)}, which is no category; {self._list_names()}."
             )
-        annotated = {category.name for of_image in self._annotations.values() for category, _ in of_image}
-        used = [name for name in dict.fromkeys(category.name for category in categories) if name in annotated and name]
         self.words: ThingWords = make_thing_words(
-            used,
-            {name: words for name, words in cleaned.items() if name in used},
-            [name for name in used if is_stuff[name]],
+            is_stuff,
+            {name: words for name, words in cleaned.items() if name in is_stuff},
+            [name for name in is_stuff if is_stuff[name]],
             self.rules.margins,
         )
         self._things = {name for name in self.words.nouns if not is_stuff[name]}
