@@ -33,6 +33,7 @@ NAVIGATION = {
     ],
     "Train and measure": [
         "docs/data",
+        "docs/from_coco",
         "docs/training",
         "docs/generalized",
         "docs/fusion",

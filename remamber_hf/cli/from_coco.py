@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `remamber data from-coco`."""
 
-from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -160,12 +159,15 @@ def print_summary(summary: Summary) -> None:
         table.add_row(f"sentences by {kind}", str(summary.kinds[kind]))
     console = make_console()
     console.print(table)
+    lines = [f"{count} × {reason}" for reason, count in summary.left_out.most_common()]
+    lines += [
+        f"the category {describe(category)} {reason}; --synonyms can give it a word"
+        for category, reason in summary.left_out_categories.items()
+    ]
     if summary.empty_pictures:
-        console.print(Text(f"left out: {summary.empty_pictures} pictures without a true sentence"))
-    for reason, count in Counter(summary.left_out).most_common():
-        console.print(Text(f"left out: {count} × {reason}"))
-    for category, reason in summary.left_out_categories.items():
-        console.print(Text(f"left out: the category {describe(category)} {reason}; --synonyms can give it a word"))
+        lines.append(f"{summary.empty_pictures} × picture without a true sentence")
+    for line in lines:
+        console.print(Text(f"left out: {line}"), soft_wrap=True)
     for kind, count in summary.problems.counts.most_common():
         line = f": {count} × {kind}; first: {summary.problems.first[kind]}"
         console.print(Text.assemble(("wrong", "red"), line), soft_wrap=True)

@@ -165,7 +165,8 @@ class CocoPictures:
         if self.on_error == "raise":
             raise ValueError(f"{where}: {defect}. Mend it, or leave out what is wrong by --on_error skip.") from None
         self.problems.counts[defect.kind] += 1
-        self.problems.first.setdefault(defect.kind, f"{where}: {defect}")
+        particulars = str(defect).removeprefix(f"{defect.kind}: ")
+        self.problems.first.setdefault(defect.kind, f"{where}: {particulars}")
 
     def _by_unique_id(self, entries: list[dict], what: str) -> dict[int, dict]:
         """Entries by id, without those whose id stands twice; in the order of the ids."""

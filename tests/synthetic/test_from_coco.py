@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""Expressions derived from COCO files: what is known of a picture, what is left out, what is wrong, what is written."""
+"""Expressions derived from COCO files: what is known of a picture, left out, or wrong, and what is written."""
 
 import json
 import math
@@ -237,7 +237,7 @@ def test_a_category_that_is_stuff_and_is_not_is_refused(file, tmp_path):
     file.add_image(1)
     file.add(1, "sky", square(20, 40))
     path = tmp_path / "stuff.json"
-    path.write_text(json.dumps({"categories": [{"id": 1, "name": "sky"}], "annotations": file.content["annotations"]}))
+    path.write_text(json.dumps({"categories": [{"id": 4, "name": "sky"}], "annotations": file.content["annotations"]}))
     with pytest.raises(ValueError, match="'sky' is stuff by one entry and not by another; name it by --stuff"):
         read(file, stuff_file=path)
     read(file, stuff_file=path, stuff=["sky"])
