@@ -228,6 +228,15 @@ def test_stuff_may_come_from_a_file_of_its_own_with_cocos_names(file, tmp_path):
     assert picture.seen[2].area == 2 * 9 * 20
     source, (picture,) = read(file, stuff_file=path, stuff=["curtain"])
     assert "curtain" in source.words.nouns
+    # Where there is a playing field, nobody knows whether there is grass.
+    file.add_image(2)
+    names[10] = "grass-merged"
+    more["categories"].append({"id": 10, "name": "grass-merged", "isthing": 0})
+    more["stuff"].append({"id": 10, "image_id": 2, "category_id": 10, "segmentation": square(40, 40)})
+    path.write_text(json.dumps(more))
+    source, (first, second) = read(file, stuff_file=path)
+    assert "grass" in first.known and not is_true_of_none(source, first, "the grass")
+    assert is_true_of_one(source, second, "the grass") and is_true_of_none(source, second, "the sky")
     path.write_text("[1]")
     with pytest.raises(ValueError, match=r"It needs the lists annotations and categories"):
         read(file, stuff_file=path)
@@ -485,6 +494,16 @@ def test_a_picture_keeps_its_sentences_and_its_split_when_the_file_grows(file, t
     # Without the others, sentences about one thing are the same.
     derive_from_coco(file.path, file.images, tmp_path / "c")
     assert (tmp_path / "b/derived/refs(unc).p").read_bytes() == (tmp_path / "c/derived/refs(unc).p").read_bytes()
+
+
+def test_pictures_that_are_alike_have_sentences_of_their_own(file):
+    for image_id in range(1, 9):
+        file.add_image(image_id)
+        file.add(image_id, "dog", square(20, 40))
+        file.add(image_id, "dog", square(120, 20))
+    source, pictures = read(file)
+    entries = [write_sentences(source.words, picture, 0, 3, True, True) for picture in pictures]
+    assert len({str([drawn["expressions"] for drawn in entry["objects"]]) for entry in entries}) > 4
 
 
 def test_splits_are_those_of_the_file_where_it_has_any(file):
