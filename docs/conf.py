@@ -33,6 +33,7 @@ NAVIGATION = {
     ],
     "Train and measure": [
         "docs/data",
+        "docs/compose",
         "docs/training",
         "docs/generalized",
         "docs/fusion",
