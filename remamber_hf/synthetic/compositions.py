@@ -103,7 +103,7 @@ def sample_composition(
             noun = choose(rng, there)
         else:
             noun = choose(rng, nouns)
-            if noun in shown or any(words.are_confused(noun, other) for other in (*there, *shown)):
+            if noun in shown or words.is_confused(noun, (*there, *shown)):
                 continue
         drawn = _sample_pasted(rng, choose(rng, cutouts[noun]), gains, pasted)
         if drawn is not None:
