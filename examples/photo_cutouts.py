@@ -7,8 +7,8 @@ Cut-outs of the objects in photographs that have masks, to compose more pictures
     remamber data compose more --cutouts cutouts --backgrounds landscapes --images 2000
 
 takes a file of COCO's form and the folder of its pictures, and writes a PNG with an alpha channel for each object, and
-nouns.tsv, which calls it as its category. Crowds, objects that the picture's edge cuts off and small ones are left out.
-Where a photograph's licence forbids changes or commercial use, it forbids it of the cut-outs too.
+nouns.tsv, which calls it as its category. Crowds, objects that the picture's edge cuts off and small ones are left
+out. Where a photograph's licence forbids changes or commercial use, it forbids it of the cut-outs too.
 """
 
 import argparse
