@@ -21,7 +21,7 @@ from .thing_words import ThingWords
 from .things import Thing
 
 
-SIZES = (0.2, 0.5)  # longer side of a cut-out
+SIZES = (0.25, 0.55)  # longer side of a cut-out
 MAX_ROTATION = 20.0  # degrees
 MIN_THINGS = 2
 # How often a further thing is of a noun that is there already, and how often it is put where it may cover another.

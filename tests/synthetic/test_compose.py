@@ -18,7 +18,7 @@ from remamber_hf.synthetic.compose import compose
 from remamber_hf.synthetic.thing_words import KINDS, make_thing_words
 
 
-NUM_PICTURES = 60
+NUM_PICTURES = 120
 
 
 @pytest.fixture(scope="module")
