@@ -1,17 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Cut-outs of the objects in photographs that have masks, to compose more pictures of.
+Cut-outs of the objects in photographs that have masks, and the photographs to paste them on: more pictures of them.
 
-    python examples/photo_cutouts.py instances.json images cutouts
-    remamber data compose more --cutouts cutouts --backgrounds landscapes --images 2000
+    python examples/photo_cutouts.py instances.json images parts
+    remamber data compose more --cutouts parts/cutouts --backgrounds parts/backgrounds --images 2000
 
-takes a file of COCO's form and the folder of its pictures, and writes a PNG with an alpha channel for each object, and
-nouns.tsv, which calls it as its category. Crowds, objects that the picture's edge cuts off and small ones are left
-out. Where a photograph's licence forbids changes or commercial use, it forbids it of the cut-outs too.
+takes a file of COCO's form and the folder of its pictures. It writes a PNG with an alpha channel for each object,
+called as its category, and the photographs, each with the categories of all that is on it, crowds too. Crowds, objects
+that the picture's edge cuts off and small ones are not cut out. Where a photograph's licence forbids changes or
+commercial use, it forbids it of the cut-outs too.
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -46,28 +48,37 @@ def main() -> None:
     arguments = parser.parse_args()
     check_new_folder(arguments.output_dir)
     coco = COCO(str(arguments.instances))
-    lines = ["file\tnoun\tgroup"]
+    cut, shown = ["file\tnoun\tgroup"], ["file\tnoun"]
     with make_whole_folder(arguments.output_dir) as unfinished:
-        (unfinished / "images").mkdir()
+        cutouts, backgrounds = unfinished / "cutouts", unfinished / "backgrounds"
+        (cutouts / "images").mkdir(parents=True)
+        backgrounds.mkdir()
         for image_id in sorted(coco.imgs):
             entry = coco.imgs[image_id]
             if arguments.subset is not None and entry.get("subset") != arguments.subset:
                 continue
-            with Image.open(arguments.images / Path(entry["file_name"]).name) as picture:
+            path = arguments.images / Path(entry["file_name"]).name
+            shutil.copyfile(path, backgrounds / path.name)
+            with Image.open(path) as picture:
                 picture.load()
-            for annotation in coco.loadAnns(coco.getAnnIds(image_id, iscrowd=False)):
+            annotations = coco.loadAnns(coco.getAnnIds(image_id))
+            names = {coco.cats[annotation["category_id"]]["name"] for annotation in annotations}
+            shown += [f"{path.name}\t{name}" for name in sorted(names)]
+            for annotation in annotations:
                 mask = coco.annToMask(annotation).astype(bool)
                 is_cut_off = mask[[0, -1]].any() or mask[:, [0, -1]].any()
-                if is_cut_off or min(mask.any(axis=0).sum(), mask.any(axis=1).sum()) < arguments.min_side:
+                sides = [int(mask.any(axis=axis).sum()) for axis in (0, 1)]
+                if annotation["iscrowd"] or is_cut_off or min(sides) < arguments.min_side:
                     continue
                 name = f"{annotation['id']}.png"
-                cut_out(picture, mask).save(unfinished / "images" / name)
+                cut_out(picture, mask).save(cutouts / "images" / name)
                 category = coco.cats[annotation["category_id"]]
-                lines.append(f"{name}\t{category['name']}\t{category.get('supercategory', '')}")
-        if len(lines) == 1:
+                cut.append(f"{name}\t{category['name']}\t{category.get('supercategory', '')}")
+        if len(cut) == 1:
             raise SystemExit(f"{arguments.instances} has no object that is whole and large enough; lower --min_side.")
-        (unfinished / "nouns.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print({"cutouts": len(lines) - 1})
+        (cutouts / "nouns.tsv").write_text("\n".join(cut) + "\n", encoding="utf-8")
+        (backgrounds / "nouns.tsv").write_text("\n".join(shown) + "\n", encoding="utf-8")
+    print({"cutouts": len(cut) - 1})
 
 
 if __name__ == "__main__":

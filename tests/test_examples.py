@@ -253,11 +253,14 @@ def test_objects_of_photographs_are_cut_out_by_their_masks(tmp_path):
     script = [sys.executable, str(EXAMPLES / "photo_cutouts.py"), "instances.json", ".", "cut"]
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
     subprocess.run(script, cwd=tmp_path, check=True, capture_output=True, env=environment)
-    lines = (tmp_path / "cut/nouns.tsv").read_text().splitlines()
+    lines = (tmp_path / "cut/cutouts/nouns.tsv").read_text().splitlines()
     assert lines == ["file\tnoun\tgroup", "7.png\tteddy bear\ttoy", "3.png\tteddy bear\ttoy"]
     for number, colour in {7: (220, 0, 0), 3: (0, 200, 0)}.items():
-        crop = Image.open(tmp_path / "cut/images" / f"{number}.png")
+        crop = Image.open(tmp_path / "cut/cutouts/images" / f"{number}.png")
         assert crop.mode == "RGBA" and crop.size == boxes[number][2:]
         assert crop.getpixel((crop.width // 2, crop.height // 2)) == (*colour, 255)
+    shown = (tmp_path / "cut/backgrounds/nouns.tsv").read_text().splitlines()
+    assert shown == ["file\tnoun", "a.png\tkite", "a.png\tteddy bear"]
+    assert (tmp_path / "cut/backgrounds/a.png").read_bytes() == (tmp_path / "a.png").read_bytes()
     again = subprocess.run(script, cwd=tmp_path, check=False, capture_output=True, text=True, env=environment)
     assert again.returncode != 0 and "is not an empty folder" in again.stderr
