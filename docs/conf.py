@@ -34,6 +34,7 @@ NAVIGATION = {
     "Train and measure": [
         "docs/data",
         "docs/from_coco",
+        "docs/compose",
         "docs/training",
         "docs/generalized",
         "docs/fusion",

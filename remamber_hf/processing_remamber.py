@@ -7,15 +7,20 @@ from .oldest_transformers import OLDEST_TRANSFORMERS  # noqa: F401  # isort: ski
 import copy
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any, TypeVar
 
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin, TextKwargs
+from transformers.utils import logging
 
 from .image_processing_remamber import list_maps
 from .messages import describe
 from .post_processing_remamber import ReferringPostProcessing
+
+
+logger = logging.get_logger(__name__)
 
 
 def pair_expressions(text: Any, num_images: int | None) -> tuple[list[str], list[int] | None]:
@@ -98,9 +103,38 @@ def encode(tokenizer: Any, expressions: list[str]) -> list[tuple[list[int], list
         encodings = backend.encode_batch(expressions)
     tokens = []
     for encoding in encodings:
-        kept = [place for place, is_token in enumerate(encoding.attention_mask) if is_token]
-        tokens.append(([encoding.ids[place] for place in kept], [encoding.offsets[place] for place in kept]))
+        is_token = encoding.attention_mask  # each of these makes a new list of all
+        tokens.append((list(compress(encoding.ids, is_token)), list(compress(encoding.offsets, is_token))))
     return tokens
+
+
+def find_fault(tokenizer: Any, ids: list[int]) -> str | None:
+    """What no model reads right in the ids of an expression, and what to do about it; None if nothing."""
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    if ids.count(start) > 1:
+        return "has the start token inside; leave it out."
+    if end not in ids or ids.index(end) != len(ids) - 1:
+        return (
+            f"has the end token {ids.count(end)} times, and must have it at the end alone: leave out special tokens "
+            "and what the tokenizer does not know."
+        )
+    return None
+
+
+MAX_TOGETHER = 4096  # expressions whose tokens are in memory at once, where only their number is wanted
+
+
+def count_tokens(tokenizer: Any, expressions: Sequence[str]) -> list[int]:
+    """How many tokens each expression is, with the start and the end; 0 for one that `find_fault` finds fault with."""
+    counts = []
+    for start in range(0, len(expressions), MAX_TOGETHER):
+        for ids, _ in encode(tokenizer, list(expressions[start : start + MAX_TOGETHER])):
+            counts.append(0 if find_fault(tokenizer, ids) else len(ids))
+    return counts
+
+
+# Each text_length of which this process has said that expressions are cut to it, or the one that it was forked from.
+SAID_CUT: set[int] = set()
 
 
 # What the tokenizer could do to an expression, and the value of each with which ReMamber was trained.
@@ -266,15 +300,9 @@ class ReMamberProcessor(ProcessorMixin, ReferringPostProcessing):
         tokens = [ids for ids, _ in encode(self.tokenizer, expressions)]
         length, end = options.get("max_length") or self.text_length, self.tokenizer.eos_token_id
         for index, ids in enumerate(tokens):
-            if ids.count(self.tokenizer.bos_token_id) > 1:
-                raise ValueError(
-                    f"Expression {index}, {describe(expressions[index])}, has the start token inside; leave it out."
-                )
-            if end not in ids or ids.index(end) != len(ids) - 1:
-                raise ValueError(
-                    f"Expression {index}, {describe(expressions[index])}, has the end token {ids.count(end)} times, "
-                    "and must have it at the end alone: leave out special tokens and what the tokenizer does not know."
-                )
+            fault = find_fault(self.tokenizer, ids)
+            if fault is not None:
+                raise ValueError(f"Expression {index}, {describe(expressions[index])}, {fault}")
             if len(ids) > length:
                 if options.get("truncation") in (False, "do_not_truncate"):
                     raise ValueError(
@@ -282,6 +310,12 @@ class ReMamberProcessor(ProcessorMixin, ReferringPostProcessing):
                         "truncation=False out to have it cut."
                     )
                 tokens[index] = [*ids[: length - 1], end]
+                if length not in SAID_CUT:
+                    SAID_CUT.add(length)
+                    logger.warning(
+                        f"An expression has {len(ids)} tokens, and {length} are read: {describe(expressions[index])}. "
+                        "Of others that are cut nothing is said; `remamber data stats` counts them."
+                    )
         # Any padding is to what the model reads; who asks for another length has another use, and pads as it likes.
         if length != self.text_length and options.get("padding") in (True, "longest"):
             length = max(map(len, tokens))
@@ -295,10 +329,26 @@ class ReMamberProcessor(ProcessorMixin, ReferringPostProcessing):
             del inputs["attention_mask"]
         return inputs
 
-    def count_tokens(self, expression: str) -> int:
-        """How many tokens an expression is, with the start and the end; beyond `text_length` the model reads none."""
-        ((ids, _),) = encode(self.tokenizer, check_expressions([expression]))
-        return len(ids)
+    def describe_cut(self, expressions: Sequence[str]) -> str | None:
+        """Says how many of all the expressions of a run are cut to `text_length` tokens; None if none is.
+
+        Who asks is to show it: this process, and those that are forked from it, will not say it by themselves.
+
+        Raises:
+            ValueError: if one is empty or no text.
+        """
+        if not len(expressions):
+            return None
+        counts = count_tokens(self.tokenizer, check_expressions(list(expressions)))
+        SAID_CUT.add(self.text_length)
+        num_cut = sum(count > self.text_length for count in counts)
+        if not num_cut:
+            return None
+        longest = max(range(len(counts)), key=counts.__getitem__)
+        return (
+            f"{num_cut:,} of {len(counts):,} expressions are cut, of which the model reads {self.text_length} tokens; "
+            f"the longest has {counts[longest]:,}: {describe(expressions[longest])}"
+        )
 
     def _is_without_code(self) -> bool:
         """Whether this is of a subclass, in another file, that is not registered."""

@@ -42,8 +42,9 @@ def main(argv: list[str] | None = None) -> None:
         print(describe_rows(data))
     model, processor = build_model(model_arguments, data.train_rows)
     config = model.config
+    cut = processor.describe_cut(data.list_sentences())  # in every process, so that none says it later
     if is_main:
-        print(describe_steps(training_arguments, processor))
+        print(describe_steps(training_arguments, processor), *([] if cut is None else [cut]), sep="\n")
     if model_arguments.lora is not None:
         fields: Any = model_arguments.lora  # JSON's text is read by now
         model = add_lora(model, fields, whole=["presence_head"] if model_arguments.predicts_presence else [])

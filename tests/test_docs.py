@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""The pages in docs/: the index names each, links lead somewhere; the snippets of seven of them run.
+"""The pages in docs/: the index names each, links lead somewhere; the snippets of eight of them run.
 
 The snippets of the other pages run in the tests of what they are about.
 """
@@ -67,6 +67,11 @@ def test_the_snippets_about_fusion_run(clone):
     trained = ReMamberConfig.from_pretrained(clone / "runs" / "variant")
     for config in (namespace["model"].config, trained):
         assert (config.fusion, config.in_context_window) == ("in_context", 4)
+
+
+def test_the_snippets_about_named_things_run(clone):
+    run_page("compose.md")
+    assert (clone / "composed" / "things" / "grefs(unc).json").is_file() and (clone / "composed.png").is_file()
 
 
 def test_the_snippets_about_nothing_one_or_many_run(clone):

@@ -231,3 +231,36 @@ def test_a_panorama_is_read_as_light(backgrounds, tmp_path):
     encoded = base64.b64encode((tmp_path / "a.exr").read_bytes())
     read = backgrounds.read_panorama(b"export default 'data:application/exr;base64," + encoded + b"';")
     np.testing.assert_array_equal(read, np.nan_to_num(light.astype(np.float64), posinf=65504))
+
+
+def test_objects_of_photographs_are_cut_out_by_their_masks(tmp_path):
+    """Two boxes, red and green, in a grey picture; another is cut off by its edge, one is small, one a crowd."""
+    pixels = np.full((120, 200, 3), 128, np.uint8)
+    boxes = {7: (20, 30, 60, 50), 3: (110, 20, 55, 80), 4: (150, 60, 50, 50), 5: (100, 5, 20, 60), 6: (5, 5, 90, 100)}
+    annotations = []
+    for number, (left, top, width, height) in boxes.items():
+        outline = [left, top, left + width, top, left + width, top + height, left, top + height]
+        annotations.append({"id": number, "image_id": 1, "category_id": 2 + number % 2, "segmentation": [outline]})
+        annotations[-1] |= {"bbox": [left, top, width, height], "area": width * height, "iscrowd": int(number == 6)}
+    for number, colour in {7: (220, 0, 0), 3: (0, 200, 0)}.items():
+        left, top, width, height = boxes[number]
+        pixels[top : top + height, left : left + width] = colour
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    categories = [{"id": 2, "name": "kite"}, {"id": 3, "name": "teddy bear", "supercategory": "toy"}]
+    images = [{"id": 1, "file_name": "a.png", "height": 120, "width": 200}]
+    instances = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "instances.json").write_text(json.dumps(instances))
+    script = [sys.executable, str(EXAMPLES / "photo_cutouts.py"), "instances.json", ".", "cut"]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
+    subprocess.run(script, cwd=tmp_path, check=True, capture_output=True, env=environment)
+    lines = (tmp_path / "cut/cutouts/nouns.tsv").read_text().splitlines()
+    assert lines == ["file\tnoun\tgroup", "7.png\tteddy bear\ttoy", "3.png\tteddy bear\ttoy"]
+    for number, colour in {7: (220, 0, 0), 3: (0, 200, 0)}.items():
+        crop = Image.open(tmp_path / "cut/cutouts/images" / f"{number}.png")
+        assert crop.mode == "RGBA" and crop.size == boxes[number][2:]
+        assert crop.getpixel((crop.width // 2, crop.height // 2)) == (*colour, 255)
+    shown = (tmp_path / "cut/backgrounds/nouns.tsv").read_text().splitlines()
+    assert shown == ["file\tnoun", "a.png\tkite", "a.png\tteddy bear"]
+    assert (tmp_path / "cut/backgrounds/a.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+    again = subprocess.run(script, cwd=tmp_path, check=False, capture_output=True, text=True, env=environment)
+    assert again.returncode != 0 and "is not an empty folder" in again.stderr

@@ -3,6 +3,7 @@
 """The processor: tokens of fixed length, which expression goes with which picture, refusals, saving."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_STD
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 from transformers.utils import is_torchvision_available
 
+from remamber_hf import processing_remamber
 from remamber_hf.image_processing_remamber import ReMamberImageProcessor, ReMamberImageProcessorPil
 from remamber_hf.processing_remamber import ReMamberProcessor
 
@@ -82,6 +84,105 @@ def test_text_alone_gives_only_tokens(processor):
     features = processor(text=[["cat", "dog"], ["dog"]], return_tensors="pt")
     assert set(features) == {"input_ids", "attention_mask"}
     assert [tokens(processor, ids)[1] for ids in features["input_ids"]] == ["cat</w>", "dog</w>", "dog</w>"]
+
+
+def spelled(*words: str) -> list[str]:
+    """The tokens of words of which the tokenizer knows only bytes."""
+    names = ByteLevel(add_prefix_space=False, use_regex=False)
+    spelled_words = [names.pre_tokenize_str(word)[0][0] for word in words]
+    return [token for word in spelled_words for token in (*word[:-1], f"{word[-1]}</w>")]
+
+
+# What was written → its words as the model gets them, by the rules of CLIP's tokenizer.
+ODD_TEXT = {
+    "emoji": ("🐶 x", ["🐶", "x"]),
+    "accent": ("é", ["é"]),
+    "accent beside its letter": ("e\u0301", ["é"]),
+    "capital with accent": ("\u00c9", ["é"]),
+    "non-breaking blank": ("x\u00a0y", ["x", "y"]),
+    "zero-width blank": ("x\u200by", ["x", "\u200b", "y"]),
+    "byte order mark": ("\ufeffx", ["\ufeff", "x"]),
+    "mark of direction": ("\u202ex", ["\u202e", "x"]),
+    "right to left": ("שלום", ["שלום"]),
+    "chinese": ("左边的", ["左边的"]),
+    "quotes": ('"x" ‘y’', ['"', "x", '"', "‘", "y", "’"]),
+    "backslash": ("x\\n", ["x", "\\", "n"]),
+    "control characters": ("x\x01\x7fy", ["x", "\x01\x7f", "y"]),
+    "tab and line ends": ("x\ty\r\nz\u2028w", ["x", "y", "z", "w"]),
+    "NUL": ("x\0y", ["x", "\0", "y"]),
+    "punctuation alone": ("?!...", ["?!..."]),
+    "numbers": ("2nd 15%", ["2", "nd", "1", "5", "%"]),
+    "upper case": ("X SS", ["x", "ss"]),
+    "a special token in capitals": ("<|X|>", ["<|", "x", "|>"]),
+    "what marks the end of a word": ("x</w>", ["x", "</", "w", ">"]),
+    "numpy's str": (np.str_("x"), ["x"]),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), ODD_TEXT.values(), ids=ODD_TEXT)
+def test_text_of_every_kind_gives_its_words(processor, text, words):
+    features = processor(text=["cat", text])
+    expected = ["<|startoftext|>", *spelled(*words), END]
+    assert tokens(processor, features["input_ids"][1]) == expected + [END] * (20 - len(expected))
+    assert features["attention_mask"][1] == [1] * len(expected) + [0] * (20 - len(expected))
+    assert processor(text=text)["input_ids"] == features["input_ids"][1:]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (END, "Expression 1, '<|endoftext|>', has the end token 2 times"),
+        (f"cat {END} dog", "has the end token 2 times"),
+        ("<|startoftext|>cat", "has the start token inside"),
+        ("a\ud800", "has half of a letter"),
+        ("\u00a0\u2003\x1c", "give a str that says which object is meant"),
+        (b"cat", "Expression 1 is b'cat'; give a str"),
+        (np.bytes_(b"cat"), "give a str that says which object is meant"),
+    ],
+)
+def test_what_is_no_text_is_one_clear_line(processor, text, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as refusal:
+        processor(text=["cat", text])
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 400
+
+
+# ------------------------------------------------------------------------------------------------ what is said of cuts
+@pytest.fixture
+def said(monkeypatch):
+    """What is said of expressions that are cut, in a process of which nobody has said anything."""
+    lines = []
+    monkeypatch.setattr(processing_remamber, "SAID_CUT", set())
+    monkeypatch.setattr(processing_remamber.logger, "warning", lines.append)
+    return lines
+
+
+def test_that_expressions_are_cut_is_said_once_by_any_number_of_processors(said):
+    for count in (30, 40, 10_000):
+        processor = ReMamberProcessor(ReMamberImageProcessorPil(), make_tokenizer())
+        assert len(processor(text=["dog", "cat " * count])["input_ids"][1]) == 20
+    (line,) = said
+    assert line.startswith("An expression has 32 tokens, and 20 are read: 'cat cat") and len(line) < 400
+
+
+def test_of_expressions_that_fit_nothing_is_said(processor, said):
+    processor(text=["dog", "cat " * 18])
+    assert said == [] and processor.describe_cut(["dog", "cat " * 18]) is None
+    assert processor.describe_cut([]) is None
+
+
+def test_who_counts_the_cut_ones_says_it_and_nobody_else(processor, said):
+    expressions = ["dog", "cat " * 19, "cat " * 1_234, "cat " * 18] * 2000  # more than are counted at once
+    line = processor.describe_cut(expressions)
+    assert line.startswith(
+        "4,000 of 8,000 expressions are cut, of which the model reads 20 tokens; the longest has 1,236"
+    )
+    processor(text=expressions[:3])
+    assert said == []
+
+
+def test_what_is_no_text_is_refused_before_it_is_counted(processor):
+    with pytest.raises(ValueError, match="Expression 1, 'a.ud800', has half of a letter"):
+        processor.describe_cut(["cat", "a\ud800"])
 
 
 # ------------------------------------------------------------------------------------------------------------ pairing

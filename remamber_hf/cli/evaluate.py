@@ -250,6 +250,9 @@ def evaluate(
     evaluator = Evaluator(network, processor, dtype, num_workers, rules, nothing)
     if state.is_main_process:
         typer.echo(f"pictures are prepared by {image_backend(processor)}")
+        cut = processor.describe_cut([sample.sentence for split in chosen for sample in split.samples])
+        if cut is not None:
+            typer.echo(cut)
     about = {
         "model": model,
         "dataset": source.name,

@@ -98,6 +98,9 @@ DATA_COMMANDS = {
     "preview": Command(
         "data", "preview", "Write a contact sheet of random samples, each with its mask and its expressions."
     ),
+    "stats": Command(
+        "data_stats", "stats", "Count sentences, their words and tokens, words of place, and where the masks lie."
+    ),
     "export": Command("data", "export", "Write a data set anew: as Parquet or as a REFER folder."),
 }
 ARGUMENTS = "remamber_hf.arguments"  # what was typed behind `remamber`, among the facts that a context holds

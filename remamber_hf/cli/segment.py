@@ -106,15 +106,6 @@ def run_task(
     return picture, results
 
 
-def note_cut_expressions(pipe: ReferringSegmentationPipeline, tasks: list[Task]) -> None:
-    """Say which expressions the model does not read to their end."""
-    length = pipe.processor.text_length
-    for expression in dict.fromkeys(text for task in tasks for text in task.expressions):
-        if pipe.processor.count_tokens(expression) > length:
-            limit = f"the model reads {length} tokens, the rest is cut off"
-            typer.echo(f"remamber: note: {limit}: {printable(expression)}", err=True)
-
-
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -263,7 +254,9 @@ def segment(
             f"--presence_threshold is {presence_threshold}, and this model does not say whether an expression means "
             "anything; leave it out."
         )
-    note_cut_expressions(pipe, tasks)
+    cut = pipe.processor.describe_cut(list(dict.fromkeys(text for task in tasks for text in task.expressions)))
+    if cut is not None:
+        typer.echo(f"remamber: note: {cut}", err=True)
     run = Run(pipe, outputs, is_many, threshold, presence_threshold)
     if outputs.get("json") == STANDARD and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # JSON Lines are, whatever the terminal takes

@@ -105,6 +105,11 @@ def _repeat_for_sentences(rows: dict[str, list]) -> dict[str, list]:
     return {**repeated, **one_each}
 
 
+def read_sentences(rows: datasets.Dataset) -> list[list[str]]:
+    """The sentences of each row; no picture is read."""
+    return rows.select_columns("sentences").with_format(None)[:]["sentences"]
+
+
 def ids_of(sentences, ids) -> list[int | None]:
     """Return the ids of a row's sentences; none is known where the row has more or fewer, since they were changed."""
     return list(ids) if ids is not None and len(ids) == len(sentences) else [None] * len(sentences)

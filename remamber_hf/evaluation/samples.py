@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..data.rows import TARGET_KINDS
-from ..processing_remamber import encode
+from ..processing_remamber import count_tokens
 from ..synthetic import shape_sentences, thing_words
 from ..synthetic.grammar import Grammar
 from .evaluator import Count, Sample, Split
@@ -41,7 +41,6 @@ def make_table(split: Split, count: Count, tokenizer) -> pa.Table:
     integers = pa.list_(pa.int64()) if split.is_generalized else pa.int64()
     lengths = [len(sample.sentence.split()) for sample in samples]
     categories = categories_of(split)
-    tokens = encode(tokenizer, [sample.sentence for sample in samples])
     columns = {
         "split": pa.array([split.name] * len(samples), pa.string()),
         "ref_id": pa.array([sample.ref_id for sample in samples], pa.int64()),
@@ -52,7 +51,7 @@ def make_table(split: Split, count: Count, tokenizer) -> pa.Table:
         "picture": pa.array([pictures.setdefault(sample.picture, len(pictures)) for sample in samples], pa.int64()),
         "sentence": pa.array([sample.sentence for sample in samples], pa.string()),
         "num_words": pa.array(lengths, pa.int64()),
-        "num_tokens": pa.array([len(ids) for ids, _ in tokens], pa.int64()),
+        "num_tokens": pa.array(count_tokens(tokenizer, [sample.sentence for sample in samples]), pa.int64()),
         "length": pa.array([length_of(length) for length in lengths], pa.string()),
         "object_area": count.object_areas,
         "size": pa.array(map(size_of, count.object_areas, tally.target_kinds), pa.string()),

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.refer_writer import check_name
+from ..messages import shorten
 from .compositions import MIN_THINGS, Composition, render, sample_composition, things_of
 from .cutouts import Backdrop, Cutout, find_backdrops, find_cutouts
 from .drawn_set import annotate, check_numbers, save_drawn, write_drawn_set
@@ -157,6 +158,11 @@ def compose(
     by_noun, words = _sort_out(library)
     if not by_noun:
         raise ValueError(f"none of the {len(found)} cut-outs can be named: {next(iter(words.left_out.values()))}.")
+    for backdrop in library.backdrops:
+        if all(noun in backdrop.nouns or words.is_confused(noun, backdrop.nouns) for noun in by_noun):
+            raise ValueError(
+                f"{shorten(backdrop.path)} shows things of every noun, so that none can be pasted on it; leave it out."
+            )
     make = partial(
         make_picture,
         library=library,

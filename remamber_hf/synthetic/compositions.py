@@ -21,7 +21,7 @@ from .thing_words import ThingWords
 from .things import Thing
 
 
-SIZES = (0.2, 0.5)  # longer side of a cut-out
+SIZES = (0.25, 0.55)  # longer side of a cut-out
 MAX_ROTATION = 20.0  # degrees
 MIN_THINGS = 2
 # How often a further thing is of a noun that is there already, and how often it is put where it may cover another.
@@ -103,7 +103,7 @@ def sample_composition(
             noun = choose(rng, there)
         else:
             noun = choose(rng, nouns)
-            if noun in shown or any(words.are_confused(noun, other) for other in (*there, *shown)):
+            if noun in shown or words.is_confused(noun, (*there, *shown)):
                 continue
         drawn = _sample_pasted(rng, choose(rng, cutouts[noun]), gains, pasted)
         if drawn is not None:

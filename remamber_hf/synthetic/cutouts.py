@@ -33,7 +33,7 @@ from .thing_words import clean_noun
 TABLE = "nouns.tsv"
 CUTOUT_SUFFIXES = (".png", ".webp")
 BACKGROUND_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
-# Pixels of the longer side that is kept: a thing takes half of a picture at most.
+# Pixels of the longer side that is kept: a thing takes somewhat more than half of a picture at most.
 KEPT_SIDE = 256
 OPAQUE = 128  # of 255: from here on a pixel is the thing's
 

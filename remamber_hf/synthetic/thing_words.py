@@ -56,9 +56,10 @@ class ThingWords:
     kin: dict[str, frozenset[str]]
     uncounted: frozenset[str] = frozenset()
 
-    def are_confused(self, first: str, second: str) -> bool:
-        """Whether two categories differ, and somebody could call a thing of one by a noun of the other."""
-        return first != second and second in self.kin.get(first, ())
+    def is_confused(self, category: str, others: Iterable[str]) -> bool:
+        """Whether somebody could call a thing of a category by a noun of another, or the other way round."""
+        kin = self.kin.get(category, ())
+        return any(other != category and other in kin for other in others)
 
 
 def make_thing_words(

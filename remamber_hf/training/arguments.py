@@ -9,6 +9,8 @@ from torch._inductor import list_mode_options
 from transformers import TrainingArguments
 from transformers.integrations import is_deepspeed_available
 
+from .augmentation import read_variations
+
 
 @dataclass
 class ModelArguments:
@@ -131,6 +133,13 @@ class ReMamberTrainingArguments(TrainingArguments):
             "help": "Most objects of one picture that stand side by side in a batch, where they share the picture."
         },
     )
+    augment: str | None = field(
+        default=None,
+        metadata={
+            "help": "Vary pictures in training: flip (exchanges the English words left and right), colour, zoom, with "
+            "commas between them."
+        },
+    )
     no_target_share: float | None = field(
         default=None,
         metadata={
@@ -213,6 +222,8 @@ class ReMamberTrainingArguments(TrainingArguments):
             raise ValueError(f"torch_compile_mode is {self.torch_compile_mode!r}; choose one of {modes}.")
         if self.expressions_per_picture < 1:
             raise ValueError(f"expressions_per_picture is {self.expressions_per_picture}; it must be 1 or more.")
+        if self.augment is not None:
+            read_variations(self.augment)
         if self.no_target_share is not None and not 0 <= self.no_target_share < 1:
             raise ValueError(f"no_target_share is {self.no_target_share}; it must be in [0, 1).")
         for name in ("text_encoder_learning_rate", "backbone_learning_rate"):

@@ -1,12 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The remamber_hf authors
 # SPDX-License-Identifier: Apache-2.0
-"""The sentence that a row is trained with, as a function of seed, epoch and row alone."""
+"""The sentence that a row is trained with, and how it is varied, as a function of seed, epoch and row alone."""
+
+from zlib import crc32
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from ..data.rows import ids_of
+from .augmentation import vary
 
 
 class DrawnSentences(Dataset):
@@ -19,11 +22,13 @@ class DrawnSentences(Dataset):
     Args:
         rows: of `load_refer`.
         seed: of the run.
+        variations: names of `augmentation.VARIATIONS`; rows of one picture are varied alike, so that they share it.
     """
 
-    def __init__(self, rows, seed: int):
+    def __init__(self, rows, seed: int, variations: tuple[str, ...] = ()):
         self.rows = rows
         self.seed = seed
+        self.variations = variations
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # so that workers that live on see it change
 
     def set_epoch(self, epoch: int):
@@ -42,4 +47,7 @@ class DrawnSentences(Dataset):
         one = {"sentences": [sentences[drawn]]}
         if "sentence_ids" in row:
             one["sentence_ids"] = [ids_of(sentences, row["sentence_ids"])[drawn]]
-        return {**row, **one}
+        if not self.variations:
+            return {**row, **one}
+        picture = crc32(repr(row.get("image_id", ("row", index))).encode())
+        return vary({**row, **one}, self.variations, (self.seed, int(self.epoch), picture))

@@ -38,15 +38,15 @@ VERSIONS = ("remamber_hf", "torch", "transformers", "accelerate", "datasets", "p
 # The arguments that a card tells, and no others: paths, addresses, tokens and names of runs stay here.
 TOLD = frozenset(
     """
-    adam_beta1 adam_beta2 adam_epsilon auto_find_batch_size backbone_learning_rate bf16 cross_entropy_weight data_seed
-    dataloader_drop_last dataset dice_weight do_eval do_train ema_decay ema_start_step eval_split eval_steps
+    adam_beta1 adam_beta2 adam_epsilon augment auto_find_batch_size backbone_learning_rate bf16 cross_entropy_weight
+    data_seed dataloader_drop_last dataset dice_weight do_eval do_train ema_decay ema_start_step eval_split eval_steps
     eval_strategy expressions_per_picture fp16 freeze full_determinism generalized gradient_accumulation_steps
     gradient_checkpointing gradient_checkpointing_kwargs image_size learning_rate load_best_model_at_end lora
     lr_scheduler_kwargs lr_scheduler_type max_eval_samples max_grad_norm max_nonfinite_steps max_steps
-    metric_for_best_model model model_config no_target_share num_train_epochs on_error optim per_device_eval_batch_size
-    per_device_train_batch_size predicts_presence seed sentences split_by sync_batch_norm text_encoder_learning_rate
-    text_model tf32 tokenizer torch_compile train_split use_cpu vision_model vocabulary_size warmup_steps weight_decay
-    weight_decay_mode
+    metric_for_best_model model model_config new_tokenizer no_target_share num_train_epochs on_error optim
+    per_device_eval_batch_size per_device_train_batch_size predicts_presence seed sentences split_by sync_batch_norm
+    text_encoder_learning_rate text_model tf32 tokenizer torch_compile train_split use_cpu vision_model
+    vocabulary_size warmup_steps weight_decay weight_decay_mode
     """.split()
 )
 # Text in an argument that no path, address or token is.

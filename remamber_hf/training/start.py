@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTokenizer, PreTrainedConfig
 
 from ..configuration_remamber import ReMamberConfig, VMambaConfig, text_config_of
 from ..data.mixture import DataSource, load_sources, mix_training_rows
-from ..data.rows import one_row_per_sentence
+from ..data.rows import one_row_per_sentence, read_sentences
 from ..image_processing_remamber import ReMamberImageProcessorPil
 from ..inference.cost import model_parts
 from ..inference.loading import load_config, load_model, load_tokenizer
@@ -98,8 +98,8 @@ def build_model(
 
 def train_on_rows(rows: datasets.Dataset | None, vocabulary_size: int, text_length: int) -> CLIPTokenizer:
     """A tokenizer trained on all sentences of the rows."""
-    columns = rows.select_columns("sentences")  # type: ignore[union-attr]  # who only evaluates names a model
-    sentences = [sentence for row in columns for sentence in row["sentences"]]
+    # Who only evaluates names a model, and has no need of it.
+    sentences = [sentence for row in read_sentences(rows) for sentence in row]
     return train_tokenizer(sentences, vocabulary_size, text_length)
 
 
@@ -184,6 +184,11 @@ class RunData:
     train_rows: Any  # a `datasets.Dataset`, or None where nothing is trained
     num_removed: dict[str, int]
     eval_rows: dict[str, datasets.Dataset]
+
+    def list_sentences(self) -> list[str]:
+        """All sentences of the rows to train and to evaluate on."""
+        parts = [*([] if self.train_rows is None else [self.train_rows]), *self.eval_rows.values()]
+        return [sentence for rows in parts for sentences in read_sentences(rows) for sentence in sentences]
 
 
 def read_data(arguments: DataArguments, training_arguments: ReMamberTrainingArguments) -> RunData:

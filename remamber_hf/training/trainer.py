@@ -25,6 +25,7 @@ from ..inference.devices import peak_gpu_memory
 from ..losses_remamber import presence_loss, segmentation_loss
 from ..processing_remamber import ReMamberProcessor
 from .arguments import ReMamberTrainingArguments
+from .augmentation import read_variations
 from .checkpoints import (
     PROGRESS,
     STAGING,
@@ -156,7 +157,8 @@ class ReferringSegmentationTrainer(Trainer):
     def _draw_sentences(self):
         if self.train_dataset is not None and not isinstance(self.train_dataset, DrawnSentences):
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            self.train_dataset = DrawnSentences(without_format(self.train_dataset), seed)
+            variations = () if self.args.augment is None else read_variations(self.args.augment)
+            self.train_dataset = DrawnSentences(without_format(self.train_dataset), seed, variations)
 
     def _count_nonfinite_steps(self) -> NonFiniteSteps:
         return NonFiniteSteps(self.accelerator, self.args.output_dir, self.args.max_nonfinite_steps)

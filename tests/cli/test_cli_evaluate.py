@@ -5,6 +5,7 @@
 import re
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import datasets
@@ -87,6 +88,21 @@ def test_a_folder_without_a_model_is_one_line_and_status_2(remamber, tmp_path, m
     status, _, error = remamber(model, "--data_dir", TinyRefer().write(tmp_path / "data"), "--output_dir", "out")
     assert status == 2 and f"{model} is no model" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_expressions_that_are_cut_are_counted_in_one_line_also_with_workers(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    tiny = TinyRefer()
+    for ref in tiny.refs:
+        ref["sentences"][0]["sent"] = "the left circle " * 10
+    tiny.write("data")
+    arguments = ["--data_dir", "data", "--num_workers", "2", "--batch_size", "1", "--splits", "val,testA"]
+    monkeypatch.setattr(sys, "argv", ["remamber", "evaluate", MODEL, *arguments])
+    with suppress(SystemExit):
+        cli.main()
+    said = [line for line in "".join(capfd.readouterr()).splitlines() if " cut" in line or " are read" in line]
+    (line,) = said
+    assert line.startswith("2 of 4 expressions are cut, of which the model reads 20 tokens; the longest has ")
 
 
 def test_a_picture_that_went_missing_is_one_line_before_anything_is_computed(remamber, tmp_path, monkeypatch):

@@ -118,7 +118,16 @@ def test_segment_reads_every_kind_of_picture(remamber, tmp_path, mode):
 def test_an_expression_that_is_too_long_is_said_to_be_cut(remamber):
     status, output, error = remamber("segment", EXAMPLE, "the triangle " * 20)
     assert status == 0 and output
-    assert error.startswith("remamber: note: the model reads 20 tokens, the rest is cut off: the triangle")
+    assert error.startswith(
+        "remamber: note: 1 of 1 expressions are cut, of which the model reads 20 tokens; the longest"
+    )
+
+
+def test_expressions_that_are_too_long_are_counted_in_one_line(remamber):
+    expressions = [f"the triangle {'left ' * count}" for count in (1, 30, 40)]
+    status, _, error = remamber("segment", EXAMPLE, *expressions)
+    (line,) = error.splitlines()
+    assert status == 0 and "2 of 3 expressions are cut" in line
 
 
 def test_a_narrow_picture_gives_an_overlay_of_bounded_size(remamber, tmp_path):

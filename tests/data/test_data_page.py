@@ -4,6 +4,7 @@
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import datasets
@@ -11,7 +12,6 @@ import typer
 from refer_readers import GRefer, Refer, rela_mask
 from typer.testing import CliRunner
 
-from remamber_hf.cli import data as data_commands
 from remamber_hf.cli.main import DATA_COMMANDS
 
 
@@ -22,8 +22,8 @@ def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     app = typer.Typer()
-    for name in DATA_COMMANDS:
-        app.command(name)(getattr(data_commands, name))
+    for name, command in DATA_COMMANDS.items():
+        app.command(name)(getattr(import_module(f"remamber_hf.cli.{command.module}"), command.function))
     namespace = {}
     snippets = re.findall(r"^```(python|bash)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert len(snippets) >= 7

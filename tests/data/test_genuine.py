@@ -3,7 +3,6 @@
 """What genuine data sets have that nobody would make up: a likeness that is made here, and the genuine."""
 
 import copy
-import gzip
 import json
 import pickle
 from pathlib import Path
@@ -14,8 +13,6 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from refer_fixture import LAYOUTS, SIZES, TinyRefer
 from tiny import make_tokenizer
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTokenizer
 
 from remamber_hf import ReMamberImageProcessorPil, ReMamberProcessor
 from remamber_hf.data.check import check_data
@@ -26,13 +23,8 @@ from remamber_hf.training.tokenizer import train_tokenizer
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
 FRAGMENT = REAL / "refcocog_fragment"
-EXPRESSIONS = REAL / "expressions" / "refclef_referit_val.txt"
-VOCABULARY = REAL / "bpe_simple_vocab_16e6.txt.gz"
 TEXT_LENGTH = 20
 needs_fragment = pytest.mark.skipif(not FRAGMENT.is_dir(), reason=f"a part of RefCOCOg is not there: {FRAGMENT}")
-needs_expressions = pytest.mark.skipif(
-    not (EXPRESSIONS.is_file() and VOCABULARY.is_file()), reason=f"a part of RefCLEF is not there: {EXPRESSIONS}"
-)
 
 # As RefCOCOg's umd split has them: what was written, and what its publishers made of it.
 SENTENCES = [
@@ -186,27 +178,3 @@ def test_expressions_as_people_write_them_go_from_the_file_to_the_row(tmp_path):
         "refclef", "unc", "train", data_dir=data.write(tmp_path, "refclef", "unc", "refclef"), cache_dir=tmp_path
     )
     assert rows[0]["sentences"] == WRITTEN
-
-
-def clip_tokenizer() -> CLIPTokenizer:
-    """CLIP's own words; their numbers are others."""
-    lines = gzip.open(VOCABULARY, "rt", encoding="utf-8").read().split("\n")
-    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
-    alphabet = sorted(ByteLevel.alphabet())
-    tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(merge) for merge in merges]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(tokens)}, merges=merges, model_max_length=77
-    )
-
-
-@needs_expressions
-def test_genuine_expressions_of_refclef_are_tokenized_and_the_cut_ones_counted():
-    expressions = EXPRESSIONS.read_text(encoding="utf-8").split("\n")
-    expressions = [text for text in expressions if text.strip()]
-    assert len(expressions) > 5000
-    assert any("™" in text for text in expressions) and any(text != text.strip() for text in expressions)
-    processor = processor_with(clip_tokenizer())
-    processor.text_length = TEXT_LENGTH
-    num_cut = tokenize(processor, expressions)
-    assert 0 < num_cut < 0.005 * len(expressions)

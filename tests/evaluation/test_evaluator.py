@@ -4,6 +4,7 @@
 
 import json
 import pickle
+import re
 import shlex
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from remamber_hf.data.refer import load_refer, read_refs
 from remamber_hf.evaluation.evaluator import Evaluator, Found, make_batches
 from remamber_hf.evaluation.protocols import Protocol
 from remamber_hf.inference.loading import load_model
+from remamber_hf.synthetic.compose import compose
 from remamber_hf.synthetic.dataset import synthesize
 from remamber_hf.training.arguments import ReMamberTrainingArguments
 from remamber_hf.training.trainer import ReferringSegmentationTrainer
@@ -185,6 +187,37 @@ def test_kinds_of_expressions_add_up_and_other_expressions_have_none(finished, t
     results, samples, report = run(tmp_path / "out", data_dir=TinyRefer().write(tmp_path / "tiny"), splits="val")
     assert results["splits"]["val"]["kinds"] == {} and {sample["kind"] for sample in samples} == {None}
     assert "kind" not in report
+
+
+def test_sentences_about_named_things_have_kinds_synonyms_apart(tmp_path):
+    """Read by the split's own categories; a set in which one sentence in ten and more is other people's has none."""
+    (tmp_path / "cutouts").mkdir()
+    for noun, colour in {"dog": "red", "fork and knife": "blue", "four leaf clover": "green"}.items():
+        picture = Image.new("RGBA", (60, 60))
+        picture.paste(colour, (5, 10, 55, 50))
+        picture.save(tmp_path / "cutouts" / f"{noun}.png")
+    compose(tmp_path / "data", 60, 0, tmp_path / "cutouts", image_size=64, num_workers=1, progress=False)
+    results, samples, report = run(tmp_path / "out", data_dir=tmp_path / "data", splits="train")
+    kinds = {sample["sentence"]: sample["kind"] for sample in samples}
+    patterns = {
+        "order": "(1st|first|2nd|second) .* from the",
+        "size": "largest|biggest|smallest",
+        "name": "^(the )?(dog|fork and knife)$",
+    }
+    for kind, pattern in patterns.items():
+        found = {each for sentence, each in kinds.items() if re.search(pattern, sentence)}
+        assert found == {kind}, kind
+    assert set(kinds.values()) == {"relation", "order", "position", "size", "name"} and "By kind" in report
+    written = tmp_path / "data/things/refs(unc).p"
+    refs = pickle.loads(written.read_bytes())
+    for share, is_read in ((20, True), (5, False)):
+        for ref in refs[::share]:
+            for sentence in ref["sentences"]:
+                sentence["sent"] = sentence["raw"] = "guy in a blue coat"
+        written.write_bytes(pickle.dumps(refs, 2))
+        results, samples, _ = run(tmp_path / f"out{share}", data_dir=tmp_path / "data", splits="train")
+        assert {sample["kind"] for sample in samples if sample["sentence"] == "guy in a blue coat"} == {None}
+        assert bool(results["splits"]["train"]["kinds"]) == is_read
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

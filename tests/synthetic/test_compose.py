@@ -18,7 +18,7 @@ from remamber_hf.synthetic.compose import compose
 from remamber_hf.synthetic.thing_words import KINDS, make_thing_words
 
 
-NUM_PICTURES = 60
+NUM_PICTURES = 120
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +176,15 @@ def test_a_noun_that_no_sentence_can_name_is_left_out_and_said(tmp_path):
     with pytest.raises(ValueError, match="none of the 1 cut-outs can be named: consists of words"):
         compose(tmp_path / "other", 8, 0, tmp_path / "cutouts", image_size=64, progress=False)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_background_that_shows_every_noun_is_refused(tmp_path):
+    """Nothing could be pasted on it: "the dog" could be a hot dog, and a hot dog the dog."""
+    write_cutouts(tmp_path / "cutouts", ("dog", "hot dog"))
+    write_backgrounds(tmp_path / "backgrounds", {"a.png": (), "b.png": ("dog",)})
+    with pytest.raises(ValueError, match=r"b\.png shows things of every noun, so that none can be pasted on it"):
+        compose(tmp_path / "set", 8, 0, tmp_path / "cutouts", tmp_path / "backgrounds", progress=False)
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,10 @@ def test_the_end_of_a_name_may_mean_it():
     for noun, other in (("dog", "hot dog"), ("cat", "black-cat"), ("glasses", "wine glass")):
         both = (place(noun), place(other, 0.6))
         assert words.evaluator.read(f"the {noun}", both) == ({0}, {0, 1}), noun
-        assert words.are_confused(noun, other) and words.are_confused(other, noun)
+        assert words.is_confused(noun, [other]) and words.is_confused(other, [noun])
         assert not words.evaluator.is_true_of_none(f"the {noun}", both[1:])
     assert words.evaluator.is_true_of_one("the hot dog", (place("dog"), place("hot dog")), 1)
-    assert not words.are_confused("dog", "cat")
+    assert not words.is_confused("dog", ["cat", "glasses"])
 
 
 def test_a_name_that_no_sentence_uses_is_meant_all_the_same():

@@ -79,6 +79,22 @@ def test_the_loss_falls(run):
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.05
 
 
+def test_expressions_that_are_cut_are_counted_in_one_line_also_with_workers(data_dir, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    model_config = {**RECIPE["model_config"], "text_length": 4}  # the start, two words, the end
+    steps = {"max_steps": 2, "eval_strategy": "no", "dataloader_num_workers": 2}
+    recipe.write_text(yaml.safe_dump({**RECIPE, **steps, "model_config": model_config}))
+    # A process of its own, whose log can be read.
+    command = [sys.executable, "-m", "remamber_hf", "train", recipe, "--data_dir", data_dir]
+    run = subprocess.run([*command, "--output_dir", tmp_path / "out"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    said = [line for line in f"{run.stdout}{run.stderr}".splitlines() if " cut" in line or " are read" in line]
+    data = load_refer("shapes", "unc", data_dir=data_dir)
+    texts = [text for split in ("train", "val") for row in data[split] for text in row["sentences"]]
+    (line,) = said
+    assert re.match(rf"\d+ of {len(texts)} expressions are cut, of which the model reads 4 tokens; the longest", line)
+
+
 def test_every_parameter_has_moved(run, data_dir, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({**RECIPE, "max_steps": 1, "learning_rate": 1.0e-12, "do_eval": False}))
