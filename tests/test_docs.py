@@ -145,7 +145,7 @@ def test_the_messages_that_the_page_on_conversion_explains_are_those_of_the_code
 
 def test_the_index_names_every_page():
     index = (DOCS / "README.md").read_text(encoding="utf-8")
-    assert {"README.md", *re.findall(r"\]\(([a-z]+\.md)\)", index)} == set(PAGES)
+    assert {"README.md", *re.findall(r"\]\(([a-z_]+\.md)\)", index)} == set(PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES)
