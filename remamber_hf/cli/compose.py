@@ -9,6 +9,7 @@ import typer
 
 from ..messages import describe
 from ..synthetic import compose as compositions
+from .from_coco import read_synonyms
 
 
 def compose(
@@ -23,6 +24,9 @@ def compose(
     images: Annotated[int, typer.Option(help="Number of pictures.")],
     backgrounds: Annotated[
         Path | None, typer.Option(help="Folder of pictures to paste on; without it backgrounds are drawn.")
+    ] = None,
+    synonyms: Annotated[
+        Path | None, typer.Option(help="YAML file of further words for nouns, as in `dog: [puppy, hound]`.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
     image_size: Annotated[
@@ -48,6 +52,7 @@ def compose(
         seed,
         cutouts,
         backgrounds,
+        synonyms=None if synonyms is None else read_synonyms(synonyms),
         image_size=image_size,
         max_things=max_things,
         no_target=no_target,

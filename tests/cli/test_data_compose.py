@@ -28,3 +28,14 @@ def test_it_writes_a_set_that_the_other_commands_read_and_says_what_it_left_out(
     assert code == 0 and "pets (unc)" in printed and "all right" in printed
     with pytest.raises(FileExistsError, match="is not an empty folder"):
         data_command(*command)
+
+
+def test_further_words_come_from_a_file(data_command, cutouts, tmp_path):
+    (tmp_path / "words.yaml").write_text("dog: [hound, puppy]\n")
+    command = ["compose", tmp_path / "set", "--cutouts", cutouts, "--images", 20, "--image_size", 64]
+    code, _ = data_command(*command, "--synonyms", tmp_path / "words.yaml")
+    assert code == 0 and b"hound" in (tmp_path / "set/things/refs(unc).p").read_bytes()
+    (tmp_path / "words.yaml").write_text("wolf: [hound]\n")
+    with pytest.raises(ValueError, match="there are synonyms for 'wolf', which is no category"):
+        data_command(*command[:1], tmp_path / "other", *command[2:], "--synonyms", tmp_path / "words.yaml")
+    assert not (tmp_path / "other").exists()
