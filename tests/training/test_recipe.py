@@ -101,8 +101,8 @@ def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
         (["missing.yaml"], "missing.yaml is no file; give a YAML file"),
         (["refcoc"], "refcoc is no recipe; did you mean refcoco?"),
         (
-            ["photographs"],
-            "photographs is no recipe; give a YAML file, or one of grefcoco, lora, mixed, refcoco",
+            ["weather"],
+            "weather is no recipe; give a YAML file, or one of grefcoco, lora, mixed, photos, refcoco",
         ),
         (["--model", "a", "b.yaml"], "b.yaml stands after other arguments; the recipe comes first"),
         (["--model", "a"], "there is nothing to do; give --do_train, --do_eval or both"),
