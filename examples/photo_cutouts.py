@@ -13,7 +13,9 @@ commercial use, it forbids it of the cut-outs too.
 """
 
 import argparse
+import io
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +40,11 @@ def cut_out(picture: Image.Image, mask: np.ndarray) -> Image.Image:
     return crop
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("instances", type=Path, help="file of COCO's form")
-    parser.add_argument("images", type=Path, help="folder of its pictures")
-    parser.add_argument("output_dir", type=Path, help="folder to make")
-    parser.add_argument("--min_side", type=int, default=48, help="pixels that an object is wide and high at least")
-    parser.add_argument("--subset", help="only pictures whose entry says so under subset, such as train")
-    arguments = parser.parse_args()
+def write_parts(arguments: argparse.Namespace) -> int:
+    """Write the folder, and say how many cut-outs it has; OSError or ValueError for what cannot be read."""
     check_new_folder(arguments.output_dir)
-    coco = COCO(str(arguments.instances))
+    with redirect_stdout(io.StringIO()):  # pycocotools says how long it took
+        coco = COCO(str(arguments.instances))
     cut, shown = ["file\tnoun\tgroup"], ["file\tnoun"]
     with make_whole_folder(arguments.output_dir) as unfinished:
         cutouts, backgrounds = unfinished / "cutouts", unfinished / "backgrounds"
@@ -75,10 +72,25 @@ def main() -> None:
                 category = coco.cats[annotation["category_id"]]
                 cut.append(f"{name}\t{category['name']}\t{category.get('supercategory', '')}")
         if len(cut) == 1:
-            raise SystemExit(f"{arguments.instances} has no object that is whole and large enough; lower --min_side.")
+            raise ValueError(f"{arguments.instances} has no object that is whole and large enough; lower --min_side.")
         (cutouts / "nouns.tsv").write_text("\n".join(cut) + "\n", encoding="utf-8")
         (backgrounds / "nouns.tsv").write_text("\n".join(shown) + "\n", encoding="utf-8")
-    print({"cutouts": len(cut) - 1})
+    return len(cut) - 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("instances", type=Path, help="file of COCO's form")
+    parser.add_argument("images", type=Path, help="folder of its pictures")
+    parser.add_argument("output_dir", type=Path, help="folder to make")
+    parser.add_argument("--min_side", type=int, default=48, help="pixels that an object is wide and high at least")
+    parser.add_argument("--subset", help="only pictures whose entry says so under subset, such as train")
+    arguments = parser.parse_args()
+    try:
+        number = write_parts(arguments)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"photo_cutouts: {error}") from None
+    print({"cutouts": number})
 
 
 if __name__ == "__main__":

@@ -264,3 +264,9 @@ def test_objects_of_photographs_are_cut_out_by_their_masks(tmp_path):
     assert (tmp_path / "cut/backgrounds/a.png").read_bytes() == (tmp_path / "a.png").read_bytes()
     again = subprocess.run(script, cwd=tmp_path, check=False, capture_output=True, text=True, env=environment)
     assert again.returncode != 0 and "is not an empty folder" in again.stderr
+    (tmp_path / "a.png").unlink()
+    lost = subprocess.run(
+        [*script[:-1], "more"], cwd=tmp_path, check=False, capture_output=True, text=True, env=environment
+    )
+    assert lost.returncode != 0 and not (tmp_path / "more").exists()
+    assert lost.stderr.startswith("photo_cutouts: ") and "a.png" in lost.stderr and lost.stderr.count("\n") == 1

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.refer_writer import check_name
-from ..messages import shorten
+from ..messages import describe, shorten
 from .compositions import MIN_THINGS, Composition, render, sample_composition, things_of
 from .cutouts import Backdrop, Cutout, find_backdrops, find_cutouts
 from .drawn_set import annotate, check_numbers, save_drawn, write_drawn_set
@@ -29,6 +29,7 @@ from .things import Thing
 
 GENERATOR_VERSION = "1.0.0"
 MAX_THINGS = 8
+MAX_TRIES = 1000
 FIRST_IMAGE_ID = 10_000_001  # past those of COCO and of drawn shapes, with which these pictures may be mixed
 
 
@@ -66,14 +67,22 @@ def sample_picture(
     """
     cutouts, words = _sort_out(library)
     rng = np.random.default_rng((seed, image_index))
-    while True:
+    for _ in range(MAX_TRIES):
         composition = sample_composition(rng, cutouts, words, library.backdrops, max_things)
         image, masks = render(composition, image_size)
-        if masks.any(axis=(1, 2)).all():
+        is_seen = [mask.any() for mask in masks]
+        if all(is_seen):
             things = things_of(composition, masks)
             expressions = sample_thing_expressions(words, things, rng)
             if expressions:
                 return composition, image, masks, things, expressions
+    unseen = [pasted.cutout.path for pasted, seen in zip(composition.pasted, is_seen) if not seen]
+    if unseen:
+        raise ValueError(
+            f"{shorten(unseen[0])} cannot be seen in pictures of image_size {image_size}: hardly anything of it is "
+            "opaque; leave it out, or give a larger image_size."
+        )
+    raise ValueError(f"in {MAX_TRIES} tries nothing could be said of things on a picture; give more cut-outs.")
 
 
 def make_picture(
@@ -149,6 +158,13 @@ def compose(
     if not MIN_THINGS <= max_things <= MAX_THINGS:
         raise ValueError(f"max_things is {max_things}; give {MIN_THINGS} to {MAX_THINGS}.")
     folders = [cutouts] if isinstance(cutouts, (str, os.PathLike)) else list(cutouts)
+    if not folders:
+        raise ValueError("there is no folder of cut-outs; give one or more.")
+    for noun, others in (synonyms or {}).items():
+        if isinstance(others, str):
+            raise ValueError(
+                f"the synonyms of {describe(noun)} are a text; give a list, such as [{describe(others)}]."
+            )
     found = [cutout for folder in folders for cutout in find_cutouts(folder)]
     library = Library(
         tuple(found),

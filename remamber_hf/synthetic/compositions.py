@@ -32,7 +32,7 @@ MEASURED_SIZE = 64
 NUM_TRIES = 12
 DRAWN_KINDS = ("gradient", "noise", "photo")
 # Nouns that a mirror image would make wrong.
-HANDED = {"left", "right"}
+HANDED = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def sample_composition(
             noun = choose(rng, nouns)
             if noun in shown or words.is_confused(noun, (*there, *shown)):
                 continue
-        drawn = _sample_pasted(rng, choose(rng, cutouts[noun]), gains, pasted)
+        drawn = _sample_pasted(rng, choose(rng, cutouts[noun]), (noun, *words.nouns[noun]), gains, pasted)
         if drawn is not None:
             pasted.append(drawn)
     angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0.01, 0.03)
@@ -125,12 +125,14 @@ def _sample_background(rng: np.random.Generator) -> Background:
     return Background(choose(rng, DRAWN_KINDS), colours, int(rng.integers(2**31)))
 
 
-def _sample_pasted(rng: np.random.Generator, cutout: Cutout, gains: np.ndarray, pasted: list[Pasted]) -> Pasted | None:
-    """Put a cut-out somewhere; None where it does not fit."""
+def _sample_pasted(
+    rng: np.random.Generator, cutout: Cutout, phrases: Sequence[str], gains: np.ndarray, pasted: list[Pasted]
+) -> Pasted | None:
+    """Put a cut-out that is called by `phrases` somewhere; None where it does not fit."""
     low, high = SIZES
     size = low * (high / low) ** rng.random()
     own_gains = (gains * rng.uniform(0.92, 1.08)).tolist()
-    can_flip = HANDED.isdisjoint(cutout.noun.split())
+    can_flip = not any(hand in phrase for phrase in phrases for hand in HANDED)
     drawn = Pasted(
         cutout,
         x=0.5,

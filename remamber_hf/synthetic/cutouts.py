@@ -35,6 +35,8 @@ CUTOUT_SUFFIXES = (".png", ".webp")
 BACKGROUND_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
 # Pixels of the longer side that is kept: a thing takes somewhat more than half of a picture at most.
 KEPT_SIDE = 256
+# Of a background that is longer, in relation to its shorter side, the middle is kept: all of it would fill the memory.
+MAX_ASPECT = 4
 OPAQUE = 128  # of 255: from here on a pixel is the thing's
 
 
@@ -145,6 +147,11 @@ def cutout_levels(path: str) -> tuple[Image.Image, ...]:
         scale = KEPT_SIDE / max(cutout.size)
         width, height = (max(1, round(side * scale)) for side in cutout.size)
         cutout = cutout.resize((width, height), Image.Resampling.BOX)
+        if np.asarray(cutout)[..., 3].max() < OPAQUE:
+            raise ValueError(
+                f"{shorten(path)} cannot be used as a cut-out: hardly anything of it is opaque, and nothing at "
+                f"{KEPT_SIDE} pixels"
+            )
     return tuple(_halve(cutout))
 
 
@@ -157,7 +164,7 @@ def _halve(picture: Image.Image) -> Iterator[Image.Image]:
         picture = picture.convert("RGBa").reduce(2).convert("RGBA")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def read_backdrop(path: str, least: int) -> Image.Image:
     """Read a background as RGB, its shorter side at least `least` pixels, at most twice that; ValueError as above."""
     try:
@@ -166,6 +173,9 @@ def read_backdrop(path: str, least: int) -> Image.Image:
             upright = to_rgb(turn_upright(picture))
     except PILLOW_ERRORS as error:
         raise ValueError(f"{shorten(path)} cannot be used as a background: {shorten(str(error))}") from None
+    longest = MAX_ASPECT * min(upright.size)
+    left, top = (max(0, side - longest) // 2 for side in upright.size)
+    upright = upright.crop((left, top, upright.width - left, upright.height - top))
     scale = 1.5 * least / min(upright.size)
     width, height = (max(least, round(side * scale)) for side in upright.size)
     return upright.resize((width, height), Image.Resampling.BICUBIC)

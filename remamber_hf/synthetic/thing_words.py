@@ -24,6 +24,7 @@ from .things import THING_MARGINS, Noun
 KINDS = ("relation", "order", "position", "size", "name")
 MAX_NUMBER = 6
 MAX_NOUN_LETTERS = 60
+HEAD_END = re.compile(" (?:and|at|for|from|in|of|on|with|without) ")
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 WORDS: Words = PLACES | {
     "side": PLACES["side"] | {side: (*PLACES["side"][side], f"farthest to the {side}") for side in ("left", "right")},
@@ -91,10 +92,11 @@ def make_thing_words(
         category: tuple(dict.fromkeys(map(clean_noun, (category, *synonyms.get(category, ()))))) for category in names
     }
     taken = {phrase for phrases in called.values() for phrase in phrases}
+    said = taken | {plural for phrases in called.values() for plural in _plurals_of(phrases)}
     nouns: dict[str, tuple[str, ...]] = {}
     left_out = {}
     for category, phrases in called.items():
-        problems = {phrase: _find_problem(phrase, taken, reserved) for phrase in phrases}
+        problems = {phrase: _find_problem(phrase, said, reserved) for phrase in phrases}
         for phrase in phrases[1:]:
             if problems[phrase] is not None:
                 raise ValueError(
@@ -136,13 +138,16 @@ def make_thing_words(
 def _find_endings(called: dict[str, tuple[str, ...]], uncounted: frozenset[str]) -> dict[str, set[str]]:
     """Return the categories of which a name, or its plural, ends in some words, by these words.
 
+    So does what stands before "with" and the like: "the umbrella" can be an umbrella with rain.
+
     Of those that no sentence names too: somebody could mean them all the same.
     """
     endings: dict[str, set[str]] = {}
     for category, phrases in called.items():
         for phrase in (*phrases, *(() if category in uncounted else _plurals_of(phrases))):
-            for gap in re.finditer(r"^|[ -]", phrase):
-                endings.setdefault(phrase[gap.end() :], set()).add(category)
+            for part in (phrase, HEAD_END.split(phrase)[0]):
+                for gap in re.finditer(r"^|[ -]", part):
+                    endings.setdefault(part[gap.end() :], set()).add(category)
     return endings
 
 
@@ -159,7 +164,9 @@ def _by_meaning(phrases_of: dict[str, tuple[str, ...]], endings: dict[str, set[s
     # The plural of a noun may mean whatever the noun may.
     meant: dict[Noun, tuple[str, ...]] = {}
     for phrase, certain in categories.items():
-        noun = Noun(frozenset(certain), frozenset(certain | endings[phrase]))
+        # "the egg" can be one of a nest with eggs.
+        possible = certain | endings[phrase] | endings.get(pluralize(phrase) or phrase, set())
+        noun = Noun(frozenset(certain), frozenset(possible))
         meant[noun] = (*meant.get(noun, ()), phrase)
     return meant
 
@@ -179,10 +186,15 @@ def _is_read(phrase: str, reserved: Grammar) -> bool:
 
 
 def _is_placed_noun(phrase: str, nouns: set[str], reserved: Grammar) -> bool:
-    """Whether a phrase is a word of place, degree or number before a noun: "left hand" where there are hands too."""
+    """
+    Whether a phrase is a noun with a word of place, degree or number: "left hand" where there are hands too, "man in
+    the middle" where there are men, "two hearts" where there are hearts.
+    """
     words = phrase.split()
+    splits = [(" ".join(words[:at]), " ".join(words[at:])) for at in range(1, len(words))]
     return any(
-        " ".join(words[at:]) in nouns and _is_read(" ".join(words[:at]), reserved) for at in range(1, len(words))
+        (after in nouns and _is_read(before, reserved)) or (before in nouns and _is_read(after, reserved))
+        for before, after in splits
     )
 
 

@@ -374,6 +374,10 @@ def check_arguments(given: dict) -> None:
         )
     if given.get("new_tokenizer") and "lora" in given:
         raise ValueError("--new_tokenizer changes the text encoder, which --lora leaves as it is; leave one out.")
+    if given.get("new_tokenizer") and "text_encoder" in (given.get("freeze") or ()):
+        raise ValueError(
+            "--new_tokenizer brings words that the text encoder has yet to learn; leave --freeze text_encoder out."
+        )
     if "tokenizer" in given and "vocabulary_size" in given:
         raise ValueError("--vocabulary_size is for a tokenizer that is trained; leave it or --tokenizer out.")
     if "lora" in given and given.get("ema_decay") is not None:

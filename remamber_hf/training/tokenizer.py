@@ -52,7 +52,9 @@ def train_tokenizer(sentences: Iterable[str], vocabulary_size: int, text_length:
         show_progress=False,
     )
     words.train_from_iterator(sentences, trainer)
-    merges = [tuple(merge) for merge in json.loads(words.to_str())["model"]["merges"]]
+    # The trainer makes room for no byte at a word's end that it has not seen. Its merges stand most frequent first.
+    room = vocabulary_size - len(base) - 2
+    merges = [tuple(merge) for merge in json.loads(words.to_str())["model"]["merges"]][:room]
     tokens = base + [first + second for first, second in merges] + [START, END]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     # It hands the pairs on to tokenizers, which takes nothing else.

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cutout_fixture import NOUNS, write_backgrounds, write_cutouts
+from PIL import Image
 
 from remamber_hf.data.refer import load_refer
 from remamber_hf.data.rows import row_mask
@@ -196,6 +197,8 @@ def test_a_background_that_shows_every_noun_is_refused(tmp_path):
         ({"dataset_name": "../up"}, "the data set's name is '../up'"),
         ({"dataset_name": "refcoco", "many": True}, "a folder called refcoco holds other files"),
         ({"backgrounds": "gone"}, "gone is no folder"),
+        ({"cutouts": []}, "there is no folder of cut-outs; give one or more"),
+        ({"synonyms": {"dog": "hound"}}, "the synonyms of 'dog' are a text; give a list, such as ['hound']"),
         ({"synonyms": {"wolf": ["dog"]}}, "there are synonyms for 'wolf', which is no category"),
     ],
 )
@@ -205,6 +208,17 @@ def test_arguments_that_cannot_work_are_refused(arguments, message, folders, tmp
     with pytest.raises(ValueError, match=re.escape(message)):
         compose(tmp_path / "set", **options)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_thing_that_no_picture_would_show_ends_the_search_for_one(tmp_path, monkeypatch):
+    pixels = np.zeros((256, 256, 4), np.uint8)
+    pixels[:, [*range(0, 256, 8), 255]] = 255  # thin: half as large, half as opaque
+    (tmp_path / "cutouts").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "cutouts/comb.png")
+    monkeypatch.setattr(composing, "MAX_TRIES", 20)
+    with pytest.raises(ValueError, match=r"comb.png cannot be seen in pictures of image_size 64: hardly anything"):
+        compose(tmp_path / "set", 8, 0, tmp_path / "cutouts", image_size=64, num_workers=1, progress=False)
+    assert not (tmp_path / "set").exists()
 
 
 def test_a_failure_leaves_nothing_behind(folders, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 """What is pasted where, and the picture and masks of it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,16 @@ def test_a_name_with_a_hand_is_never_seen_in_a_mirror(samples):
         for pasted in composition.pasted:
             flips[pasted.cutout.noun].add(pasted.is_flipped)
     assert flips == {"dog": {True, False}, "cat": {True, False}, "left shoe": {False}, "hot dog": {True, False}}
+
+
+@pytest.mark.parametrize("phrases", [("left-handed mug",), ("righthand glove",), ("pointer", "left arrow")])
+def test_a_hand_anywhere_in_what_a_thing_is_called_keeps_it_from_the_mirror(phrases, tmp_path):
+    (cutout,) = find_cutouts(write_cutouts(tmp_path / "cutouts", ("dog",)))
+    cutout = replace(cutout, noun=phrases[0])
+    words = make_thing_words(phrases[:1], {phrases[0]: phrases[1:]})
+    for seed in range(20):
+        composition = sample_composition(np.random.default_rng(seed), {phrases[0]: [cutout]}, words)
+        assert not any(pasted.is_flipped for pasted in composition.pasted)
 
 
 def test_all_of_a_thing_is_in_the_picture_and_half_of_it_at_least_is_seen(samples):

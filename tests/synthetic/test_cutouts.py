@@ -119,6 +119,27 @@ def test_what_is_transparent_gives_no_level_a_dark_edge(tmp_path):
         assert pixels[pixels[..., 3] > 32][:, :3].min() > 245
 
 
+def test_a_cutout_of_which_nothing_is_opaque_when_it_is_made_smaller_is_refused(tmp_path):
+    pixels = np.zeros((2000, 2000, 4), np.uint8)
+    pixels[:, ::8] = 255
+    Image.fromarray(pixels).save(tmp_path / "comb.png")
+    with pytest.raises(ValueError, match=r"comb.png cannot be used as a cut-out: hardly anything of it is opaque"):
+        find_cutouts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((4000, 10), (384, 96)), ((10, 4000), (96, 384)), ((30, 20), (144, 96))]
+)
+def test_the_middle_of_a_long_background_is_kept(size, expected, tmp_path):
+    """A strip, red in the middle: as high as a picture must be, all of it would have millions of pixels."""
+    picture = Image.new("RGB", size, "blue")
+    width, height = size
+    picture.paste("red", (width // 2 - 2, height // 2 - 2, width // 2 + 2, height // 2 + 2))
+    picture.save(tmp_path / "strip.png")
+    read = read_backdrop(str(tmp_path / "strip.png"), 64)
+    assert read.size == expected and read.getpixel((expected[0] // 2, expected[1] // 2)) == (255, 0, 0)
+
+
 def test_backgrounds_know_what_they_show(tmp_path):
     write_backgrounds(tmp_path / "some", {"a.png": ("Dog", "cat"), "b.jpg": ()})
     assert [backdrop.nouns for backdrop in find_backdrops(tmp_path / "some")] == [("dog", "cat"), ()]

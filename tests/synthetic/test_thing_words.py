@@ -47,6 +47,29 @@ def test_the_end_of_a_name_may_mean_it():
     assert not words.is_confused("dog", ["cat", "glasses"])
 
 
+@pytest.mark.parametrize(
+    ("noun", "other"),
+    [("egg", "nest with eggs"), ("shoe", "ballet shoes"), ("nest", "nest with eggs"), ("fork", "fork and knife")],
+)
+def test_one_of_what_a_name_has_several_of_and_what_stands_before_with_may_be_meant(noun, other):
+    words = make_thing_words((noun, other, "cat"))
+    assert words.evaluator.read(f"the {noun}", (place(noun), place(other, 0.6))) == ({0}, {0, 1})
+    assert words.evaluator.is_true_of_one(f"the {other}", (place(noun), place(other, 0.6)), 1)
+    assert words.is_confused(noun, [other]) and words.is_confused(other, [noun])
+    assert not words.is_confused("cat", [noun, other])
+
+
+@pytest.mark.parametrize(
+    ("noun", "other", "sentence"),
+    [("heart", "two hearts", "the two hearts"), ("man", "man in the middle", "the man in the middle")],
+)
+def test_a_name_that_is_another_noun_with_its_number_or_place_is_no_noun(noun, other, sentence):
+    words = make_thing_words((noun, other))
+    assert words.left_out == {other: "could be another category and its place"}
+    assert not words.evaluator.is_true_of_none(sentence, (place(noun, 0.4), place(noun, 0.5)))
+    assert not make_thing_words((other,)).left_out, "where there is no other noun, it is one"
+
+
 def test_a_name_that_no_sentence_uses_is_meant_all_the_same():
     words = make_thing_words(("hand", "left hand"))
     assert words.left_out == {"left hand": "could be another category and its place"}

@@ -122,6 +122,10 @@ def test_a_recipe_may_write_numbers_lists_and_mappings_as_yaml_does(tmp_path):
         (["--do_eval", "--model", "a", "--new_tokenizer"], "--new_tokenizer means nothing to the model until"),
         (["--do_train", "--model", "a", "--vocabulary_size", "600"], "for a tokenizer that is trained; leave it out"),
         (["--do_train", "--model", "a", "--new_tokenizer", "--lora", "{}"], "which --lora leaves as it is"),
+        (
+            ["--do_train", "--model", "a", "--new_tokenizer", "--freeze", "backbone", "text_encoder"],
+            "the text encoder has yet to learn; leave --freeze text_encoder out",
+        ),
         (["--model", "a", "--model_config", "b.json"], "--model_config b.json is no file"),
         (["--model", "a", "--lora", "[1"], r"--lora \[1 is no file"),
         (["--model", "a", "--lora", "{1"], "--lora {1 is no valid JSON"),

@@ -44,3 +44,12 @@ def test_the_same_sentences_give_the_same_tokenizer():
 def test_a_vocabulary_that_cannot_hold_the_bytes_is_refused():
     with pytest.raises(ValueError, match="vocabulary_size is 100; the bytes alone need 514"):
         train_tokenizer(SENTENCES, 100, 20)
+
+
+def test_a_vocabulary_is_never_larger_than_it_may_be():
+    """Bytes that no word ends in take room too; the merges that are left are the most frequent."""
+    sentences = [f"the {letter}{other}{letter} of {other}" for letter in "abcdefghij" for other in "klmnopqrst"]
+    for size in (514, 530, 600, 700):
+        tokenizer = train_tokenizer([*sentences, *SENTENCES], size, 20)
+        assert len(tokenizer) <= size and sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
+    assert len(tokenizer("the")["input_ids"]) == 1 + 2
