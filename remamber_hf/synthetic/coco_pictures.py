@@ -256,8 +256,9 @@ class CocoPictures:
             [name for name in is_stuff if is_stuff[name]],
             self.rules.margins,
         )
-        self._things = {name for name in self.words.nouns if not is_stuff[name]}
-        self._stuff = {name for name in self.words.nouns if is_stuff[name]}
+        # Of those that no noun is of too: somebody could mean them by another's.
+        self._things = {name for name in is_stuff if not is_stuff[name]}
+        self._stuff = {name for name in is_stuff if is_stuff[name]}
 
     # The pictures.
 
@@ -342,7 +343,8 @@ class CocoPictures:
         unknown = (self._things | self._stuff) - known
         unclear |= {name for name in unknown if not self.words.kin[name].isdisjoint(mentioned)}
         things += [_make_unclear(name, things_frame(height, width)) for name in sorted(unclear)]
-        return CocoPicture(image_id, split, image, height, width, things, seen, sorted(known))
+        named = sorted(known & self.words.nouns.keys())
+        return CocoPicture(image_id, split, image, height, width, things, seen, named)
 
     def _names_of(self, image_id: int, key: str) -> set[str]:
         """Names of the categories in a list of an image; Defects are reported, and the list is then empty."""

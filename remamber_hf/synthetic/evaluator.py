@@ -271,15 +271,20 @@ class Evaluator:
         return self._read_half({index: max(objects[index].fraction_to(side) for side in sides) for index in indices})
 
     def _read_middle(self, indices: frozenset[int], objects: Objects, _: str) -> Reading:
-        """Of three or more candidates, one with as many on its left as on its right (or above) is possible too."""
+        """
+        Of three or more candidates, one with as many on its left as on its right (or above) is possible too, and what
+        is level with it.
+        """
         distances = {
             index: max(abs(objects[index].fraction_to(side) - 0.5) for side in ("left", "top")) for index in indices
         }
         possible = {index for index, distance in distances.items() if distance <= self.margins.middle_possible}
         if len(indices) >= 3:
             for side in ("left", "top"):
-                in_order = sorted(indices, key=lambda index: objects[index].distance_to(side))
-                possible |= {in_order[(len(in_order) - 1) // 2], in_order[len(in_order) // 2]}
+                away = {index: objects[index].distance_to(side) for index in indices}
+                in_order = sorted(away.values())
+                middles = in_order[(len(in_order) - 1) // 2], in_order[len(in_order) // 2]
+                possible |= {index for index in indices if away[index] in middles}
         certain = frozenset(index for index, distance in distances.items() if distance <= self.margins.middle)
         return Reading(certain, frozenset(possible))
 

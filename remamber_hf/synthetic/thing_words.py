@@ -120,7 +120,7 @@ def make_thing_words(
     words["nouns"] = _by_meaning(plurals, endings)
     evaluator = Evaluator(Grammar(words, KINDS, "these categories"), margins)
     kin: dict[str, set[str]] = {category: set() for category in names}
-    for noun in words["noun"]:
+    for noun in words["noun"]:  # a plural means no more than its noun may
         for category in noun.certain:
             kin[category] |= noun.possible
             for other in noun.possible:
