@@ -329,6 +329,11 @@ class ReMamberProcessor(ProcessorMixin, ReferringPostProcessing):
             del inputs["attention_mask"]
         return inputs
 
+    def count_tokens(self, expression: str) -> int:
+        """How many tokens an expression is, with the start and the end; beyond `text_length` the model reads none."""
+        ((ids, _),) = encode(self.tokenizer, check_expressions([expression]))
+        return len(ids)
+
     def describe_cut(self, expressions: Sequence[str]) -> str | None:
         """Says how many of all the expressions of a run are cut to `text_length` tokens; None if none is.
 

@@ -153,7 +153,7 @@ def test_the_best_checkpoint_is_kept_however_the_folder_is_spelled(start, tmp_pa
     monkeypatch.chdir(tmp_path)
     best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
     arguments = {**RUN, **best, "save_steps": 1, "eval_steps": 1, "save_total_limit": 1}
-    arguments = {**arguments, "learning_rate": 1e-2, "ema_decay": None, "ema_start_step": 0}
+    arguments = {**arguments, "learning_rate": 1e-3, "ema_decay": None, "ema_start_step": 0}
     for output_dir, steps, resume in (("./run", 2, None), (tmp_path / "run", 3, True)):
         trainer = train(start, output_dir, resume, **{**arguments, "max_steps": steps})
         losses = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
