@@ -70,7 +70,8 @@ def measure(category: Category, entry: dict, height: int, width: int) -> Seen:
     drawn = encode_parts(segmentation, height, width)
     rle = coco_mask.merge(drawn)
     area = float(coco_mask.area(rle))
-    if sum(float(coco_mask.area(part)) for part in drawn) != area:  # some readers take an overlap for background
+    has_overlap = sum(float(coco_mask.area(part)) for part in drawn) != area
+    if has_overlap or all(segmentation.values()):  # some readers take an overlap for background, or one kind of part
         segmentation = {"polygons": [], "rles": [rle["counts"].decode("ascii")]}
     return Seen(entry["id"], category, _box_of(rle), area, rle, segmentation)
 

@@ -542,6 +542,18 @@ def test_parts_that_overlap_are_written_as_their_union(file, tmp_path):
     assert row_mask(row).sum() == 30 * 20
 
 
+def test_polygons_beside_run_lengths_are_all_written(file, tmp_path):
+    file.add_image(1)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
+    mask[60:70, 60:75] = 1
+    rle = coco_mask.encode(mask)
+    file.add(1, "dog", [*square(20, 40), {"size": rle["size"], "counts": rle["counts"].decode()}])
+    file.write()
+    derive_from_coco(file.path, file.images, tmp_path / "out")
+    (row,) = load_refer("derived", "unc", data_dir=tmp_path / "out", cache_dir=tmp_path / "cache")["train"]
+    assert row_mask(row).sum() == 20 * 20 + 10 * 15
+
+
 def test_nothing_is_left_of_what_fails(file, tmp_path):
     fill(file, 3)
     (file.images / "3.png").write_bytes((file.images / "3.png").read_bytes()[:500])
